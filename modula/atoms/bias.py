@@ -1,0 +1,77 @@
+"""`Bias` and `Gain`: a vector added to, or multiplied with, every feature vector."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from typing_extensions import Unpack
+
+from modula.geometry import BallVectors
+from modula.module import Atom, AtomOptions
+from modula.norms import RMS, Linf
+
+
+class Bias(Atom[RMS, RMS]):
+    """x ↦ x + b for b of shape [d], measured by its RMS. Starts at zero.
+
+    Sensitivity 1: proved, since the derivative in x is the identity.
+
+    Args:
+        d: the width.
+        mass, device, dtype: as for every atom.
+
+    Raises:
+        ValueError: a width below 1, or a negative mass.
+
+    Example:
+        >>> from modula import Bias, Linear
+        >>> (Bias(10) @ Linear(10, 256)).mass
+        2.0
+    """
+
+    def __init__(self, d: int, **options: Unpack[AtomOptions]) -> None:
+        super().__init__((d,), BallVectors(RMS, axes=1), fan_out=d, fan_in=d, **options)
+
+    def draw(self, generator: torch.Generator | None) -> None:
+        """Set the bias to zero."""
+        self.weight.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check_width(x)
+        return x + self.weight
+
+    def extra_repr(self) -> str:
+        return str(self.weight.shape[0])
+
+
+class Gain(Atom[RMS, RMS]):
+    """x ↦ g·x entry by entry for g of shape [d], measured by its largest entry. Starts at one.
+
+    Sensitivity 1 for |g| ≤ 1: proved, since ‖g·x‖ ≤ max |g|·‖x‖.
+
+    Args:
+        d: the width.
+        mass, device, dtype: as for every atom.
+
+    Raises:
+        ValueError: a width below 1, or a negative mass.
+
+    Example:
+        >>> from modula import Gain, RMSNorm
+        >>> str((Gain(64) @ RMSNorm()).domain)
+        'RMS(64)'
+    """
+
+    def __init__(self, d: int, **options: Unpack[AtomOptions]) -> None:
+        super().__init__((d,), BallVectors(Linf, axes=1), fan_out=d, fan_in=d, **options)
+
+    def draw(self, generator: torch.Generator | None) -> None:
+        """Set the gain to one."""
+        self.weight.fill_(1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check_width(x)
+        return self.weight * x
+
+    def extra_repr(self) -> str:
+        return str(self.weight.shape[0])

@@ -1,0 +1,90 @@
+"""`Linear`: a matrix between two normed spaces."""
+
+from __future__ import annotations
+
+from typing import TypeVar, overload
+
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from modula.geometry import operator_geometry
+from modula.module import Atom, AtomOptions
+from modula.norms import L1, L2, RMS, Linf, Norm, VectorNorm
+
+X = TypeVar("X", bound=Norm)
+Y = TypeVar("Y", bound=Norm)
+V = TypeVar("V", bound=VectorNorm)
+
+
+class Linear(Atom[X, Y]):
+    """x ↦ W·x for W of shape [fan_out, fan_in], measured in the operator norm that its two ends induce.
+
+    Sensitivity 1 for ‖W‖ ≤ 1: proved, for every pair of norms, by the definition of the operator norm.
+
+    Args:
+        fan_out: the width of the output.
+        fan_in: the width of the input.
+        domain: the norm type of the input.
+        codomain: the norm type of the output. Pairs with a duality map: RMS → RMS, L2 → L2, L1 → any, any → Linf.
+        mass: the share of feature learning.
+        device, dtype: of the weight.
+
+    Raises:
+        NormPairError: the pair of norms has no duality map.
+        ValueError: a width below 1, or a negative mass.
+
+    Example:
+        >>> import torch
+        >>> from modula import Linear
+        >>> layer = Linear(10, 256)
+        >>> layer(torch.randn(32, 256)).shape
+        torch.Size([32, 10])
+
+    Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.1.
+    """
+
+    @overload
+    def __init__(
+        self: Linear[RMS, RMS],
+        fan_out: int,
+        fan_in: int,
+        *,
+        domain: type[RMS] = ...,
+        codomain: type[RMS] = ...,
+        **options: Unpack[AtomOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Linear[L2, L2], fan_out: int, fan_in: int, *, domain: type[L2], codomain: type[L2], **options: Unpack[AtomOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Linear[L1, RMS], fan_out: int, fan_in: int, *, domain: type[L1], codomain: type[RMS] = ..., **options: Unpack[AtomOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Linear[L1, V], fan_out: int, fan_in: int, *, domain: type[L1], codomain: type[V], **options: Unpack[AtomOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Linear[RMS, Linf], fan_out: int, fan_in: int, *, domain: type[RMS] = ..., codomain: type[Linf], **options: Unpack[AtomOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Linear[V, Linf], fan_out: int, fan_in: int, *, domain: type[V], codomain: type[Linf], **options: Unpack[AtomOptions]
+    ) -> None: ...
+    def __init__(
+        self, fan_out: int, fan_in: int, *, domain: type[Norm] = RMS, codomain: type[Norm] = RMS, **options: Unpack[AtomOptions]
+    ) -> None:
+        geometry = operator_geometry(domain, codomain)
+        self._norms_written = "" if domain is codomain is RMS else f", domain={domain.__name__}, codomain={codomain.__name__}"
+        super().__init__((fan_out, fan_in), geometry, fan_out=fan_out, fan_in=fan_in, domain=domain, codomain=codomain, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check_width(x)
+        return F.linear(x, self.weight)
+
+    def extra_repr(self) -> str:
+        fan_out, fan_in = self.weight.shape
+        return f"{fan_out}, {fan_in}{self._norms_written}"

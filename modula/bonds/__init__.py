@@ -1,0 +1,46 @@
+"""Bonds: the modules that carry no weights. Each docstring says what its sensitivity is: proved, conditional, or an estimate."""
+
+from modula.bonds.attention import (
+    ApplyAttentionScores,
+    AttentionQK,
+    CausalMask,
+    FunctionalAttention,
+    MergeHeads,
+    Rope,
+    Softmax,
+    SplitIntoHeads,
+    Ungroup,
+)
+from modula.bonds.base import FunctionBond, SameSpace
+from modula.bonds.elementwise import GELU, Abs, ReLU, ScaledGELU, ScaledReLU, SiLU, Tanh
+from modula.bonds.images import AvgPool, Flatten
+from modula.bonds.normalization import LayerNorm, Mean, MeanSubtract, RMSNorm
+from modula.bonds.tokens import Enumerate
+
+__all__ = [
+    "GELU",
+    "Abs",
+    "ApplyAttentionScores",
+    "AttentionQK",
+    "AvgPool",
+    "CausalMask",
+    "Enumerate",
+    "Flatten",
+    "FunctionBond",
+    "FunctionalAttention",
+    "LayerNorm",
+    "Mean",
+    "MeanSubtract",
+    "MergeHeads",
+    "RMSNorm",
+    "ReLU",
+    "Rope",
+    "SameSpace",
+    "ScaledGELU",
+    "ScaledReLU",
+    "SiLU",
+    "Softmax",
+    "SplitIntoHeads",
+    "Tanh",
+    "Ungroup",
+]

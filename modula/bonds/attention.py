@@ -1,0 +1,253 @@
+"""The parts of attention, and attention in one fused call.
+
+Scores are scaled by 1/d_head, not 1/√d_head, so that queries and keys of RMS 1 give scores of magnitude at most 1 at every width
+(Large et al. 2024, arXiv:2405.14813, appendix B.3; Yang et al. 2022, arXiv:2203.03466).
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from modula.bonds.base import SameSpace
+from modula.module import Bond, Ends
+from modula.norms import L1, RMS, HeadRMS, Linf
+from modula.spaces import AnySpace, MismatchError, Product, Space, meet
+
+
+class SplitIntoHeads(Bond[RMS, HeadRMS]):
+    """[batch, position, num_heads·d_head] -> [batch, num_heads, position, d_head].
+
+    Sensitivity 1: conditional on vectors whose mean square is spread evenly over the heads. A vector that lies in one head alone is
+    measured √num_heads larger after the split, which bounds every case.
+
+    Args:
+        num_heads: how many heads; it must divide the width.
+
+    Raises:
+        ValueError: fewer than one head.
+    """
+
+    sensitivity = 1.0
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        if num_heads < 1:
+            raise ValueError(f"SplitIntoHeads takes at least 1 head, got {num_heads}")
+        self.num_heads = num_heads
+
+    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+        whole, head = super().narrow(domain, codomain)
+        if isinstance(whole, Space) and whole.width is not None:
+            if whole.width % self.num_heads:
+                raise MismatchError(f"a width of {whole.width} does not split into {self.num_heads} heads")
+            return whole, meet(head, Space(HeadRMS, whole.width // self.num_heads))
+        if isinstance(head, Space) and head.width is not None:
+            return Space(RMS, head.width * self.num_heads), head
+        return whole, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rearrange(x, "... position (head d_head) -> ... head position d_head", head=self.num_heads)
+
+    def extra_repr(self) -> str:
+        return str(self.num_heads)
+
+
+class MergeHeads(Bond[HeadRMS, RMS]):
+    """[batch, num_heads, position, d_head] -> [batch, position, num_heads·d_head].
+
+    Sensitivity 1: proved, since the mean square over all heads is at most the largest of a head.
+    """
+
+    sensitivity = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rearrange(x, "... head position d_head -> ... position (head d_head)")
+
+
+class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
+    """Rotary position embedding of a (query, key) pair, each [batch, head, position, d_head].
+
+    Entry i and entry i + d_head/2 are rotated together by position·base^(−2i/d_head), so that scores depend on positions
+    through their difference only.
+
+    Sensitivity 1: proved, a rotation of every vector.
+
+    Args:
+        d_head: the width of a head, even.
+        base: the largest wavelength, in units of 2π positions.
+
+    Raises:
+        ValueError: d_head is odd or below 2.
+
+    Source: Su et al. 2021 (arXiv:2104.09864), equation 34.
+    """
+
+    sensitivity = 1.0
+
+    def __init__(self, d_head: int, base: float = 10_000.0) -> None:
+        super().__init__()
+        if d_head < 2 or d_head % 2:
+            raise ValueError(f"Rope rotates pairs of entries and takes an even d_head, got {d_head}")
+        self.d_head = d_head
+        self.base = base
+        head = Space(HeadRMS, d_head)
+        self._declared = (Product((head, head)), Product((head, head)))
+
+    def forward(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        query, key = x
+        cos, sin = self._rotation(query.shape[-2], query)
+        return _rotate(query, cos, sin), _rotate(key, cos, sin)
+
+    def extra_repr(self) -> str:
+        return f"{self.d_head}" + ("" if self.base == 10_000.0 else f", base={self.base:g}")
+
+    def _rotation(self, positions: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The cosines and sines of all angles, [position, d_head / 2]."""
+        exponents = torch.arange(0, self.d_head, 2, device=like.device, dtype=torch.float32) / self.d_head
+        angles = torch.outer(torch.arange(positions, device=like.device, dtype=torch.float32), self.base**-exponents)
+        return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+class AttentionQK(Bond[tuple[HeadRMS, HeadRMS], Linf]):
+    """(query, key) ↦ scores query·key/d_head, [batch, head, position, position].
+
+    Sensitivity 1: conditional on queries and keys of RMS at most 1. By Cauchy–Schwarz a score changes by at most
+    RMS(Δq)·RMS(k) + RMS(q)·RMS(Δk).
+    """
+
+    sensitivity = 1.0
+
+    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+        pair, scores = super().narrow(domain, codomain)
+        query, key = _parts(pair)
+        head = meet(query, key)
+        return Product((head, head)), scores
+
+    def forward(self, x: tuple[Tensor, Tensor]) -> Tensor:
+        query, key = x
+        return query @ key.mT / query.shape[-1]
+
+
+class CausalMask(SameSpace[Linf, Linf]):
+    """Scores with −∞ wherever a key comes after its query: [..., query, key] -> the same.
+
+    Sensitivity 1: proved; the scores that stay change as before, the others are constant.
+    """
+
+    sensitivity = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        future = torch.ones(x.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
+        return x.masked_fill(future, -torch.inf)
+
+
+class Softmax(Bond[Linf, L1]):
+    """Softmax of scale·x over the last axis.
+
+    Sensitivity |scale|: proved. With p the output, the derivative diag(p) − ppᵀ maps the unit ball of Linf into that of L1.
+
+    Args:
+        scale: the inverse temperature, finite and not 0.
+
+    Raises:
+        ValueError: the scale is 0 or not finite.
+    """
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.sensitivity = abs(scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(self.scale * x, dim=-1)
+
+    def extra_repr(self) -> str:
+        return "" if self.scale == 1.0 else f"scale={self.scale:g}"
+
+
+class ApplyAttentionScores(Bond[tuple[HeadRMS, L1], HeadRMS]):
+    """(value, scores) ↦ scores @ value: the mean of the values, weighted for each query.
+
+    Sensitivity 1: conditional on values of RMS at most 1 and scores that sum to 1. A mean moves by at most the largest
+    RMS(Δv) plus ‖Δscores‖₁ times the largest RMS(v).
+    """
+
+    sensitivity = 1.0
+
+    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+        pair, output = super().narrow(domain, codomain)
+        value, scores = _parts(pair)
+        head = meet(value, output)
+        return Product((head, scores)), head
+
+    def forward(self, x: tuple[Tensor, Tensor]) -> Tensor:
+        value, scores = x
+        return scores @ value
+
+
+class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
+    """(query, key, value) ↦ attention in one fused call: AttentionQK, CausalMask, Softmax and ApplyAttentionScores.
+
+    Sensitivity max(1, |scale|): conditional on queries, keys and values of RMS at most 1, as its four parts together.
+
+    Args:
+        causal: whether a position sees only itself and those before it.
+        scale: the inverse temperature, which multiplies query·key/d_head; finite and not 0.
+
+    Raises:
+        ValueError: the scale is 0 or not finite.
+
+    Source: Large et al. 2024 (arXiv:2405.14813), appendix B.3.
+    """
+
+    def __init__(self, causal: bool = True, scale: float = 1.0) -> None:
+        super().__init__()
+        self.causal = causal
+        self.scale = scale
+        self.sensitivity = max(1.0, abs(scale)) if scale else 0.0
+
+    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+        triple, output = super().narrow(domain, codomain)
+        query, key, value = _parts(triple)
+        head, output = meet(query, key), meet(value, output)
+        return Product((head, head, output)), output
+
+    def forward(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        query, key, value = x
+        return F.scaled_dot_product_attention(query, key, value, is_causal=self.causal, scale=self.scale / query.shape[-1])
+
+    def extra_repr(self) -> str:
+        causal = [] if self.causal else ["causal=False"]
+        scale = [] if self.scale == 1.0 else [f"scale={self.scale:g}"]
+        return ", ".join(causal + scale)
+
+
+class Ungroup(Bond[tuple[tuple[HeadRMS, HeadRMS], HeadRMS], tuple[HeadRMS, HeadRMS, HeadRMS]]):
+    """((query, key), value) ↦ (query, key, value), to lead a pair that `Rope` has turned into `FunctionalAttention`.
+
+    Sensitivity 1: proved; the norm of a tuple is the sum of its parts' however they are grouped.
+    """
+
+    sensitivity = 1.0
+
+    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+        grouped, flat = super().narrow(domain, codomain)
+        pair, value = _parts(grouped)
+        parts = [meet(a, b) for a, b in zip((*_parts(pair), value), _parts(flat), strict=True)]
+        return Product((Product((parts[0], parts[1])), parts[2])), Product(tuple(parts))
+
+    def forward(self, x: tuple[tuple[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        (query, key), value = x
+        return query, key, value
+
+
+def _parts(space: AnySpace) -> tuple[AnySpace, ...]:
+    return space.parts if isinstance(space, Product) else ()

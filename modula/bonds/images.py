@@ -1,0 +1,43 @@
+"""The two ways from an image to a vector."""
+
+from __future__ import annotations
+
+from einops import rearrange, reduce
+from torch import Tensor
+
+from modula.module import Bond, Ends
+from modula.norms import RMS, ChannelRMS
+from modula.spaces import AnySpace, Space, meet
+
+
+class AvgPool(Bond[ChannelRMS, RMS]):
+    """The mean over all pixels: [batch, channel, height, width] -> [batch, channel].
+
+    Sensitivity 1: proved, since a mean of vectors is no longer than the longest.
+    """
+
+    sensitivity = 1.0
+
+    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+        image, vector = super().narrow(domain, codomain)
+        width = meet(Space(RMS, _width(image)), vector)
+        return Space(ChannelRMS, _width(width)), width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return reduce(x, "... channel height width -> ... channel", "mean")
+
+
+class Flatten(Bond[ChannelRMS, RMS]):
+    """All pixels' channels in one vector: [batch, channel, height, width] -> [batch, channel·height·width].
+
+    Sensitivity 1: proved, since the mean square over the image is at most the largest over a pixel.
+    """
+
+    sensitivity = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rearrange(x, "... channel height width -> ... (channel height width)")
+
+
+def _width(space: AnySpace) -> int | None:
+    return space.width if isinstance(space, Space) else None

@@ -1,0 +1,90 @@
+"""Bonds that centre, normalise or average feature vectors."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from modula.bonds.base import SameSpace
+from modula.norms import RMS
+
+
+class MeanSubtract(SameSpace[RMS, RMS]):
+    """x − mean(x) over the features. Sensitivity 1: proved, an orthogonal projection."""
+
+    sensitivity = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(dim=-1, keepdim=True)
+
+
+class RMSNorm(SameSpace[RMS, RMS]):
+    """x / RMS(x) over the features, without a gain (compose with `Gain` for one).
+
+    Sensitivity 1: conditional on inputs of RMS at least 1. The derivative is a projection divided by RMS(x), so that an input of RMS
+    r < 1 sees a sensitivity of 1/r.
+
+    Args:
+        eps: added to the mean square; None takes the dtype's machine epsilon. Zero stays zero.
+    """
+
+    sensitivity = 1.0
+
+    def __init__(self, eps: float | None = None) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return "" if self.eps is None else f"eps={self.eps:g}"
+
+
+class LayerNorm(SameSpace[RMS, RMS]):
+    """(x − mean(x)) / std(x) over the features, without gain and bias (compose with `Gain` and `Bias`).
+
+    Sensitivity 1: conditional on inputs of standard deviation at least 1, as it is RMSNorm after MeanSubtract.
+
+    Args:
+        eps: added to the variance.
+    """
+
+    sensitivity = 1.0
+
+    def __init__(self, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return "" if self.eps == 1e-5 else f"eps={self.eps:g}"
+
+
+class Mean(SameSpace[RMS, RMS]):
+    """The mean over one axis in front of the features, such as positions: [batch, position, d] -> [batch, d].
+
+    Sensitivity 1: proved, since a mean of vectors is no longer than the longest.
+
+    Args:
+        axis: the axis that is averaged away, counted from the end; not −1, which holds the features.
+
+    Raises:
+        ValueError: the axis is not below −1.
+    """
+
+    sensitivity = 1.0
+
+    def __init__(self, axis: int = -2) -> None:
+        super().__init__()
+        if axis > -2:
+            raise ValueError(f"Mean averages an axis in front of the features, -2 or below; got axis={axis}")
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=self.axis)
+
+    def extra_repr(self) -> str:
+        return "" if self.axis == -2 else f"axis={self.axis}"

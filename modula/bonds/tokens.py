@@ -1,0 +1,23 @@
+"""Bonds on token ids."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from modula.module import Bond
+from modula.norms import OneHot
+
+
+class Enumerate(Bond[OneHot, OneHot]):
+    """ids ↦ their positions: [..., position] -> [..., position], holding 0, 1, 2, …
+
+    Compose an Embed with it for learned positions: `Embed(d, vocab) + Embed(d, context) @ Enumerate()`.
+
+    Sensitivity 1: proved; ids are discrete, and positions do not depend on them.
+    """
+
+    sensitivity = 1.0
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return torch.arange(ids.shape[-1], device=ids.device, dtype=ids.dtype).expand(ids.shape)

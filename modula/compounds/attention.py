@@ -1,0 +1,96 @@
+"""Multi-head attention with rotary positions, fused and composed."""
+
+from __future__ import annotations
+
+from modula.atoms import Linear
+from modula.bonds import (
+    ApplyAttentionScores,
+    AttentionQK,
+    CausalMask,
+    FunctionalAttention,
+    MergeHeads,
+    Rope,
+    Softmax,
+    SplitIntoHeads,
+    Ungroup,
+)
+from modula.module import Composition, Identity, Module
+from modula.norms import RMS, HeadRMS
+
+
+class Attention(Composition[RMS, RMS]):
+    """Multi-head self-attention on [batch, position, d_embed], on torch's fused kernel.
+
+    Query, key and value are each a Linear; the output is a third of a Linear of the merged heads, which makes the whole of sensitivity 1
+    for a `scale` of at most 1 (conditional, as its bond `FunctionalAttention` is, on queries, keys and values of RMS at most 1).
+
+    Args:
+        d_embed: the width.
+        num_heads: how many heads.
+        d_head: the width of a head, even; None takes d_embed / num_heads.
+        causal: whether a position sees only itself and those before it.
+        scale: multiplies the scores, which are query·key/d_head.
+
+    Raises:
+        ValueError: d_embed does not split into the heads, or d_head is odd.
+
+    Example:
+        >>> import torch
+        >>> from modula import Attention
+        >>> Attention(64, 4)(torch.randn(2, 16, 64)).shape
+        torch.Size([2, 16, 64])
+
+    Source: Large et al. 2024 (arXiv:2405.14813), appendix B.3.
+    """
+
+    def __init__(self, d_embed: int, num_heads: int, *, d_head: int | None = None, causal: bool = True, scale: float = 1.0) -> None:
+        width = head_width(d_embed, num_heads, d_head)
+        query, key, value = (_projection(num_heads, width, d_embed) for _ in range(3))
+        heads = FunctionalAttention(causal, scale) @ Ungroup() @ (Rope(width) @ (query, key), value)
+        super().__init__((1 / 3) * (Linear(d_embed, num_heads * width) @ MergeHeads() @ heads))
+        self.arguments = f"{d_embed}, {num_heads}"
+
+    def extra_repr(self) -> str:
+        return self.arguments
+
+
+class ComposedAttention(Composition[RMS, RMS]):
+    """`Attention` from its parts, which shows the scores to whoever wants to look or to change them.
+
+    Takes the same arguments and gives the same numbers, with memory for all scores. The parameters come in the order value, query,
+    key, output.
+
+    Args:
+        d_embed, num_heads, d_head, causal, scale: as for `Attention`.
+
+    Raises:
+        ValueError: d_embed does not split into the heads, or d_head is odd.
+    """
+
+    def __init__(self, d_embed: int, num_heads: int, *, d_head: int | None = None, causal: bool = True, scale: float = 1.0) -> None:
+        width = head_width(d_embed, num_heads, d_head)
+        query, key, value = (_projection(num_heads, width, d_embed) for _ in range(3))
+        mask = CausalMask() if causal else Identity()
+        scores = Softmax(scale) @ mask @ AttentionQK() @ Rope(width) @ (query, key)
+        super().__init__((1 / 3) * (Linear(d_embed, num_heads * width) @ MergeHeads() @ ApplyAttentionScores() @ (value, scores)))
+        self.arguments = f"{d_embed}, {num_heads}"
+
+    def extra_repr(self) -> str:
+        return self.arguments
+
+
+def head_width(d_embed: int, num_heads: int, d_head: int | None) -> int:
+    """The width of a head: `d_head`, or d_embed / num_heads.
+
+    Raises:
+        ValueError: fewer than one head, or `d_embed` does not split evenly.
+    """
+    if num_heads < 1:
+        raise ValueError(f"attention takes at least 1 head, got num_heads={num_heads}")
+    if d_head is None and d_embed % num_heads:
+        raise ValueError(f"d_embed={d_embed} does not split into num_heads={num_heads} heads: change one of them, or give d_head")
+    return d_embed // num_heads if d_head is None else d_head
+
+
+def _projection(num_heads: int, d_head: int, d_embed: int) -> Module[RMS, HeadRMS]:
+    return SplitIntoHeads(num_heads) @ Linear(num_heads * d_head, d_embed)

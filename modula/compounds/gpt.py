@@ -1,0 +1,94 @@
+"""A decoder-only transformer."""
+
+from __future__ import annotations
+
+from modula.atoms import Embed, Linear
+from modula.bonds import GELU, RMSNorm
+from modula.compounds.attention import Attention
+from modula.compounds.residual import residual
+from modula.module import Composition, Elementwise, Module
+from modula.norms import RMS, OneHot
+
+
+class FeedForward(Composition[RMS, RMS]):
+    """The MLP of a transformer block: a Linear up, an activation scaled to sensitivity 1, a Linear down.
+
+    Args:
+        d_embed: the width.
+        expansion: the width of the hidden layer over `d_embed`.
+        activation: an elementwise bond.
+    """
+
+    def __init__(self, d_embed: int, expansion: int, activation: Elementwise) -> None:
+        hidden = expansion * d_embed
+        super().__init__(Linear(d_embed, hidden) @ (activation / activation.sensitivity) @ Linear(hidden, d_embed))
+        self.arguments = f"{d_embed}, {expansion}"
+
+    def extra_repr(self) -> str:
+        return self.arguments
+
+
+class TransformerBlock(Composition[RMS, RMS]):
+    """Attention and an MLP, each a residual branch with RMSNorm at its entrance.
+
+    Args:
+        attention, mlp: of sensitivity 1.
+        num_branches: how many residual branches the whole network has.
+    """
+
+    def __init__(self, attention: Module[RMS, RMS], mlp: Module[RMS, RMS], *, num_branches: int) -> None:
+        super().__init__(residual(mlp @ RMSNorm(), num_branches) @ residual(attention @ RMSNorm(), num_branches))
+
+
+class GPT(Composition[OneHot, RMS]):
+    """Token ids [batch, position] to logits [batch, position, vocab_size].
+
+    An embedding, `num_blocks` blocks of attention and MLP, RMSNorm and a Linear head. The L = 2·num_blocks branches have RMSNorm at
+    their entrance and are averaged into the stream, (1 − 1/L)·x + (1/L)·branch(x), so that depth leaves the sensitivity as it is.
+
+    Args:
+        vocab_size: how many tokens there are.
+        d_embed: the width of the stream.
+        num_heads: of attention.
+        num_blocks: of attention and MLP each, at least 1.
+        expansion: the width of the MLP's hidden layer over `d_embed`.
+        block_mass: the mass of all blocks together; the embedding and the head have 1 each.
+        attention_scale: multiplies the scores of attention.
+        final_scale: multiplies the logits.
+        activation: of the MLPs, an elementwise bond; None takes GELU.
+
+    Raises:
+        ValueError: a count or width below 1, d_embed that does not split into the heads, or a negative mass.
+
+    Example:
+        >>> import torch
+        >>> from modula import GPT
+        >>> model = GPT(65, d_embed=32, num_heads=4, num_blocks=2)
+        >>> model(torch.tensor([[1, 2, 3]])).shape
+        torch.Size([1, 3, 65])
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        d_embed: int,
+        num_heads: int,
+        num_blocks: int,
+        expansion: int = 4,
+        block_mass: float = 5.0,
+        attention_scale: float = 1.0,
+        final_scale: float = 1.0,
+        activation: Elementwise | None = None,
+    ) -> None:
+        if num_blocks < 1:
+            raise ValueError(f"GPT has at least 1 block, got num_blocks={num_blocks}")
+        attention = Attention(d_embed, num_heads, scale=attention_scale)
+        mlp = FeedForward(d_embed, expansion, GELU() if activation is None else activation)
+        blocks = (TransformerBlock(attention, mlp, num_branches=2 * num_blocks) ** num_blocks).tare(block_mass)
+        head = final_scale * (Linear(vocab_size, d_embed) @ RMSNorm())
+        super().__init__(head @ blocks @ Embed(d_embed, vocab_size))
+        self.arguments = f"{vocab_size}, d_embed={d_embed}, num_heads={num_heads}, num_blocks={num_blocks}"
+
+    def extra_repr(self) -> str:
+        return self.arguments

@@ -1,0 +1,90 @@
+"""Multilayer perceptrons, plain and residual."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from modula.atoms import Linear
+from modula.bonds import ReLU
+from modula.compounds.residual import residual
+from modula.module import Composition, Elementwise, Module
+from modula.norms import RMS
+
+
+class MLP(Composition[RMS, RMS]):
+    """`depth` Linear layers with an activation between them.
+
+    Args:
+        fan_out, fan_in: the widths of output and input.
+        width: the width of the hidden layers.
+        depth: the number of Linear layers, at least 1.
+        activation: an elementwise bond; None takes ReLU.
+
+    Raises:
+        ValueError: `depth` < 1, or a width below 1.
+
+    Example:
+        >>> from modula import MLP
+        >>> model = MLP(10, 784, width=256, depth=3)
+        >>> model.mass, model.sensitivity
+        (3.0, 1.0)
+    """
+
+    def __init__(self, fan_out: int, fan_in: int, *, width: int, depth: int = 2, activation: Elementwise | None = None) -> None:
+        if depth < 1:
+            raise ValueError(f"MLP has at least 1 layer, got depth={depth}")
+        bond = ReLU() if activation is None else activation
+        widths = [fan_in, *[width] * (depth - 1), fan_out]
+        network: Module[RMS, RMS] = Linear(widths[1], widths[0])
+        for below, above in pairwise(widths[1:]):
+            network = Linear(above, below) @ bond @ network
+        super().__init__(network)
+        self.arguments = f"{fan_out}, {fan_in}, width={width}, depth={depth}"
+
+    def extra_repr(self) -> str:
+        return self.arguments
+
+
+class ResMLP(Composition[RMS, RMS]):
+    """A residual network of MLP blocks between a Linear into the width and a Linear out of it.
+
+    Each block of `block_depth` pairs Linear @ activation is averaged with its input, (1 − 1/L)·x + (1/L)·block(x) for L blocks. The
+    blocks share one unit of mass, so that deepening the network takes nothing from its first and last layer.
+
+    Args:
+        fan_out, fan_in: the widths of output and input.
+        width: the width of the blocks.
+        num_blocks: L, at least 1.
+        block_depth: Linear layers in a block, at least 1.
+        block_mass: the mass of all blocks together; the first and the last layer have 1 each.
+        activation: an elementwise bond; None takes ReLU.
+
+    Raises:
+        ValueError: a count or width below 1, or a negative mass.
+
+    Example:
+        >>> from modula import ResMLP
+        >>> ResMLP(10, 784, width=64, num_blocks=8).sensitivity
+        1.0
+    """
+
+    def __init__(
+        self,
+        fan_out: int,
+        fan_in: int,
+        *,
+        width: int,
+        num_blocks: int,
+        block_depth: int = 2,
+        block_mass: float = 1.0,
+        activation: Elementwise | None = None,
+    ) -> None:
+        if num_blocks < 1 or block_depth < 1:
+            raise ValueError(f"ResMLP has at least 1 block of at least 1 layer, got num_blocks={num_blocks}, block_depth={block_depth}")
+        block = (Linear(width, width) @ (ReLU() if activation is None else activation)) ** block_depth
+        blocks = (residual(block, num_blocks) ** num_blocks).tare(block_mass)
+        super().__init__(Linear(fan_out, width) @ blocks @ Linear(width, fan_in))
+        self.arguments = f"{fan_out}, {fan_in}, width={width}, num_blocks={num_blocks}, block_depth={block_depth}"
+
+    def extra_repr(self) -> str:
+        return self.arguments

@@ -1,0 +1,23 @@
+"""What a module may declare about itself."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeGuard
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """A Python number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def check_mass(module: object, mass: object) -> None:
+    """Refuse a mass that is not a finite number ≥ 0, naming the `module`."""
+    if not is_number(mass) or not math.isfinite(mass) or mass < 0:
+        raise ValueError(f"the mass of {module!r} must be a finite number ≥ 0, got {mass!r}")
+
+
+def check_sensitivity(module: object, sensitivity: object) -> None:
+    """Refuse a sensitivity that is not a finite number > 0, naming the `module`."""
+    if not is_number(sensitivity) or not math.isfinite(sensitivity) or sensitivity <= 0:
+        raise ValueError(f"the sensitivity of {module!r} must be a finite number > 0, got {sensitivity!r}")

@@ -1,0 +1,137 @@
+"""The plan: every atom of a model with its coefficient, grouped so that what can be done in one batch is.
+
+Unrolling the recursion over the module tree (Large et al. 2024, arXiv:2405.14813, section 3; Bernstein & Newhouse 2025,
+arXiv:2410.21265, section 3) leaves one number an atom, its coefficient, and with it
+
+    ‖w‖ = max_i ‖w_i‖_i / coefficient_i
+    ‖g‖† = Σ_i coefficient_i · ‖g_i‖_i†
+    dualize(g)_i = coefficient_i · D_i(g_i)
+
+The module tree makes the plan; this file knows weights and geometries only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from modula.geometry import Geometry
+from modula.polar import MethodLike
+from modula.vector import Gradient, LayoutError, Update, Vector
+
+
+class PlannedAtom(NamedTuple):
+    """One atom: its parameter's name and shape, its geometry, and its coefficient (m_i/m)/S_i."""
+
+    name: str
+    shape: torch.Size
+    geometry: Geometry
+    coefficient: float
+
+
+class Batch(NamedTuple):
+    """Tensors of one geometry, shape, dtype and device, stacked; `members` are their positions in parameter order."""
+
+    geometry: Geometry
+    members: list[int]
+    stacked: Tensor
+
+
+class Plan:
+    """The atoms of a model in parameter order, and the duality computed over them in batches.
+
+    Args:
+        atoms: the atoms in parameter order.
+        owner: writes the model for error messages.
+    """
+
+    def __init__(self, atoms: Sequence[PlannedAtom], owner: Callable[[], str]) -> None:
+        self.atoms = atoms
+        self.owner = owner
+
+    def dualize(self, gradient: Gradient, target_norm: float, method: MethodLike | None) -> Update:
+        """dualize(g)_i = target_norm · coefficient_i · D_i(g_i). What is not trained (coefficient 0) is zero, whatever its gradient."""
+        self._check(gradient, "dualize")
+        trained = [i for i, atom in enumerate(self.atoms) if atom.coefficient > 0]
+        parts: dict[int, Tensor] = {}
+        for geometry, members, stacked in self._batches(gradient.tensors, trained):
+            duals = geometry.dualize(stacked, method).unbind()
+            scales = [target_norm * self.atoms[i].coefficient for i in members]
+            parts.update(zip(members, torch._foreach_mul(duals, scales), strict=True))
+        return Update._of(gradient.names, [parts[i] if i in parts else torch.zeros_like(g) for i, g in enumerate(gradient.tensors)])
+
+    def norm(self, update: Update) -> Tensor:
+        """max_i ‖u_i‖_i / coefficient_i, where a part that is zero counts as zero whatever its coefficient."""
+        self._check(update, "norm")
+        norms = self._norms(update)
+        ratios = torch.where(norms == 0, norms, norms / self._coefficients(norms))
+        return ratios.amax() if self.atoms else ratios.sum()
+
+    def dual_norm(self, gradient: Gradient) -> Tensor:
+        """Σ_i coefficient_i · ‖g_i‖_i†, where an atom that is not trained adds nothing."""
+        self._check(gradient, "dual_norm")
+        norms = self._in_order([(m, geometry.dual_norm(g)) for geometry, m, g in self._batches(gradient.tensors)])
+        coefficients = self._coefficients(norms)
+        return torch.where(coefficients == 0, 0, coefficients * norms).sum()
+
+    def normalize(self, update: Update, target_norm: float) -> Update:
+        """Every atom's part at its full share, ‖u_i‖_i = target_norm · coefficient_i, in its own direction; zero stays zero."""
+        self._check(update, "normalize")
+        norms = self._norms(update)
+        factors = target_norm * self._coefficients(norms) / torch.where(norms == 0, 1, norms)
+        parts = [(t * factor.to(t.device)).to(t.dtype) for t, factor in zip(update.tensors, factors.unbind(), strict=True)]
+        return Update._of(update.names, parts)
+
+    def project(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Each weight's point in its natural constraint set."""
+        parts: dict[int, Tensor] = {}
+        for geometry, members, stacked in self._batches(weights):
+            parts.update(zip(members, geometry.project(stacked).unbind(), strict=True))
+        return [parts[i] for i in range(len(weights))]
+
+    def _norms(self, update: Update) -> Tensor:
+        """‖u_i‖_i for every atom, in parameter order."""
+        return self._in_order([(m, geometry.norm(u)) for geometry, m, u in self._batches(update.tensors)])
+
+    def _coefficients(self, like: Tensor) -> Tensor:
+        return torch.tensor([atom.coefficient for atom in self.atoms], dtype=like.dtype, device=like.device)
+
+    def _batches(self, tensors: Sequence[Tensor], chosen: Sequence[int] | None = None) -> Iterator[Batch]:
+        """The tensors at the `chosen` positions (all of them by default), stacked by geometry, shape, dtype and device."""
+        groups: dict[object, list[int]] = {}
+        for i in range(len(tensors)) if chosen is None else chosen:
+            t, atom = tensors[i], self.atoms[i]
+            groups.setdefault((atom.geometry, atom.shape, t.dtype, t.device), []).append(i)
+        for members in groups.values():
+            first = tensors[members[0]]
+            stacked = first.unsqueeze(0) if len(members) == 1 else torch.stack([tensors[i] for i in members])
+            yield Batch(self.atoms[members[0]].geometry, members, stacked)
+
+    @staticmethod
+    def _in_order(results: list[tuple[list[int], Tensor]]) -> Tensor:
+        """One number an atom, in parameter order, from the results of the batches."""
+        if not results:
+            return torch.zeros(0)
+        home = results[0][1].device
+        order = [i for members, _ in results for i in members]
+        return torch.cat([values.to(home) for _, values in results])[torch.tensor(order, device=home).argsort()]
+
+    def _check(self, vector: Vector, operation: str) -> None:
+        """Refuse a vector whose names or shapes are not this model's.
+
+        Raises:
+            LayoutError: the first difference, and what to do about it.
+        """
+        kind = type(vector).__name__.lower()
+        hint = f"take the {kind} from this very model, with model.gradient(loss) or model.dualize(grad)"
+        if len(vector) != len(self.atoms):
+            raise LayoutError(f"{operation}: the {kind} has {len(vector)} tensors and {self.owner()} has {len(self.atoms)} weights; {hint}")
+        for name, t, atom in zip(vector.names, vector.tensors, self.atoms, strict=True):
+            if name != atom.name or t.shape != atom.shape:
+                raise LayoutError(
+                    f"{operation}: the {kind} has {name!r} of shape {list(t.shape)} where {self.owner()} has {atom.name!r} of shape "
+                    f"{list(atom.shape)}; {hint}"
+                )

@@ -1,0 +1,1020 @@
+"""Modules and their algebra: atoms, bonds, composition, concatenation.
+
+A module is a forward map with a mass, a sensitivity and a norm on its weights (Large et al. 2024, arXiv:2405.14813,
+definition 2). Atoms declare the three, bonds carry no weights, compounds derive them; duality follows from the same tree
+(Bernstein & Newhouse 2025, arXiv:2410.21265, section 3).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Generic, NamedTuple, NoReturn, Protocol, Self, TypeAlias, TypedDict, TypeVar, overload
+
+import torch
+from torch import Tensor, nn
+
+from modula.declarations import check_mass, check_sensitivity, is_number
+from modula.duality import Plan, PlannedAtom
+from modula.geometry import Geometry
+from modula.norms import Dense, Norm
+from modula.polar import MethodLike
+from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, MismatchError, Product, Space, Unknown, Value, meet, space_of
+from modula.tree import Node, render
+from modula.vector import Gradient, Update, Weights
+
+SpaceType: TypeAlias = Norm | tuple[object, ...]
+
+X = TypeVar("X", bound=SpaceType)
+Y = TypeVar("Y", bound=SpaceType)
+Z = TypeVar("Z", bound=SpaceType)
+A = TypeVar("A", bound=SpaceType)
+B = TypeVar("B", bound=SpaceType)
+C = TypeVar("C", bound=SpaceType)
+D = TypeVar("D", bound=Dense)
+N = TypeVar("N", bound=Norm)
+X_contra = TypeVar("X_contra", bound=SpaceType, contravariant=True)
+Y_co = TypeVar("Y_co", bound=SpaceType, covariant=True)
+
+AnyModule: TypeAlias = "Module[typing.Any, typing.Any]"
+"""A module whatever its spaces, for code that treats the tree as data."""
+
+Ends: TypeAlias = tuple[AnySpace, AnySpace]
+"""The domain and the codomain of a module, as far as they are known."""
+
+
+class CompositionError(TypeError):
+    """Modules that do not fit together: their types differ, or their widths."""
+
+
+class Takes(Protocol[X_contra]):
+    """A checker's view of a bond that adopts its neighbour's space: the spaces that it can adopt."""
+
+    def _takes(self, space: X_contra) -> None: ...
+
+
+class Keeps(Protocol[X_contra, Y_co]):
+    """A checker's view of a bond that adopts its neighbour's space: what it gives for what it takes."""
+
+    def _keeps(self, space: X_contra) -> Y_co: ...
+
+
+class Located(NamedTuple):
+    """An atom in a tree: its parameter's name, and S, the product of the sensitivities applied after it."""
+
+    name: str
+    atom: Atom[typing.Any, typing.Any]
+    downstream: float
+
+
+if TYPE_CHECKING:
+
+    class _Power:
+        """`**` for modules from a space to itself. A self-typed method would do, but mypy lets those through in operators."""
+
+        def __get__(self, instance: Module[Z, Z], owner: object) -> Callable[[int], Module[Z, Z]]: ...
+
+
+class Module(nn.Module, Generic[X, Y]):
+    """A map from space `X` to space `Y` with a mass, a sensitivity and a norm on its weights.
+
+    Modules are made by subclassing `Atom` or `Bond`, and by the algebra: `f @ g` composes (g is applied first), `(f, g)` applies
+    both to one input, `f + g` adds their outputs, `a * f` and `f / a` scale, `f**n` composes n fresh copies.
+
+    Example:
+        >>> from modula import Linear, ReLU
+        >>> model = Linear(10, 256) @ ReLU() @ Linear(256, 784)
+        >>> model.mass, model.sensitivity
+        (2.0, 1.0)
+        >>> str(model.domain), str(model.codomain)
+        ('RMS(784)', 'RMS(10)')
+    """
+
+    _declared: Ends = (ANYTHING, ANYTHING)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(self: Module[X, tuple[A, B]], x: Value, /) -> tuple[Tensor, Tensor]: ...
+        @overload
+        def __call__(self: Module[X, tuple[A, B, C]], x: Value, /) -> tuple[Tensor, Tensor, Tensor]: ...
+        @overload
+        def __call__(self: Module[X, N], x: Value, /) -> Tensor: ...
+        def __call__(self, x: Value, /) -> Value: ...
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            ends = [space_of(argument) for argument in typing.get_args(base)]
+            if len(ends) == 2 and "_declared" not in cls.__dict__:
+                cls._declared = (ends[0] or ANYTHING, ends[1] or ANYTHING)
+        for name, check in (("mass", check_mass), ("sensitivity", check_sensitivity)):
+            if isinstance(cls.__dict__.get(name), (int, float)):
+                check(cls, cls.__dict__[name])
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ("mass", "sensitivity"):
+            self._check_declaration(name, value)
+        super().__setattr__(name, typing.cast("Tensor", value))
+
+    def _check_declaration(self, name: str, value: object) -> None:
+        """Refuse a mass or sensitivity that this module cannot have."""
+        (check_mass if name == "mass" else check_sensitivity)(self, value)
+
+    @property
+    def mass(self) -> float:
+        """The share of feature learning that the module takes, m ≥ 0, relative to others: the sum over the atoms inside."""
+        return math.fsum(at.atom.mass for at in self._locate())
+
+    @property
+    def sensitivity(self) -> float:
+        """s > 0 with ‖∂f·Δx‖ ≤ s·‖Δx‖: how much a change of the input can grow on its way through."""
+        return self._walk("", 1.0, [])
+
+    # Types
+
+    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+        """What is known of both ends, given what the neighbours know of them.
+
+        A bond whose ends depend on one another overrides this.
+
+        Args:
+            domain: what the neighbour before knows of the space that they share.
+            codomain: what the neighbour after knows.
+
+        Raises:
+            MismatchError: the module cannot stand there.
+        """
+        own_domain, own_codomain = self._declared
+        return meet(own_domain, domain), meet(own_codomain, codomain)
+
+    @property
+    def domain(self) -> AnySpace:
+        """The space of the input, with its width if that is known."""
+        return self.narrow(ANYTHING, ANYTHING)[0]
+
+    @property
+    def codomain(self) -> AnySpace:
+        """The space of the output, with its width if that is known."""
+        return self.narrow(ANYTHING, ANYTHING)[1]
+
+    # The algebra
+
+    @overload
+    def __matmul__(self, other: Takes[X]) -> Module[X, Y]: ...
+    @overload
+    def __matmul__(self, other: Module[Z, X]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(self: Module[tuple[A, B], Y], other: tuple[Module[Z, A], Module[Z, B]]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(self: Module[tuple[A, B, C], Y], other: tuple[Module[Z, A], Module[Z, B], Module[Z, C]]) -> Module[Z, Y]: ...
+    def __matmul__(self, other: object) -> AnyModule:
+        return _compose(self, _as_module(other, "@", self))
+
+    @overload
+    def __rmatmul__(self, other: tuple[Module[Y, A], Module[Y, B]]) -> Module[X, tuple[A, B]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Module[Y, A], Module[Y, B], Module[Y, C]]) -> Module[X, tuple[A, B, C]]: ...
+    def __rmatmul__(self, other: object) -> AnyModule:
+        return _compose(_as_module(other, "@", self), self)
+
+    @overload
+    def __add__(self, other: Keeps[X, Y]) -> Module[X, Y]: ...
+    @overload
+    def __add__(self, other: Module[X, Y]) -> Module[X, Y]: ...
+    def __add__(self, other: object) -> AnyModule:
+        return _sum(self, _as_module(other, "+", self))
+
+    def __radd__(self, other: tuple[AnyModule, ...]) -> Module[X, Y]:
+        return _sum(_as_module(other, "+", self), self)
+
+    def __mul__(self, scalar: float) -> Module[X, Y]:
+        if not is_number(scalar):
+            _refuse_operand(self, "*", scalar)
+        return _compose(Mul(scalar), self)
+
+    def __rmul__(self, scalar: float) -> Module[X, Y]:
+        return self * scalar
+
+    def __truediv__(self, scalar: float) -> Module[X, Y]:
+        if not is_number(scalar):
+            _refuse_operand(self, "/", scalar)
+        if scalar == 0:
+            raise ValueError(f"cannot divide {self!r} by zero: a module needs a sensitivity that is finite")
+        return _compose(Mul(1 / scalar), self)
+
+    if TYPE_CHECKING:
+        __pow__ = _Power()
+    else:
+
+        def __pow__(self, n):
+            """n independent copies composed, each with fresh weights; `self` is not among them."""
+            if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+                raise ValueError(f"the power of a module is a whole number of copies, at least 0; got {self!r} ** {n!r}")
+            if n == 0:
+                return Identity()
+            _join(self, self)
+            copies = []
+            for _ in range(n):
+                fresh = copy.deepcopy(self)
+                fresh.initialize()
+                copies.append(fresh)
+            ends = self.narrow(ANYTHING, ANYTHING)
+            return copies[0] if n == 1 else Composition._in_flow_order([part for one in copies for part in one._links()], ends)
+
+    def tare(self, mass: float = 1.0) -> Self:
+        """Rescale the masses of all atoms inside so that they sum to `mass`, in place.
+
+        Args:
+            mass: the new total, ≥ 0. With 0 the module is no longer trained, and its inner proportions are lost.
+
+        Returns:
+            The module itself.
+
+        Raises:
+            ValueError: a negative or non-finite mass, or a positive one for a module that has mass 0.
+        """
+        check_mass(self, mass)
+        total = self.mass
+        if total == 0:
+            if mass == 0:
+                return self
+            raise ValueError(f"{self!r} has mass 0, so there is nothing to scale to {mass}: set the mass of its atoms instead")
+        for located in self._locate():
+            located.atom.mass = located.atom.mass * (mass / total)
+        return self
+
+    # Weights and duality
+
+    @property
+    def weights(self) -> Weights:
+        """A live view of all weights: `model.weights -= update` writes the parameters in place."""
+        located = self._locate()
+        return Weights._of(tuple([at.name for at in located]), [at.atom.weight for at in located])
+
+    @weights.setter
+    def weights(self, value: Weights) -> None:
+        if not isinstance(value, Weights):
+            raise TypeError(f"model.weights takes Weights, got {type(value).__name__}: to move the weights write model.weights -= update")
+        live = self.weights
+        if any(old is not new for old, new in zip(live.tensors, value.tensors, strict=False)) or len(live) != len(value):
+            live.copy_(value)
+
+    def gradient(self, loss: Tensor | None = None) -> Gradient:
+        """The gradient of `loss`, or what `loss.backward()` has left in the parameters' `.grad`.
+
+        Args:
+            loss: a scalar computed from this model's output. None collects `.grad`, without a copy: the gradient is a live view.
+
+        Returns:
+            One tensor a parameter. Weights that are frozen (`requires_grad=False`), or that the loss does not depend on, have a
+            zero gradient.
+
+        Raises:
+            ValueError: the loss is no scalar, or depends on none of the weights; or no loss is given and a `.grad` is missing.
+            TypeError: a `.grad` is not of floating-point dtype.
+        """
+        weights = self.weights
+        grads = self._collected(weights) if loss is None else self._derivative(weights, loss)
+        filled = [torch.zeros_like(w) if g is None else g.detach() for w, g in zip(weights.tensors, grads, strict=True)]
+        for name, g in zip(weights.names, filled, strict=True):
+            if not g.is_floating_point():
+                raise TypeError(f"the gradient of {name!r} in {self!r} is of dtype {g.dtype}; gradients are floating-point tensors")
+        return Gradient._of(weights.names, filled)
+
+    def _collected(self, weights: Weights) -> list[Tensor | None]:
+        missing = [name for name, w in weights.items() if w.requires_grad and w.grad is None]
+        if missing:
+            shown = ", ".join(map(repr, missing[:4])) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+            raise ValueError(f"no .grad in {shown} of {self!r}: call loss.backward() first, or pass the loss, as in model.gradient(loss)")
+        return [w.grad for w in weights.tensors]
+
+    def _derivative(self, weights: Weights, loss: Tensor) -> Sequence[Tensor | None]:
+        if loss.dim() != 0:
+            raise ValueError(f"a gradient is taken of a scalar loss, got one of shape {list(loss.shape)}: reduce it, as in loss.mean()")
+        trained = [w for w in weights.tensors if w.requires_grad]
+        grads = torch.autograd.grad(loss, trained, allow_unused=True) if loss.requires_grad and trained else [None] * len(trained)
+        if all(g is None for g in grads):
+            raise ValueError(
+                f"the loss depends on no weight of {self!r}: compute it from this model's output, outside torch.no_grad(), with "
+                "weights that require gradients"
+            )
+        found = iter(grads)
+        return [next(found) if w.requires_grad else None for w in weights.tensors]
+
+    @torch.no_grad()
+    def dualize(self, grad: Gradient, target_norm: float = 1.0, *, method: MethodLike | None = None) -> Update:
+        """The update of norm `target_norm` along which `grad` says the loss rises fastest; subtract it to descend.
+
+        Args:
+            grad: the gradient of this model, as `model.gradient` returns it.
+            target_norm: the norm of the update.
+            method: how matrices are orthogonalised, one of `modula.polar`'s; None is its default.
+
+        Returns:
+            target_norm · argmax over ‖t‖ = 1 of <grad, t>. Parts with zero gradient or zero mass are zero.
+
+        Raises:
+            TypeError: `grad` is no Gradient.
+            LayoutError: `grad` belongs to another model.
+
+        Example:
+            >>> import torch
+            >>> from modula import Linear, ReLU
+            >>> model = Linear(2, 8) @ ReLU() @ Linear(8, 4)
+            >>> grad = model.gradient(model(torch.randn(5, 4)).square().mean())
+            >>> update = model.dualize(grad, method="svd")
+            >>> round(model.norm(update).item(), 4)
+            1.0
+
+        Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 3.
+        """
+        if not isinstance(grad, Gradient):
+            _refuse_vector(self, "dualize", "a Gradient, as model.gradient(loss) returns it", grad)
+        return self._plan().dualize(grad, target_norm, method)
+
+    @torch.no_grad()
+    def norm(self, update: Update) -> Tensor:
+        """The modular norm of an update, as a scalar tensor.
+
+        Raises:
+            TypeError: `update` is no Update.
+            LayoutError: `update` belongs to another model.
+
+        Source: Large et al. 2024 (arXiv:2405.14813), definitions 3 and 4.
+        """
+        if not isinstance(update, Update):
+            _refuse_vector(self, "norm", "an Update (a gradient is measured by model.dual_norm)", update)
+        return self._plan().norm(update)
+
+    @torch.no_grad()
+    def dual_norm(self, grad: Gradient) -> Tensor:
+        """max over ‖t‖ = 1 of <grad, t>, as a scalar tensor: how fast the loss can fall to first order in one unit of norm.
+
+        Raises:
+            TypeError: `grad` is no Gradient.
+            LayoutError: `grad` belongs to another model.
+        """
+        if not isinstance(grad, Gradient):
+            _refuse_vector(self, "dual_norm", "a Gradient (an update is measured by model.norm)", grad)
+        return self._plan().dual_norm(grad)
+
+    @torch.no_grad()
+    def normalize(self, update: Update, target_norm: float = 1.0) -> Update:
+        """Rescale every atom's part to its full share of `target_norm`, keeping its direction.
+
+        This is the normalisation of Large et al. 2024 (arXiv:2405.14813), algorithm 1, for any direction, such as Adam's. Parts
+        that are zero stay zero.
+
+        Raises:
+            TypeError: `update` is no Update.
+            LayoutError: `update` belongs to another model.
+        """
+        if not isinstance(update, Update):
+            _refuse_vector(self, "normalize", "an Update (a gradient is mapped to one by model.dualize)", update)
+        return self._plan().normalize(update, target_norm)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Move every weight to its natural constraint set: semi-orthogonal matrices, unit rows, biases and gains within the unit ball."""
+        weights = self.weights
+        torch._foreach_copy_(weights.tensors, self._plan().project(weights.tensors))
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Draw all weights anew, each of norm 1 (biases are zero).
+
+        Construction has done it already, except on the meta device: there do it after `to_empty`.
+
+        Args:
+            generator: where random numbers come from; they are drawn on its device, by default on that of each weight.
+        """
+        for located in self._locate():
+            located.atom.draw(generator)
+
+    def _plan(self) -> Plan:
+        located = self._locate()
+        total = math.fsum(at.atom.mass for at in located)
+        return Plan(
+            [
+                # coefficient_i = (m_i / m) / S_i
+                PlannedAtom(name, atom.weight.shape, atom.geometry, (atom.mass / total) / downstream if total else 0.0)
+                for name, atom, downstream in located
+            ],
+            self.__repr__,
+        )
+
+    # The tree
+
+    def _locate(self) -> list[Located]:
+        """All atoms in parameter order."""
+        found: list[Located] = []
+        self._walk("", 1.0, found)
+        found.reverse()
+        return found
+
+    def _walk(self, prefix: str, downstream: float, found: list[Located]) -> float:
+        """Append every atom inside, last in parameter order first, and return the sensitivity."""
+        raise NotImplementedError(f"{type(self).__name__} is neither an Atom nor a Bond nor a compound: subclass one of these")
+
+    def _links(self) -> list[AnyModule]:
+        """The modules that a composition with this one strings together, in flow order."""
+        return [self]
+
+    def _node(self, place: str, ends: Ends) -> Node:
+        """This module and what is below it, for print(model)."""
+        return Node(place, repr(self), _arrow(ends), self.mass, self.sensitivity, None)
+
+    def extra_repr(self) -> str:
+        """The arguments as written, for errors and the tree."""
+        return ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+    def __str__(self) -> str:
+        return render(self._node("", self.narrow(ANYTHING, ANYTHING)))
+
+
+class AtomOptions(TypedDict, total=False):
+    """What every atom can be told besides its widths."""
+
+    mass: float
+    device: torch.device | str | None
+    dtype: torch.dtype | None
+
+
+class Atom(Module[X, Y]):
+    """A module with one weight, and the geometry that the weight is measured in.
+
+    Subclass it with the two spaces, hand the shape and the geometry to `__init__`, and define `forward`. Declare `sensitivity` if
+    it is not 1 for weights of norm 1. The geometry must make the atom well-normed: ‖f(x; Δw)‖ ≤ ‖Δw‖ for inputs of norm 1.
+
+    Args:
+        shape: the weight's.
+        geometry: the norm on the weight, such as `operator_geometry(RMS, RMS)`.
+        fan_out: the width of the output, checked where modules are composed; None if it follows from the input.
+        fan_in: the width of the input.
+        domain, codomain: norm types, if the class does not say them as type arguments.
+        mass: the share of feature learning.
+        device, dtype: of the weight.
+
+    Raises:
+        ValueError: a negative or non-finite mass, or an axis of length 0.
+
+    Example:
+        >>> import torch
+        >>> from modula import RMS, Atom, Linf
+        >>> from modula.geometry import Vectors
+        >>> class Diagonal(Atom[RMS, RMS]):
+        ...     def __init__(self, d: int) -> None:
+        ...         super().__init__((d,), Vectors(Linf, axes=1), fan_out=d, fan_in=d)
+        ...
+        ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ...         return self.weight * x
+        >>> str(Diagonal(4).domain)
+        'RMS(4)'
+    """
+
+    # Declared here, where the property of Module derives it.
+    mass: float = 1.0
+    sensitivity: float = 1.0  # pyright: ignore[reportIncompatibleMethodOverride]
+    geometry: Geometry
+    weight: nn.Parameter
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        geometry: Geometry,
+        *,
+        fan_out: int | None = None,
+        fan_in: int | None = None,
+        domain: type[Norm] | None = None,
+        codomain: type[Norm] | None = None,
+        mass: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        check_mass(type(self), mass)
+        if not all(isinstance(length, int) and length > 0 for length in shape):
+            raise ValueError(f"{name} takes widths of at least 1, got a weight of shape {list(shape)}")
+        own_domain, own_codomain = type(self)._declared
+        self._ends = (_with_width(domain, own_domain, fan_in), _with_width(codomain, own_codomain, fan_out))
+        self.geometry = geometry
+        self.weight = nn.Parameter(torch.empty(tuple(shape), device=device, dtype=dtype))
+        if not self.weight.is_floating_point():
+            raise TypeError(f"{name} holds a floating-point weight, got dtype={dtype}")
+        self.mass = mass  # pyright: ignore[reportIncompatibleMethodOverride]
+        with torch.no_grad():
+            self.draw(None)
+
+    def draw(self, generator: torch.Generator | None) -> None:
+        """Fill the weight with a random one of norm 1. Does nothing on the meta device."""
+        if not self.weight.is_meta:
+            device = self.weight.device if generator is None else generator.device
+            self.weight.copy_(self.geometry.draw(tuple(self.weight.shape), generator, device))
+
+    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+        return meet(self._ends[0], domain), meet(self._ends[1], codomain)
+
+    def _check_width(self, x: Tensor) -> None:
+        """Refuse an input whose measured axis is not as wide as the domain."""
+        space = self._ends[0]
+        if isinstance(space, Space) and issubclass(space.norm, Dense) and space.width is not None:
+            axis = space.norm.axis
+            if x.dim() < -axis or x.shape[axis] != space.width:
+                raise ValueError(f"{self!r} takes {space}, the width on axis {axis}; got a tensor of shape {list(x.shape)}")
+
+    def _walk(self, prefix: str, downstream: float, found: list[Located]) -> float:
+        found.append(Located(f"{prefix}weight", self, downstream))
+        return self.sensitivity
+
+    def _node(self, place: str, ends: Ends) -> Node:
+        return super()._node(place, ends)._replace(shape=tuple(self.weight.shape))
+
+
+class Bond(Module[X, Y]):
+    """A module without weights. Subclass it with its two spaces, declare `sensitivity`, define `forward`.
+
+    For a map that is at hand as a function, `FunctionBond` does it in one call.
+
+    Example:
+        >>> import torch
+        >>> from modula import RMS, Bond, Linear
+        >>> class Softplus(Bond[RMS, RMS]):
+        ...     sensitivity = 1.0  # its derivative is the logistic function, which stays below 1
+        ...
+        ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ...         return torch.nn.functional.softplus(x)
+        >>> model = Linear(10, 256) @ Softplus() @ Linear(256, 784)
+        >>> model.sensitivity
+        1.0
+    """
+
+    mass: float = 0.0  # pyright: ignore[reportIncompatibleMethodOverride]
+    sensitivity: float = 1.0  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def _check_declaration(self, name: str, value: object) -> None:
+        if name == "mass" and value != 0:
+            raise ValueError(f"{self!r} is a bond: it has no weights to learn, and its mass is 0")
+        super()._check_declaration(name, value)
+
+    def _walk(self, prefix: str, downstream: float, found: list[Located]) -> float:
+        if self._parameters or (self._modules and next(self.parameters(), None) is not None):
+            raise TypeError(f"{self!r} is a bond and holds parameters, which no duality map would reach: make it an Atom, or compose atoms")
+        return self.sensitivity
+
+
+class Neighbour(Norm):
+    """Stands for the space of whatever module comes next to a bond that adopts it."""
+
+
+class Elementwise(Bond[Neighbour, Neighbour]):
+    """A bond that maps every dense space to itself: it takes the type and the width of its neighbour.
+
+    Subclass it for a function of single entries, f(0) = 0 not required. `sensitivity` must bound |f'|; under every norm that
+    depends on magnitudes only, that bounds the map.
+    """
+
+    def _takes(self, space: Dense) -> None: ...
+    def _keeps(self, space: D) -> D: ...  # type: ignore[empty-body] # for checkers only
+
+    _declared = (ANY_DENSE, ANY_DENSE)
+
+    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+        own, _ = self._declared
+        space = meet(meet(own, domain), codomain)
+        return space, space
+
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override]
+        def __matmul__(self, other: Elementwise) -> Elementwise: ...
+        @overload
+        def __matmul__(self, other: Module[Z, D]) -> Module[Z, D]: ...
+        def __matmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+        @overload  # type: ignore[override]
+        def __add__(self, other: Elementwise) -> Elementwise: ...
+        @overload
+        def __add__(self, other: Module[D, D]) -> Module[D, D]: ...
+        def __add__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+        def __mul__(self, scalar: float) -> Elementwise: ...
+        def __rmul__(self, scalar: float) -> Elementwise: ...
+        def __truediv__(self, scalar: float) -> Elementwise: ...
+
+
+class Transparent(Elementwise):
+    """A bond that maps any space to itself: dense ones, ids, tuples."""
+
+    def _takes(self, space: SpaceType) -> None: ...
+    def _keeps(self, space: Z) -> Z: ...  # type: ignore[empty-body] # for checkers only
+
+    _declared = (ANYTHING, ANYTHING)
+
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override]
+        def __matmul__(self, other: Transparent) -> Transparent: ...
+        @overload
+        def __matmul__(self, other: Elementwise) -> Elementwise: ...
+        @overload
+        def __matmul__(self, other: Module[Z, A]) -> Module[Z, A]: ...
+        def __matmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+        @overload  # type: ignore[override]
+        def __add__(self, other: Transparent) -> Transparent: ...
+        @overload
+        def __add__(self, other: Elementwise) -> Elementwise: ...
+        @overload
+        def __add__(self, other: Module[Z, Z]) -> Module[Z, Z]: ...
+        def __add__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+        def __mul__(self, scalar: float) -> Transparent: ...
+        def __rmul__(self, scalar: float) -> Transparent: ...
+        def __truediv__(self, scalar: float) -> Transparent: ...
+
+
+class Identity(Transparent):
+    """The map that changes nothing.
+
+    Sensitivity 1: proved, under every norm.
+    """
+
+    def forward(self, x: Value) -> Value:
+        return x
+
+
+class Mul(Transparent):
+    """Multiplication by a fixed number; what `a * module` composes with.
+
+    Sensitivity |a|: proved, under every norm.
+
+    Args:
+        scale: a finite number, not 0.
+
+    Raises:
+        ValueError: the number is 0 or not finite.
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        if not math.isfinite(scale) or scale == 0:
+            raise ValueError(
+                f"cannot multiply a module by {scale}: its sensitivity must be positive and finite; to silence a module leave it out, "
+                "to stop training it use tare(0)"
+            )
+        self.scale = float(scale)
+        self.sensitivity = abs(self.scale)
+
+    def forward(self, x: Value) -> Value:
+        return tuple([self.forward(part) for part in x]) if isinstance(x, tuple) else self.scale * x
+
+    def extra_repr(self) -> str:
+        return f"{self.scale:.6g}"
+
+
+class Add(Bond[Neighbour, Neighbour]):
+    """The sum of a tuple of tensors of one space; what `f + g` composes with.
+
+    Sensitivity 1: proved, by the triangle inequality, since the norm of a tuple is the sum of its parts' norms.
+    """
+
+    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+        if isinstance(domain, Unknown):
+            return domain, codomain
+        if not isinstance(domain, Product):
+            raise MismatchError(f"Add takes a tuple, as in Add() @ (f, g), not {domain}")
+        space = codomain
+        for part in domain.parts:
+            space = meet(space, part)
+        return Product((space,) * len(domain.parts)), space
+
+    def forward(self, x: tuple[Tensor, ...]) -> Tensor:
+        total = x[0]
+        for part in x[1:]:
+            total = total + part
+        return total
+
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override]
+        def __matmul__(self, other: tuple[Module[Z, A], ...]) -> Module[Z, A]: ...
+        @overload
+        def __matmul__(self, other: Module[Z, tuple[A, A]]) -> Module[Z, A]: ...
+        @overload
+        def __matmul__(self, other: Module[Z, tuple[A, A, A]]) -> Module[Z, A]: ...
+        def __matmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+class Compound(Module[X, Y]):
+    """A module made of modules. Mass, sensitivity and the norm of the weights follow from what is inside.
+
+    Iterate over it, or index it, to reach the modules inside, in the order in which data meets them. `compound[i] = module` puts another in
+    place if it maps the same spaces.
+    """
+
+    _ends: Ends
+
+    def _adopt(self, parts: Sequence[AnyModule], ends: Ends) -> None:
+        """Take `parts` in, in flow order."""
+        _refuse_shared_weights(parts)
+        self._ends = ends
+        for i, part in enumerate(parts):
+            self.add_module(str(i), part)
+
+    def _places(self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace) -> list[Ends]:
+        """The ends of each part, given those of the whole.
+
+        Raises:
+            MismatchError: the parts do not fit.
+        """
+        raise NotImplementedError
+
+    def _outer_ends(self, places: list[Ends]) -> Ends:
+        """The ends of the whole, given those of each part."""
+        raise NotImplementedError
+
+    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+        ends = meet(self._ends[0], domain), meet(self._ends[1], codomain)
+        return ends if ends == self._ends else self._outer_ends(self._places(list(self), *ends))
+
+    def __iter__(self) -> Iterator[AnyModule]:
+        return iter(typing.cast("dict[str, AnyModule]", self._modules).values())
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __getitem__(self, index: int) -> AnyModule:
+        return list(self)[index]
+
+    def __setitem__(self, index: int, module: AnyModule) -> None:
+        parts = list(self)
+        parts[index] = _as_module(module, "[…] =", self)
+        place = f"cannot put {module!r} in place {index} of {self!r}"
+        try:
+            ends = self._outer_ends(self._places(parts, ANYTHING, ANYTHING))
+        except MismatchError as mismatch:
+            raise CompositionError(f"{place}: {mismatch}") from None
+        if ends != self._ends:
+            raise CompositionError(f"{place}: that would turn {_arrow(self._ends)} into {_arrow(ends)} inside whatever holds it")
+        _refuse_shared_weights(parts)
+        self._modules[str(range(len(self))[index])] = module
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in self.__dict__.get("_modules", ()):
+            self[int(name)] = typing.cast("AnyModule", value)
+        else:
+            super().__setattr__(name, value)
+
+    def _check_declaration(self, name: str, value: object) -> None:
+        how = "rescale it with tare(mass)" if name == "mass" else "scale the module, as in 0.5 * module"
+        raise AttributeError(f"the {name} of {self!r} follows from the modules inside: {how}, or set that of an atom or bond inside")
+
+    def _node(self, place: str, ends: Ends) -> Node:
+        whole = super()._node(place, ends)
+        if not self._locate():
+            return whole
+        places = self._places(list(self), *ends)
+        children = tuple([part._node(str(i), place) for i, (part, place) in enumerate(zip(self, places, strict=True))])
+        return whole._replace(name=self._title(), children=children)
+
+    def _title(self) -> str:
+        """The name of this node in the tree, where its parts have lines of their own."""
+        return type(self).__name__ if type(self) in (Composition, Concatenation) else repr(self)
+
+
+class Composition(Compound[X, Y]):
+    """Modules applied one after another; what `f @ g` makes. A chain is flat, however it was bracketed.
+
+    Subclass it to give a network of your own a name: the subclass stands as one node in the tree and in errors.
+
+    Args:
+        module: the network, as an expression.
+
+    Example:
+        >>> from modula import RMS, Composition, Linear, ReLU
+        >>> class Block(Composition[RMS, RMS]):
+        ...     def __init__(self, width: int) -> None:
+        ...         super().__init__(Linear(width, width) @ ReLU() @ Linear(width, width))
+        >>> (Block(8) @ Block(8)).mass
+        4.0
+
+    Source: Large et al. 2024 (arXiv:2405.14813), definition 3.
+    """
+
+    def __init__(self, module: Module[X, Y]) -> None:
+        super().__init__()
+        self._adopt(module._links(), module.narrow(ANYTHING, ANYTHING))
+
+    @classmethod
+    def _in_flow_order(cls, parts: Sequence[AnyModule], ends: Ends) -> Composition[typing.Any, typing.Any]:
+        made: Composition[typing.Any, typing.Any] = Composition.__new__(Composition)
+        nn.Module.__init__(made)
+        made._adopt(parts, ends)
+        return made
+
+    def forward(self, x: Value) -> Value:
+        for part in self._modules.values():
+            x = typing.cast("AnyModule", part)(x)
+        return x
+
+    def _walk(self, prefix: str, downstream: float, found: list[Located]) -> float:
+        sensitivity = 1.0
+        for name, part in reversed(self._modules.items()):
+            sensitivity *= typing.cast("AnyModule", part)._walk(f"{prefix}{name}.", downstream * sensitivity, found)
+        return sensitivity
+
+    def _links(self) -> list[AnyModule]:
+        return list(self) if type(self) is Composition and not _is_sum(self) else [self]
+
+    def _node(self, place: str, ends: Ends) -> Node:
+        whole = super()._node(place, ends)
+        if not _is_sum(self) or not whole.children:
+            return whole
+        terms = tuple([term._replace(place=f"0.{term.place}") for term in whole.children[0].children])
+        return whole._replace(name="Sum", children=terms)
+
+    def _places(self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace) -> list[Ends]:
+        seams: list[AnySpace] = [domain, *[ANYTHING] * (len(parts) - 1), codomain]
+        before: list[AnySpace] = []
+        while before != seams:
+            before = list(seams)
+            for i in (*range(len(parts)), *reversed(range(len(parts)))):
+                seams[i], seams[i + 1] = parts[i].narrow(seams[i], seams[i + 1])
+        return list(pairwise(seams))
+
+    def _outer_ends(self, places: list[Ends]) -> Ends:
+        return places[0][0], places[-1][1]
+
+    def __repr__(self) -> str:
+        if type(self) is not Composition:
+            return super().__repr__()
+        if _is_sum(self):
+            return " + ".join([repr(term) for term in _terms(self)])
+        written = [f"({part!r})" if _is_sum(part) else repr(part) for part in reversed(list(self))]
+        if isinstance(self[-1], Mul) and len(written) > 1:
+            written[:2] = [f"{self[-1].extra_repr()} * {written[1]}"]
+        return " @ ".join(written if len(written) <= 6 else [*written[:3], "…", *written[-2:]])
+
+
+class Concatenation(Compound[X, Y]):
+    """Modules applied to one input, side by side; what a tuple of modules stands for. The output is a tuple.
+
+    Args:
+        modules: at least one, all with the same domain.
+
+    Raises:
+        CompositionError: the domains differ.
+
+    Source: Large et al. 2024 (arXiv:2405.14813), definition 4.
+    """
+
+    def __init__(self, *modules: AnyModule) -> None:
+        super().__init__()
+        if not modules:
+            raise ValueError("a concatenation takes at least one module, got an empty tuple")
+        parts = [_as_module(module, ",", self) for module in modules]
+        try:
+            ends = self._outer_ends(self._places(parts, ANYTHING, ANYTHING))
+        except MismatchError as mismatch:
+            listed = "; ".join(f"{part!r} takes {part.domain}" for part in parts)
+            raise CompositionError(f"cannot concatenate modules whose domains differ: {mismatch}. {listed}") from None
+        self._adopt(parts, ends)
+
+    def forward(self, x: Value) -> tuple[Value, ...]:
+        return tuple([typing.cast("AnyModule", part)(x) for part in self._modules.values()])
+
+    def _walk(self, prefix: str, downstream: float, found: list[Located]) -> float:
+        sensitivity = 0.0
+        for name, part in reversed(self._modules.items()):
+            sensitivity += typing.cast("AnyModule", part)._walk(f"{prefix}{name}.", downstream, found)
+        return sensitivity
+
+    def _places(self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace) -> list[Ends]:
+        outputs = meet(Product((ANYTHING,) * len(parts)), codomain)
+        codomains = list(typing.cast("Product", outputs).parts)
+        before = None
+        while before != (domain, codomains):
+            before = (domain, list(codomains))
+            for i, part in enumerate(parts):
+                domain, codomains[i] = part.narrow(domain, codomains[i])
+        return [(domain, place) for place in codomains]
+
+    def _outer_ends(self, places: list[Ends]) -> Ends:
+        return places[0][0], Product(tuple(codomain for _, codomain in places))
+
+    def __repr__(self) -> str:
+        return f"({', '.join(map(repr, self))})"
+
+
+def _compose(outer: AnyModule, inner: AnyModule) -> AnyModule:
+    """outer ∘ inner, flat."""
+    return Composition._in_flow_order([*inner._links(), *outer._links()], _join(outer, inner))
+
+
+def _join(outer: AnyModule, inner: AnyModule) -> Ends:
+    """The ends of outer ∘ inner.
+
+    Raises:
+        CompositionError: the codomain of `inner` is not the domain of `outer`.
+    """
+    try:
+        seam, codomain = outer.narrow(meet(outer.domain, inner.codomain), ANYTHING)
+        domain, _ = inner.narrow(ANYTHING, seam)
+        return domain, codomain
+    except MismatchError as mismatch:
+        wanted, given = outer.domain, inner.codomain
+        raise CompositionError(
+            f"cannot compose {_operand(outer)} @ {_operand(inner)}: {outer!r} takes {wanted} and {inner!r} gives {given}: "
+            f"{mismatch}{_cure(given, wanted)}"
+        ) from None
+
+
+def _operand(module: AnyModule) -> str:
+    return f"({module!r})" if type(module) is Composition else repr(module)
+
+
+def _cure(given: AnySpace, wanted: AnySpace) -> str:
+    """What to insert between a module that gives one space and one that takes another, if something is known."""
+    if not isinstance(given, Space) or not isinstance(wanted, Space):
+        return ""
+    if given.norm is wanted.norm and None not in (given.width, wanted.width):
+        return f"; make both widths {given.width} or both {wanted.width}"
+    if given.norm is wanted.norm:
+        return ""
+    cures = {
+        ("ChannelRMS", "RMS"): "insert AvgPool() or Flatten() between them",
+        ("RMS", "HeadRMS"): "insert SplitIntoHeads(num_heads) between them",
+        ("HeadRMS", "RMS"): "insert MergeHeads() between them",
+        ("RMS", "OneHot"): "one-hot ids enter a network only at its start",
+    }
+    cure = cures.get((given.norm.__name__, wanted.norm.__name__), "")
+    return f"; {cure}" if cure else f"; a Linear with domain={wanted.norm.__name__} or codomain={given.norm.__name__} may bridge them"
+
+
+def _sum(first: AnyModule, second: AnyModule) -> AnyModule:
+    """first + second, as one flat sum."""
+    terms = [*_terms(first), *_terms(second)]
+    try:
+        return _compose(Add(), Concatenation(*terms))
+    except CompositionError as error:
+        listed = "; ".join(f"{term!r} maps {_arrow(term.narrow(ANYTHING, ANYTHING))}" for term in terms)
+        raise CompositionError(f"cannot add {first!r} + {second!r}, whose ends differ: {listed}") from error
+
+
+def _is_sum(module: AnyModule) -> bool:
+    return type(module) is Composition and len(module) == 2 and type(module[1]) is Add and type(module[0]) is Concatenation
+
+
+def _terms(module: AnyModule) -> list[AnyModule]:
+    return list(typing.cast("dict[str, AnyModule]", module.get_submodule("0")._modules).values()) if _is_sum(module) else [module]
+
+
+def _as_module(value: object, operation: str, partner: AnyModule) -> AnyModule:
+    """`value` if it is a module, the concatenation if it is a tuple of modules."""
+    if isinstance(value, tuple):
+        return Concatenation(*value)
+    if not isinstance(value, Module):
+        _refuse_operand(partner, operation, value)
+    return value
+
+
+def _refuse_operand(module: AnyModule, operation: str, other: object) -> NoReturn:
+    name = type(other).__name__
+    if isinstance(other, nn.Module):
+        bond = f"FunctionBond({name}(…), domain=RMS, codomain=RMS, sensitivity=…)"
+        advice = f"a torch.nn module declares no norms; wrap it, as in {bond}, or write an Atom"
+    elif operation in ("*", "/"):
+        advice = "a module is scaled by a number; to compose modules use @"
+    else:
+        advice = "modules compose with modules and with tuples of modules"
+    raise TypeError(f"{module!r} {operation} {name} has no meaning: {advice}")
+
+
+def _refuse_vector(model: AnyModule, operation: str, wanted: str, got: object) -> NoReturn:
+    raise TypeError(f"{operation} of {model!r} takes {wanted}; got {type(got).__name__}")
+
+
+def _refuse_shared_weights(parts: Sequence[AnyModule]) -> None:
+    seen: set[int] = set()
+    for part in parts:
+        for located in part._locate():
+            if id(located.atom) in seen:
+                raise ValueError(
+                    f"{located.atom!r} stands twice in one network, and no duality map is known for weights that are shared: use "
+                    "copy.deepcopy for a second one, or module ** n for n fresh copies"
+                )
+            seen.add(id(located.atom))
+
+
+def _with_width(norm: type[Norm] | None, declared: AnySpace, width: int | None) -> AnySpace:
+    if norm is not None:
+        return Space(norm, width)
+    return meet(declared, Space(declared.norm, width)) if isinstance(declared, Space) else declared
+
+
+def _arrow(ends: Ends) -> str:
+    return f"{ends[0]} → {ends[1]}"

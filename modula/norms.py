@@ -1,0 +1,186 @@
+"""Norm types: what a space of activations measures.
+
+A norm type is a class that is never instantiated. Statically it is a type argument (`Module[RMS, RMS]`); at run time its
+class methods compute. Axes in front of the measured one (batch, position, pixel) are aggregated by the maximum, so that a
+map applied position by position keeps its bound.
+
+Each norm comes with its duality map, `dualize(g) = argmax over ‖t‖ = 1 of <g, t>`, vector by vector. Where the maximiser is
+not unique it is the one that is zero wherever `g` is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from modula.scaling import split_scale
+
+
+class Norm:
+    """What a space measures. Subclass `VectorNorm` for a norm of your own."""
+
+    @classmethod
+    def measure(cls, x: Tensor) -> Tensor:
+        """The norm of a whole activation, as a scalar tensor."""
+        raise NotImplementedError(f"{cls.__name__} does not say how it measures an activation: define {cls.__name__}.measure")
+
+
+class OneHot(Norm):
+    """Integer ids that stand for one-hot vectors, each of ℓ1 norm 1: tokens, positions."""
+
+    @classmethod
+    def measure(cls, x: Tensor) -> Tensor:
+        """1, whatever the ids: a one-hot vector has ℓ1 norm 1."""
+        return torch.ones((), device=x.device)
+
+
+class Dense(Norm):
+    """A norm of real vectors, with its duality map. `axis` is where the vectors lie in an activation.
+
+    Example:
+        >>> import torch
+        >>> from modula import RMS
+        >>> RMS.norm(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        tensor([3.5355, 0.0000])
+    """
+
+    axis: ClassVar[int] = -1
+
+    @classmethod
+    def norm(cls, x: Tensor) -> Tensor:
+        """The norm of every vector on the last axis: [..., d] -> [...]."""
+        raise NotImplementedError(f"{cls.__name__} has no norm: define {cls.__name__}.norm on the last axis")
+
+    @classmethod
+    def dualize(cls, g: Tensor) -> Tensor:
+        """The unit vector that pairs best with each `g` on the last axis: [..., d] -> [..., d]; zero for zero."""
+        raise NotImplementedError(f"{cls.__name__} has no duality map: define {cls.__name__}.dualize on the last axis")
+
+    @classmethod
+    def dual_norm(cls, g: Tensor) -> Tensor:
+        """max over ‖t‖ = 1 of <g, t> for every vector on the last axis: [..., d] -> [...]."""
+        return (g * cls.dualize(g)).sum(dim=-1)
+
+    @classmethod
+    def measure(cls, x: Tensor) -> Tensor:
+        """The largest norm among all the vectors of an activation, as a scalar tensor."""
+        return cls.norm(x.movedim(cls.axis, -1)).amax()
+
+
+class VectorNorm(Dense):
+    """A norm of plain feature vectors on the last axis: what a `Linear` may map from and to.
+
+    To add a norm, subclass `VectorNorm` and define `norm` and `dualize`. Define `dual` too (the norm type of the dual space) if
+    the norm is to be the domain of a map into `Linf`.
+    """
+
+    dual: ClassVar[type[VectorNorm]]
+
+
+class Euclidean(Dense):
+    """A multiple of the ℓ2 norm: ‖x‖₂ / radius(d), whose unit ball in dimension d has the ℓ2 radius `radius(d)`."""
+
+    @classmethod
+    def radius(cls, d: int) -> float:
+        """The ℓ2 length of a vector of norm 1 in dimension `d`."""
+        raise NotImplementedError(f"{cls.__name__} has no radius: define {cls.__name__}.radius")
+
+    @classmethod
+    def norm(cls, x: Tensor) -> Tensor:
+        direction, scale = split_scale(x, dim=-1)
+        length: Tensor = torch.linalg.vector_norm(direction, dim=-1)
+        return length * scale.squeeze(-1) / cls.radius(x.shape[-1])
+
+    @classmethod
+    def dualize(cls, g: Tensor) -> Tensor:
+        direction, _ = split_scale(g, dim=-1)
+        length = torch.linalg.vector_norm(direction, dim=-1, keepdim=True)
+        return direction * (cls.radius(g.shape[-1]) / torch.where(length == 0, 1, length))
+
+    @classmethod
+    def dual_norm(cls, g: Tensor) -> Tensor:
+        direction, scale = split_scale(g, dim=-1)
+        length: Tensor = torch.linalg.vector_norm(direction, dim=-1)
+        return length * scale.squeeze(-1) * cls.radius(g.shape[-1])
+
+
+class L2(Euclidean, VectorNorm):
+    """The Euclidean length of the last axis."""
+
+    @classmethod
+    def radius(cls, d: int) -> float:
+        return 1.0
+
+
+class RMS(Euclidean, VectorNorm):
+    """The root mean square of the last axis, ‖x‖₂/√d: 1 when the entries have size 1, whatever the width."""
+
+    @classmethod
+    def radius(cls, d: int) -> float:
+        return math.sqrt(d)
+
+
+class DualRMS(Euclidean, VectorNorm):
+    """The dual of RMS: √d·‖x‖₂. It measures the rows of a map from RMS to Linf."""
+
+    @classmethod
+    def radius(cls, d: int) -> float:
+        return 1.0 / math.sqrt(d)
+
+
+class HeadRMS(Euclidean):
+    """RMS over the last axis of attention heads, [batch, head, position, d_head]."""
+
+    @classmethod
+    def radius(cls, d: int) -> float:
+        return RMS.radius(d)
+
+
+class ChannelRMS(Euclidean):
+    """RMS over the channel axis of images, [batch, channel, height, width]."""
+
+    axis: ClassVar[int] = -3
+
+    @classmethod
+    def radius(cls, d: int) -> float:
+        return RMS.radius(d)
+
+
+class L1(VectorNorm):
+    """The sum of magnitudes over the last axis."""
+
+    @classmethod
+    def norm(cls, x: Tensor) -> Tensor:
+        return x.abs().sum(dim=-1)
+
+    @classmethod
+    def dualize(cls, g: Tensor) -> Tensor:
+        largest = g.abs().argmax(dim=-1, keepdim=True)
+        return torch.zeros_like(g).scatter(-1, largest, _sign(g.gather(-1, largest)))
+
+
+class Linf(VectorNorm):
+    """The largest magnitude on the last axis."""
+
+    @classmethod
+    def norm(cls, x: Tensor) -> Tensor:
+        return x.abs().amax(dim=-1)
+
+    @classmethod
+    def dualize(cls, g: Tensor) -> Tensor:
+        return _sign(g)
+
+
+def _sign(g: Tensor) -> Tensor:
+    """The sign, with NaN kept: torch.sign(NaN) is 0, which would hide a broken gradient."""
+    return torch.where(g.isnan(), g, g.sign())
+
+
+L2.dual = L2
+RMS.dual = DualRMS
+DualRMS.dual = RMS
+L1.dual = Linf
+Linf.dual = L1

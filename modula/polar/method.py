@@ -1,0 +1,23 @@
+"""What every method of orthogonalisation is: settings, and a map on prepared matrices."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+
+class Method(ABC):
+    """One way to compute UVᵀ from G = UΣVᵀ.
+
+    A method is a frozen dataclass of its settings. It is called on a batch that `orthogonalize` has prepared: [..., m, n]
+    with m ≤ n, float32 or float64, finite, no entry beyond ±1.
+    """
+
+    @abstractmethod
+    def __call__(self, X: Tensor) -> Tensor:
+        """UVᵀ for each matrix of the batch, zero where the matrix is zero."""
+
+    @abstractmethod
+    def with_steps(self, steps: int) -> Method:
+        """The same method with another number of steps."""

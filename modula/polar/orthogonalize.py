@@ -1,0 +1,74 @@
+"""`orthogonalize`: prepare a batch of matrices, run a method, put everything back."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from modula.polar.method import Method
+from modula.polar.newton_schulz import NewtonSchulz
+from modula.polar.polar_express import PolarExpress
+from modula.polar.svd import SVD
+from modula.scaling import split_scale, working_dtype
+
+MethodName: TypeAlias = Literal["polar_express", "newton_schulz", "svd"]
+MethodLike: TypeAlias = MethodName | Method
+
+DEFAULT: Method = PolarExpress()
+METHODS: dict[str, Method] = {"polar_express": DEFAULT, "newton_schulz": NewtonSchulz(), "svd": SVD()}
+
+
+def orthogonalize(G: Tensor, method: MethodLike | None = None, steps: int | None = None) -> Tensor:
+    """The orthogonal factor UVᵀ of every matrix G = UΣVᵀ of a batch.
+
+    Args:
+        G: floating-point matrices, [..., m, n], of any scale. Products are taken in float32 at least.
+        method: "polar_express" (the default), "newton_schulz", "svd", or a configured one such as
+            `modula.polar.NewtonSchulz(degree=3)`.
+        steps: how many steps an iterative method takes; None leaves the method's own.
+
+    Returns:
+        [..., m, n], in the dtype of `G`. Zero matrices stay zero; a matrix with a non-finite entry becomes NaN and touches no
+        other matrix of the batch.
+
+    Raises:
+        TypeError: `G` is not of floating-point dtype.
+        ValueError: `G` has fewer than two axes, no such method, or `steps` that the method cannot take.
+
+    Example:
+        >>> import torch
+        >>> from modula.polar import orthogonalize
+        >>> orthogonalize(torch.diag(torch.tensor([3.0, 0.5])), method="svd")
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+    if not G.is_floating_point():
+        raise TypeError(f"orthogonalize takes floating-point matrices, got {G.dtype}")
+    if G.dim() < 2:
+        raise ValueError(f"orthogonalize takes matrices [..., m, n], got the shape {list(G.shape)}")
+    run = resolve(method, steps)
+    if G.numel() == 0:
+        return G.clone()
+    tall = G.shape[-2] > G.shape[-1]
+    X = (G.mT if tall else G).to(working_dtype(G.dtype))
+    finite = X.isfinite().all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
+    X, _ = split_scale(torch.where(finite, X, 0), dim=(-2, -1))
+    orthogonal = run(X.reshape(-1, *X.shape[-2:])).view(X.shape)
+    orthogonal = torch.where(finite, orthogonal, torch.nan).to(G.dtype)
+    return orthogonal.mT if tall else orthogonal
+
+
+def resolve(method: MethodLike | None, steps: int | None = None) -> Method:
+    """The method that a name stands for, with its number of steps."""
+    if method is None:
+        found = DEFAULT
+    elif isinstance(method, Method):
+        found = method
+    elif method in METHODS:
+        found = METHODS[method]
+    else:
+        names = ", ".join(f'"{name}"' for name in get_args(MethodName))
+        raise ValueError(f"no method {method!r} of orthogonalisation: pick one of {names}, or pass a modula.polar.Method")
+    return found if steps is None else found.with_steps(steps)

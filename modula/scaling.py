@@ -1,0 +1,30 @@
+"""Splitting a tensor into a size and a direction without overflow or underflow.
+
+The squares of float32 numbers beyond 1e±19 leave the range of float32. Everything in modula that squares (norms, Gram
+matrices) therefore works on entries of magnitude at most 1 and puts the size back afterwards.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def split_scale(x: Tensor, dim: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Split `x` into `direction * scale`, where the largest entry of the direction is 1.
+
+    Args:
+        x: floating-point tensor, [...].
+        dim: the axes that share one scale.
+
+    Returns:
+        `direction`, shaped like `x`, and `scale`, with the axes `dim` kept at length 1. Where `x` is zero the scale is 1.
+    """
+    largest = x.abs().amax(dim=dim, keepdim=True)
+    scale = torch.where(largest == 0, 1, largest)
+    return x / scale, scale
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which sums over many entries of a `dtype` tensor are taken: at least float32."""
+    return torch.promote_types(dtype, torch.float32)

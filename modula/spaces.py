@@ -1,0 +1,119 @@
+"""Run-time spaces: a norm type with the width that is known of it, and what follows when two spaces meet.
+
+A space may be known in part. `meet` combines what two modules know of the place where they touch, and `MismatchError` says
+that they cannot touch there.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from modula.norms import Dense, Norm
+
+
+class MismatchError(Exception):
+    """Two spaces that cannot be the same. Caught where modules are composed, and told with the modules' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A norm type, and the length of its measured axis if that is known."""
+
+    norm: type[Norm]
+    width: int | None = None
+
+    def __str__(self) -> str:
+        return self.norm.__name__ if self.width is None else f"{self.norm.__name__}({self.width})"
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A tuple of spaces, whose norm is the sum of its parts' norms."""
+
+    parts: tuple[AnySpace, ...]
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.parts))})"
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Any space: what a bond that takes its neighbour's type knows before it has a neighbour."""
+
+    dense: bool = False
+
+    def __str__(self) -> str:
+        return "any dense space" if self.dense else "any space"
+
+
+AnySpace: TypeAlias = Space | Product | Unknown
+
+ANYTHING = Unknown()
+ANY_DENSE = Unknown(dense=True)
+
+
+def meet(one: AnySpace, other: AnySpace) -> AnySpace:
+    """What is known of a space of which both `one` and `other` are true.
+
+    Raises:
+        MismatchError: no space is both.
+    """
+    if one == other:
+        return one
+    if isinstance(one, Unknown):
+        return _narrow_unknown(one, other)
+    if isinstance(other, Unknown):
+        return _narrow_unknown(other, one)
+    if isinstance(one, Product) and isinstance(other, Product) and len(one.parts) == len(other.parts):
+        return Product(tuple(meet(a, b) for a, b in zip(one.parts, other.parts, strict=True)))
+    if isinstance(one, Space) and isinstance(other, Space) and one.norm is other.norm and None in (one.width, other.width):
+        return Space(one.norm, one.width if other.width is None else other.width)
+    raise MismatchError(f"{one} is not {other}")
+
+
+def _narrow_unknown(unknown: Unknown, known: AnySpace) -> AnySpace:
+    if not unknown.dense:
+        return known
+    if isinstance(known, Unknown):
+        return unknown
+    if isinstance(known, Space) and issubclass(known.norm, Dense):
+        return known
+    raise MismatchError(f"{known} holds no real vectors")
+
+
+def space_of(annotation: object) -> AnySpace | None:
+    """The space that a type argument stands for: `RMS`, `tuple[RMS, RMS]`; None for a type variable."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return Space(annotation) if issubclass(annotation, Norm) else None
+    if typing.get_origin(annotation) is tuple:
+        parts = [space_of(part) for part in typing.get_args(annotation)]
+        known = [part for part in parts if part is not None]
+        return Product(tuple(known)) if len(known) == len(parts) else None
+    return None
+
+
+Value: TypeAlias = "Tensor | tuple[Value, ...]"
+
+
+def measure(space: AnySpace, value: Value) -> Tensor:
+    """The norm of `value` in `space`, as a scalar tensor: for a product, the sum over its parts.
+
+    Args:
+        space: the space that `value` lives in, such as `module.codomain`.
+        value: a tensor, or for a product a tuple of tensors.
+
+    Raises:
+        TypeError: `value` is a tuple where `space` is not a product, or the other way round; or the space is unknown.
+    """
+    if isinstance(space, Product) and isinstance(value, tuple) and len(value) == len(space.parts):
+        return torch.stack([measure(s, v) for s, v in zip(space.parts, value, strict=True)]).sum()
+    if isinstance(space, Space) and isinstance(value, Tensor):
+        return space.norm.measure(value)
+    got = "a tensor" if isinstance(value, Tensor) else f"a tuple of {len(value)}"
+    raise TypeError(f"cannot measure {got} in the space {space}")
