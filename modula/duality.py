@@ -13,6 +13,7 @@ The module tree makes the plan; this file knows weights and geometries only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -20,16 +21,8 @@ from torch import Tensor
 
 from modula.geometry import Geometry
 from modula.polar import MethodLike
+from modula.scaling import working_dtype
 from modula.vector import Gradient, LayoutError, Update, Vector
-
-
-class PlannedAtom(NamedTuple):
-    """One atom: its parameter's name and shape, its geometry, and its coefficient (m_i/m)/S_i."""
-
-    name: str
-    shape: torch.Size
-    geometry: Geometry
-    coefficient: float
 
 
 class Batch(NamedTuple):
@@ -40,27 +33,33 @@ class Batch(NamedTuple):
     stacked: Tensor
 
 
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """The atoms of a model in parameter order, and the duality computed over them in batches.
+    """The atoms of a model, and the duality computed over them in batches. All lists are in parameter order.
 
     Args:
-        atoms: the atoms in parameter order.
+        names: of the atoms' parameters.
+        weights: the atoms' parameters, for their shapes.
+        geometries: the norms on their weights.
+        coefficients: (m_i/m)/S_i.
         owner: writes the model for error messages.
     """
 
-    def __init__(self, atoms: Sequence[PlannedAtom], owner: Callable[[], str]) -> None:
-        self.atoms = atoms
-        self.owner = owner
+    names: list[str]
+    weights: Sequence[Tensor]
+    geometries: list[Geometry]
+    coefficients: list[float]
+    owner: Callable[[], str]
 
     def dualize(self, gradient: Gradient, target_norm: float, method: MethodLike | None) -> Update:
         """dualize(g)_i = target_norm · coefficient_i · D_i(g_i). What is not trained (coefficient 0) is zero, whatever its gradient."""
         self._check(gradient, "dualize")
-        trained = [i for i, atom in enumerate(self.atoms) if atom.coefficient > 0]
+        trained = [i for i, coefficient in enumerate(self.coefficients) if coefficient > 0]
         parts: dict[int, Tensor] = {}
         for geometry, members, stacked in self._batches(gradient.tensors, trained):
-            duals = geometry.dualize(stacked, method).unbind()
-            scales = [target_norm * self.atoms[i].coefficient for i in members]
-            parts.update(zip(members, torch._foreach_mul(duals, scales), strict=True))
+            duals = geometry.dualize(stacked, method)
+            scales = _column([target_norm * self.coefficients[i] for i in members], duals)
+            parts.update(zip(members, (duals * scales).to(stacked.dtype).unbind(), strict=True))
         return Update._of(gradient.names, [parts[i] if i in parts else torch.zeros_like(g) for i, g in enumerate(gradient.tensors)])
 
     def norm(self, update: Update) -> Tensor:
@@ -68,7 +67,7 @@ class Plan:
         self._check(update, "norm")
         norms = self._norms(update)
         ratios = torch.where(norms == 0, norms, norms / self._coefficients(norms))
-        return ratios.amax() if self.atoms else ratios.sum()
+        return ratios.amax() if self.names else ratios.sum()
 
     def dual_norm(self, gradient: Gradient) -> Tensor:
         """Σ_i coefficient_i · ‖g_i‖_i†, where an atom that is not trained adds nothing."""
@@ -97,18 +96,18 @@ class Plan:
         return self._in_order([(m, geometry.norm(u)) for geometry, m, u in self._batches(update.tensors)])
 
     def _coefficients(self, like: Tensor) -> Tensor:
-        return torch.tensor([atom.coefficient for atom in self.atoms], dtype=like.dtype, device=like.device)
+        return torch.tensor(self.coefficients, dtype=like.dtype, device=like.device)
 
     def _batches(self, tensors: Sequence[Tensor], chosen: Sequence[int] | None = None) -> Iterator[Batch]:
         """The tensors at the `chosen` positions (all of them by default), stacked by geometry, shape, dtype and device."""
         groups: dict[object, list[int]] = {}
         for i in range(len(tensors)) if chosen is None else chosen:
-            t, atom = tensors[i], self.atoms[i]
-            groups.setdefault((atom.geometry, atom.shape, t.dtype, t.device), []).append(i)
+            t = tensors[i]
+            groups.setdefault((self.geometries[i], t.shape, t.dtype, t.device), []).append(i)
         for members in groups.values():
             first = tensors[members[0]]
             stacked = first.unsqueeze(0) if len(members) == 1 else torch.stack([tensors[i] for i in members])
-            yield Batch(self.atoms[members[0]].geometry, members, stacked)
+            yield Batch(self.geometries[members[0]], members, stacked)
 
     @staticmethod
     def _in_order(results: list[tuple[list[int], Tensor]]) -> Tensor:
@@ -127,11 +126,17 @@ class Plan:
         """
         kind = type(vector).__name__.lower()
         hint = f"take the {kind} from this very model, with model.gradient(loss) or model.dualize(grad)"
-        if len(vector) != len(self.atoms):
-            raise LayoutError(f"{operation}: the {kind} has {len(vector)} tensors and {self.owner()} has {len(self.atoms)} weights; {hint}")
-        for name, t, atom in zip(vector.names, vector.tensors, self.atoms, strict=True):
-            if name != atom.name or t.shape != atom.shape:
+        if len(vector) != len(self.names):
+            raise LayoutError(f"{operation}: the {kind} has {len(vector)} tensors and {self.owner()} has {len(self.names)} weights; {hint}")
+        for name, t, own_name, weight in zip(vector.names, vector.tensors, self.names, self.weights, strict=True):
+            if name != own_name or t.shape != weight.shape:
                 raise LayoutError(
-                    f"{operation}: the {kind} has {name!r} of shape {list(t.shape)} where {self.owner()} has {atom.name!r} of shape "
-                    f"{list(atom.shape)}; {hint}"
+                    f"{operation}: the {kind} has {name!r} of shape {list(t.shape)} where {self.owner()} has {own_name!r} of shape "
+                    f"{list(weight.shape)}; {hint}"
                 )
+
+
+def _column(numbers: list[float], like: Tensor) -> Tensor:
+    """One number for each member of the batch `like`, shaped to multiply it."""
+    column = torch.tensor(numbers, dtype=working_dtype(like.dtype), device=like.device)
+    return column.view(-1, *[1] * (like.dim() - 1))

@@ -11,14 +11,15 @@ import copy
 import math
 import typing
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Generic, NamedTuple, NoReturn, Protocol, Self, TypeAlias, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, Self, TypeAlias, TypedDict, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 
 from modula.declarations import check_mass, check_sensitivity, is_number
-from modula.duality import Plan, PlannedAtom
+from modula.duality import Plan
 from modula.geometry import Geometry
 from modula.norms import Dense, Norm
 from modula.polar import MethodLike
@@ -62,12 +63,17 @@ class Keeps(Protocol[X_contra, Y_co]):
     def _keeps(self, space: X_contra) -> Y_co: ...
 
 
-class Located(NamedTuple):
-    """An atom in a tree: its parameter's name, and S, the product of the sensitivities applied after it."""
+@dataclass(slots=True)
+class Roster:
+    """The atoms of a tree in parameter order. Three lists, not a list of triples, which would cost more than the walk."""
 
-    name: str
-    atom: Atom[typing.Any, typing.Any]
-    downstream: float
+    names: list[str] = field(default_factory=list)
+    """Of the atoms' parameters."""
+
+    atoms: list[Atom[typing.Any, typing.Any]] = field(default_factory=list)
+
+    downstream: list[float] = field(default_factory=list)
+    """S: for each atom the product of the sensitivities applied after it."""
 
 
 if TYPE_CHECKING:
@@ -127,12 +133,12 @@ class Module(nn.Module, Generic[X, Y]):
     @property
     def mass(self) -> float:
         """The share of feature learning that the module takes, m ≥ 0, relative to others: the sum over the atoms inside."""
-        return math.fsum(at.atom.mass for at in self._locate())
+        return math.fsum([atom.mass for atom in self._roster().atoms])
 
     @property
     def sensitivity(self) -> float:
         """s > 0 with ‖∂f·Δx‖ ≤ s·‖Δx‖: how much a change of the input can grow on its way through."""
-        return self._walk("", 1.0, [])
+        return self._walk("", 1.0, Roster())
 
     # Types
 
@@ -243,8 +249,8 @@ class Module(nn.Module, Generic[X, Y]):
             if mass == 0:
                 return self
             raise ValueError(f"{self!r} has mass 0, so there is nothing to scale to {mass}: set the mass of its atoms instead")
-        for located in self._locate():
-            located.atom.mass = located.atom.mass * (mass / total)
+        for atom in self._roster().atoms:
+            atom.mass = atom.mass * (mass / total)
         return self
 
     # Weights and duality
@@ -252,8 +258,8 @@ class Module(nn.Module, Generic[X, Y]):
     @property
     def weights(self) -> Weights:
         """A live view of all weights: `model.weights -= update` writes the parameters in place."""
-        located = self._locate()
-        return Weights._of(tuple([at.name for at in located]), [at.atom.weight for at in located])
+        roster = self._roster()
+        return Weights._of(tuple(roster.names), [atom.weight for atom in roster.atoms])
 
     @weights.setter
     def weights(self, value: Weights) -> None:
@@ -392,32 +398,34 @@ class Module(nn.Module, Generic[X, Y]):
         Args:
             generator: where random numbers come from; they are drawn on its device, by default on that of each weight.
         """
-        for located in self._locate():
-            located.atom.draw(generator)
+        for atom in self._roster().atoms:
+            atom.draw(generator)
 
     def _plan(self) -> Plan:
-        located = self._locate()
-        total = math.fsum(at.atom.mass for at in located)
+        roster = self._roster()
+        masses = [atom.mass for atom in roster.atoms]
+        total = math.fsum(masses)
         return Plan(
-            [
-                # coefficient_i = (m_i / m) / S_i
-                PlannedAtom(name, atom.weight.shape, atom.geometry, (atom.mass / total) / downstream if total else 0.0)
-                for name, atom, downstream in located
-            ],
-            self.__repr__,
+            names=roster.names,
+            weights=[atom.weight for atom in roster.atoms],
+            geometries=[atom.geometry for atom in roster.atoms],
+            # coefficient_i = (m_i / m) / S_i
+            coefficients=[(m / total) / S if total else 0.0 for m, S in zip(masses, roster.downstream, strict=True)],
+            owner=self.__repr__,
         )
 
     # The tree
 
-    def _locate(self) -> list[Located]:
+    def _roster(self) -> Roster:
         """All atoms in parameter order."""
-        found: list[Located] = []
-        self._walk("", 1.0, found)
-        found.reverse()
-        return found
+        roster = Roster()
+        self._walk("", 1.0, roster)
+        for entries in (roster.names, roster.atoms, roster.downstream):
+            entries.reverse()
+        return roster
 
-    def _walk(self, prefix: str, downstream: float, found: list[Located]) -> float:
-        """Append every atom inside, last in parameter order first, and return the sensitivity."""
+    def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
+        """Enter every atom inside, the last in parameter order first, and return the sensitivity."""
         raise NotImplementedError(f"{type(self).__name__} is neither an Atom nor a Bond nor a compound: subclass one of these")
 
     def _links(self) -> list[AnyModule]:
@@ -530,8 +538,10 @@ class Atom(Module[X, Y]):
             if x.dim() < -axis or x.shape[axis] != space.width:
                 raise ValueError(f"{self!r} takes {space}, the width on axis {axis}; got a tensor of shape {list(x.shape)}")
 
-    def _walk(self, prefix: str, downstream: float, found: list[Located]) -> float:
-        found.append(Located(f"{prefix}weight", self, downstream))
+    def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
+        roster.names.append(f"{prefix}weight")
+        roster.atoms.append(self)
+        roster.downstream.append(downstream)
         return self.sensitivity
 
     def _node(self, place: str, ends: Ends) -> Node:
@@ -564,7 +574,7 @@ class Bond(Module[X, Y]):
             raise ValueError(f"{self!r} is a bond: it has no weights to learn, and its mass is 0")
         super()._check_declaration(name, value)
 
-    def _walk(self, prefix: str, downstream: float, found: list[Located]) -> float:
+    def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
         if self._parameters or (self._modules and next(self.parameters(), None) is not None):
             raise TypeError(f"{self!r} is a bond and holds parameters, which no duality map would reach: make it an Atom, or compose atoms")
         return self.sensitivity
@@ -741,8 +751,12 @@ class Compound(Module[X, Y]):
         ends = meet(self._ends[0], domain), meet(self._ends[1], codomain)
         return ends if ends == self._ends else self._outer_ends(self._places(list(self), *ends))
 
+    def _parts(self) -> dict[str, AnyModule]:
+        """The modules inside by name, in flow order."""
+        return typing.cast("dict[str, AnyModule]", self._modules)
+
     def __iter__(self) -> Iterator[AnyModule]:
-        return iter(typing.cast("dict[str, AnyModule]", self._modules).values())
+        return iter(self._parts().values())
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -775,7 +789,7 @@ class Compound(Module[X, Y]):
 
     def _node(self, place: str, ends: Ends) -> Node:
         whole = super()._node(place, ends)
-        if not self._locate():
+        if not self._roster().atoms:
             return whole
         places = self._places(list(self), *ends)
         children = tuple([part._node(str(i), place) for i, (part, place) in enumerate(zip(self, places, strict=True))])
@@ -817,14 +831,14 @@ class Composition(Compound[X, Y]):
         return made
 
     def forward(self, x: Value) -> Value:
-        for part in self._modules.values():
-            x = typing.cast("AnyModule", part)(x)
+        for part in self._parts().values():
+            x = part(x)
         return x
 
-    def _walk(self, prefix: str, downstream: float, found: list[Located]) -> float:
+    def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
         sensitivity = 1.0
-        for name, part in reversed(self._modules.items()):
-            sensitivity *= typing.cast("AnyModule", part)._walk(f"{prefix}{name}.", downstream * sensitivity, found)
+        for name, part in reversed(self._parts().items()):
+            sensitivity *= part._walk(f"{prefix}{name}.", downstream * sensitivity, roster)
         return sensitivity
 
     def _links(self) -> list[AnyModule]:
@@ -885,12 +899,12 @@ class Concatenation(Compound[X, Y]):
         self._adopt(parts, ends)
 
     def forward(self, x: Value) -> tuple[Value, ...]:
-        return tuple([typing.cast("AnyModule", part)(x) for part in self._modules.values()])
+        return tuple([part(x) for part in self._parts().values()])
 
-    def _walk(self, prefix: str, downstream: float, found: list[Located]) -> float:
+    def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
         sensitivity = 0.0
-        for name, part in reversed(self._modules.items()):
-            sensitivity += typing.cast("AnyModule", part)._walk(f"{prefix}{name}.", downstream, found)
+        for name, part in reversed(self._parts().items()):
+            sensitivity += part._walk(f"{prefix}{name}.", downstream, roster)
         return sensitivity
 
     def _places(self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace) -> list[Ends]:
@@ -1001,13 +1015,13 @@ def _refuse_vector(model: AnyModule, operation: str, wanted: str, got: object) -
 def _refuse_shared_weights(parts: Sequence[AnyModule]) -> None:
     seen: set[int] = set()
     for part in parts:
-        for located in part._locate():
-            if id(located.atom) in seen:
+        for atom in part._roster().atoms:
+            if id(atom) in seen:
                 raise ValueError(
-                    f"{located.atom!r} stands twice in one network, and no duality map is known for weights that are shared: use "
+                    f"{atom!r} stands twice in one network, and no duality map is known for weights that are shared: use "
                     "copy.deepcopy for a second one, or module ** n for n fresh copies"
                 )
-            seen.add(id(located.atom))
+            seen.add(id(atom))
 
 
 def _with_width(norm: type[Norm] | None, declared: AnySpace, width: int | None) -> AnySpace:
