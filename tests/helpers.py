@@ -1,0 +1,129 @@
+"""What many tests need: random vectors of a model, and the largest gain of a map between two spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modula import L1, L2, RMS, ChannelRMS, Gradient, HeadRMS, Linf, Module, Update
+from modula.spaces import AnySpace, Product, Space, measure
+
+Ends = tuple[AnySpace, AnySpace]
+PAIRS = [
+    (RMS, RMS),
+    (L2, L2),
+    *[(L1, codomain) for codomain in (RMS, L1, L2, Linf)],
+    *[(domain, Linf) for domain in (RMS, L2, Linf)],
+]
+"""Norm types of the two ends of every `Linear` there is."""
+
+
+def close(actual: object, expected: object, rtol: float = 1e-10, atol: float = 1e-12) -> None:
+    """Compare numbers, arrays or tensors, as float64."""
+    torch.testing.assert_close(_double(actual), _double(expected), rtol=rtol, atol=atol, equal_nan=True)
+
+
+def _double(value: object) -> Tensor:
+    return torch.as_tensor(np.array(value) if not isinstance(value, Tensor) else value.detach()).double()
+
+
+def rand(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Normal entries from a seed of their own."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def random_gradient(model: Module, seed: int) -> Gradient:
+    """A gradient of normal entries, in the dtypes of the model."""
+    return Gradient({n: rand(seed + i, *w.shape, dtype=w.dtype) for i, (n, w) in enumerate(model.weights.items())})
+
+
+def random_update(model: Module, seed: int) -> Update:
+    """An update of normal entries, in the dtypes of the model."""
+    return Update(dict(random_gradient(model, seed).items()))
+
+
+def snapshot(model: Module) -> tuple:
+    """All that a failed operation must leave alone: the tree, its numbers, its weights."""
+    return str(model), model.mass, model.sensitivity, list(map(id, model.modules())), [w.detach().clone() for w in model.weights.tensors]
+
+
+def assert_unchanged(model: Module, before: tuple) -> None:
+    *tree, weights = snapshot(model)
+    *tree_before, weights_before = before
+    assert tree == tree_before
+    for now, then in zip(weights, weights_before, strict=True):
+        torch.testing.assert_close(now, then, rtol=0, atol=0, equal_nan=True)
+
+
+# The largest gain of a map: ‖∂f·Δx‖ / ‖Δx‖ over all Δx, ascended by the power method for two norms (Boyd 1974).
+
+
+def flat(value: Tensor | tuple) -> Tensor:
+    """All entries of a tensor or a tuple of them, in one vector."""
+    return value.reshape(-1) if isinstance(value, Tensor) else torch.cat([flat(part) for part in value])
+
+
+def unflat(vector: Tensor, like: Tensor | tuple) -> Tensor | tuple:
+    """The inverse of `flat`, shaped like `like`."""
+    if isinstance(like, Tensor):
+        return vector.reshape(like.shape)
+    sizes = [flat(part).numel() for part in like]
+    return tuple(unflat(piece, part) for piece, part in zip(vector.split(sizes), like, strict=True))
+
+
+def jacobian(f: Callable, x: Tensor | tuple) -> Tensor:
+    """The derivative of f at x, as a matrix [outputs, inputs]."""
+    return torch.autograd.functional.jacobian(lambda v: flat(f(unflat(v, x))), flat(x).detach())
+
+
+def steepest(space: AnySpace, g: Tensor | tuple) -> Tensor | tuple:
+    """The value of norm 1 in `space` that pairs best with g: every vector's own dual; for a product, in its best part alone."""
+    if isinstance(space, Product):
+        parts = [steepest(part, piece) for part, piece in zip(space.parts, g, strict=True)]
+        gains = [float((flat(part) * flat(piece)).sum()) for part, piece in zip(parts, g, strict=True)]
+        return tuple(part if i == gains.index(max(gains)) else unflat(torch.zeros_like(flat(part)), part) for i, part in enumerate(parts))
+    axis = -3 if space.norm is ChannelRMS else -1
+    return _steepest_vectors(space, g.movedim(axis, -1)).movedim(-1, axis)
+
+
+def _steepest_vectors(space: Space, g: Tensor) -> Tensor:
+    if space.norm is Linf:
+        return g.sign()
+    if space.norm is L1:
+        best = g.abs().argmax(dim=-1, keepdim=True)
+        return torch.zeros_like(g).scatter(-1, best, g.gather(-1, best).sign())
+    radius = 1.0 if space.norm is L2 else g.shape[-1] ** 0.5
+    assert space.norm in (L2, RMS, HeadRMS, ChannelRMS)
+    return radius * g / g.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+
+
+def largest_gain(module: Module, x: Tensor | tuple, ends: Ends | None = None, starts: int = 6, rounds: int = 12) -> float:
+    """The largest ‖∂f(x)·Δx‖ / ‖Δx‖ found from several random Δx by ascent, in the module's own spaces."""
+    domain, codomain = ends or (module.domain, module.codomain)
+    y, J = module(x), jacobian(module, x)
+    best = 0.0
+    for start in range(starts):
+        direction = steepest(domain, unflat(rand(start, flat(x).numel()), x))
+        for _ in range(rounds):
+            change = (J @ flat(direction)).requires_grad_()
+            size = measure(codomain, unflat(change, y))
+            best = max(best, float(size / measure(domain, direction)))
+            (slope,) = torch.autograd.grad(size, change)
+            direction = steepest(domain, unflat(J.T @ slope, x))
+    return best
+
+
+def step_gain(module: Module, x: Tensor | tuple, step: Tensor | tuple, ends: Ends | None = None) -> float:
+    """‖f(x + Δx) − f(x)‖ / ‖Δx‖ for one finite step, in the module's own spaces."""
+    domain, codomain = ends or (module.domain, module.codomain)
+    y = module(x)
+    change = flat(module(unflat(flat(x) + flat(step), x))) - flat(y)
+    return float(measure(codomain, unflat(change, y)) / measure(domain, step))
+
+
+def unit(space: AnySpace, value: Tensor | tuple) -> Tensor | tuple:
+    """`value` scaled to norm 1 in `space`."""
+    return unflat(flat(value) / measure(space, value), value)

@@ -1,0 +1,50 @@
+"""Newton–Schulz: one polynomial that draws every singular value to 1."""
+
+import pytest
+import torch
+
+from modula.polar import NewtonSchulz, orthogonalize
+from modula.polar.newton_schulz import CUBIC, QUINTIC
+from tests.helpers import close, rand
+
+
+@pytest.mark.parametrize("polynomial", [CUBIC, QUINTIC])
+def test_one_is_a_fixed_point_of_high_order(polynomial):
+    a, b, c = polynomial
+    close([a + b + c, a + 3 * b + 5 * c], [1, 0])
+
+
+def test_quintic_is_flat_to_second_order_at_one():
+    assert 6 * QUINTIC[1] + 20 * QUINTIC[2] == 0
+
+
+@pytest.mark.parametrize("polynomial", [CUBIC, QUINTIC])
+def test_singular_values_rise_and_never_pass_one(polynomial):
+    a, b, c = polynomial
+    x = torch.linspace(0.001, 0.999, 1000, dtype=torch.float64)
+    y = a * x + b * x**3 + c * x**5
+    assert ((y > x) & (y < 1)).all()
+
+
+@pytest.mark.parametrize("degree", [3, 5])
+def test_default_steps_lift_a_thousandth_to_one(degree):
+    G = torch.diag(torch.tensor([1.0, 1e-3], dtype=torch.float64))
+    close(orthogonalize(G, NewtonSchulz(degree=degree)), torch.eye(2), atol=1e-4)
+
+
+@pytest.mark.parametrize("degree", [3, 5])
+def test_more_steps_come_closer(degree):
+    G = rand(0, 5, 8)
+    exact = orthogonalize(G, "svd")
+    errors = [(orthogonalize(G, NewtonSchulz(steps=steps, degree=degree)) - exact).norm().item() for steps in (1, 2, 4)]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_degree_four_is_refused():
+    with pytest.raises(ValueError, match="degree=4"):
+        NewtonSchulz(degree=4)
+
+
+def test_no_steps_are_refused():
+    with pytest.raises(ValueError, match=r"at least 1 step.*steps=0"):
+        NewtonSchulz(steps=0)

@@ -1,0 +1,103 @@
+"""Polar Express: the polynomials are minimax, and their composition lifts the promised interval to 1."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from modula.polar import PolarExpress, minimax_coefficients
+from modula.polar.polar_express import minimax_quintic
+from tests.helpers import close
+
+ends = st.tuples(st.floats(1e-4, 0.95), st.floats(1.0, 2.0))
+step_counts = st.integers(1, 10)
+lower_bounds = st.sampled_from([1e-5, 1e-3, 1e-2, 0.1, 0.5])
+
+
+def error(polynomial: tuple[float, float, float], x: np.ndarray | float) -> np.ndarray:
+    a, b, c = polynomial
+    return 1 - (a * x + b * x**3 + c * x**5)
+
+
+def extrema(polynomial: tuple[float, float, float]) -> list[float]:
+    """The positive zeros of the derivative, by another root finder."""
+    a, b, c = polynomial
+    return sorted(np.sqrt(root.real) for root in np.roots([5 * c, 3 * b, a]))
+
+
+def composed(steps: int, lower_bound: float, x: np.ndarray) -> np.ndarray:
+    for a, b, c in minimax_coefficients(steps, lower_bound):
+        x = a * x + b * x**3 + c * x**5
+    return x
+
+
+@given(ends=ends)
+def test_error_alternates_at_four_points(ends):
+    polynomial = minimax_quintic(*ends)
+    values = [error(polynomial, x) for x in (ends[0], *extrema(polynomial), ends[1])]
+    close(values, values[0] * np.array([1, -1, 1, -1]), rtol=1e-6, atol=1e-13)
+
+
+@given(ends=ends)
+def test_extrema_lie_inside_the_interval(ends):
+    assert ends[0] < extrema(minimax_quintic(*ends))[0] < extrema(minimax_quintic(*ends))[1] < ends[1]
+
+
+@given(ends=ends)
+def test_error_is_nowhere_larger_than_at_the_ends(ends):
+    polynomial = minimax_quintic(*ends)
+    assert np.abs(error(polynomial, np.linspace(*ends, 5000))).max() <= abs(error(polynomial, ends[0])) * (1 + 1e-7) + 1e-14
+
+
+@pytest.mark.parametrize("lower", [0.01, 0.1, 0.3, 0.7])
+def test_no_polynomial_does_better_on_a_grid(lower):
+    x = np.linspace(lower, 1, 2000)
+    basis, ones = np.stack([x, x**3, x**5], axis=1), np.ones((len(x), 1))
+    best = linprog([0, 0, 0, 1], np.block([[basis, -ones], [-basis, -ones]]), np.r_[ones, -ones].ravel(), bounds=[(None, None)] * 4)
+    close(best.fun, abs(error(minimax_quintic(lower, 1.0), lower)), rtol=1e-3)
+
+
+@given(steps=step_counts, lower_bound=lower_bounds)
+def test_composition_maps_the_interval_around_one(steps, lower_bound):
+    x = np.geomspace(lower_bound, 1, 5000)
+    worst = 1 - composed(steps, lower_bound, np.array(lower_bound))
+    assert np.abs(1 - composed(steps, lower_bound, x)).max() <= worst * (1 + 1e-7) + 1e-9
+
+
+@given(steps=step_counts, lower_bound=lower_bounds)
+def test_another_step_does_no_worse(steps, lower_bound):
+    x = np.geomspace(lower_bound, 1, 1000)
+    fewer, more = (np.abs(1 - composed(n, lower_bound, x)).max() for n in (steps, steps + 1))
+    assert more <= fewer + 1e-9
+
+
+@given(steps=step_counts, lower_bound=lower_bounds)
+def test_values_below_the_bound_stay_between_zero_and_one(steps, lower_bound):
+    y = composed(steps, lower_bound, np.linspace(0, lower_bound, 1000))
+    assert y.min() >= 0
+    assert y.max() <= 1 + 1e-9
+
+
+def test_default_error_is_what_the_docstring_says():
+    default = PolarExpress()
+    assert np.abs(1 - composed(default.steps, default.lower_bound, np.geomspace(default.lower_bound, 1, 10_000))).max() < 0.002
+
+
+def test_converges_to_the_sign():
+    close(composed(14, 1e-3, np.geomspace(1e-3, 1, 1000)), np.ones(1000), rtol=1e-9)
+
+
+def test_the_limit_on_a_point_is_flat_there():
+    a, b, c = minimax_quintic(1 - 1e-7, 1 + 1e-7)
+    close([a + b + c, a + 3 * b + 5 * c, 6 * b + 20 * c], [1, 0, 0], atol=1e-5)
+
+
+def test_one_triple_a_step():
+    assert [len(minimax_coefficients(steps, 0.01)) for steps in (1, 4, 9)] == [1, 4, 9]
+
+
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"lower_bound": 0.0}, {"lower_bound": 1.0}, {"lower_bound": -0.1}])
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=f"PolarExpress takes .*{next(iter(settings.values()))}"):
+        PolarExpress(**settings)
