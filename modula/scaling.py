@@ -6,6 +6,8 @@ matrices) therefore works on entries of magnitude at most 1 and puts the size ba
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ def split_scale(x: Tensor, dim: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
     Returns:
         `direction`, shaped like `x`, and `scale`, with the axes `dim` kept at length 1. Where `x` is zero the scale is 1.
     """
-    largest = x.abs().amax(dim=dim, keepdim=True)
+    largest: Tensor = torch.linalg.vector_norm(x, ord=math.inf, dim=dim, keepdim=True)
     scale = torch.where(largest == 0, 1, largest)
     return x / scale, scale
 

@@ -11,12 +11,12 @@ class Method(ABC):
     """One way to compute UVᵀ from G = UΣVᵀ.
 
     A method is a frozen dataclass of its settings. It is called on a batch that `orthogonalize` has prepared: [..., m, n]
-    with m ≤ n, float32 or float64, finite, no entry beyond ±1.
+    with m ≤ n, float32 or float64, no entry beyond ±1. A matrix that was not finite holds a NaN.
     """
 
     @abstractmethod
     def __call__(self, X: Tensor) -> Tensor:
-        """UVᵀ for each matrix of the batch, zero where the matrix is zero."""
+        """UVᵀ for each matrix of the batch: zero where the matrix is zero, all NaN where it holds a NaN."""
 
     @abstractmethod
     def with_steps(self, steps: int) -> Method:

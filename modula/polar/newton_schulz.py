@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from modula.polar.iteration import OddQuintic, into_unit_ball, iterate
+from modula.polar.iteration import OddQuintic, iterate
 from modula.polar.method import Method
 
 CUBIC: OddQuintic = (3 / 2, -1 / 2, 0.0)
@@ -45,7 +45,7 @@ class NewtonSchulz(Method):
 
     def __call__(self, X: Tensor) -> Tensor:
         polynomial, enough = (CUBIC, 21) if self.degree == 3 else (QUINTIC, 14)
-        return iterate(into_unit_ball(X), [polynomial] * (enough if self.steps is None else self.steps))
+        return iterate(X, [polynomial] * (enough if self.steps is None else self.steps))
 
     def with_steps(self, steps: int) -> NewtonSchulz:
         return replace(self, steps=steps)

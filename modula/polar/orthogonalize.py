@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-import torch
 from torch import Tensor
 
 from modula.polar.method import Method
@@ -52,11 +51,8 @@ def orthogonalize(G: Tensor, method: MethodLike | None = None, steps: int | None
     if G.numel() == 0:
         return G.clone()
     tall = G.shape[-2] > G.shape[-1]
-    X = (G.mT if tall else G).to(working_dtype(G.dtype))
-    finite = X.isfinite().all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
-    X, _ = split_scale(torch.where(finite, X, 0), dim=(-2, -1))
-    orthogonal = run(X.reshape(-1, *X.shape[-2:])).view(X.shape)
-    orthogonal = torch.where(finite, orthogonal, torch.nan).to(G.dtype)
+    X, _ = split_scale((G.mT if tall else G).to(working_dtype(G.dtype)), dim=(-2, -1))
+    orthogonal = run(X.reshape(-1, *X.shape[-2:])).view(X.shape).to(G.dtype)
     return orthogonal.mT if tall else orthogonal
 
 

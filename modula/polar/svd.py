@@ -19,11 +19,12 @@ class SVD(Method):
     """
 
     def __call__(self, X: Tensor) -> Tensor:
-        U, S, Vh = torch.linalg.svd(X, full_matrices=False)
+        broken = X.isnan().any(dim=-1, keepdim=True).any(dim=-2, keepdim=True)
+        U, S, Vh = torch.linalg.svd(torch.where(broken, 0, X), full_matrices=False)
         negligible = torch.finfo(X.dtype).eps * max(X.shape[-2:]) * S.amax(dim=-1, keepdim=True)
         touched = (negligible < S).unsqueeze(-2)
         orthogonal: Tensor = (U * touched) @ Vh
-        return orthogonal
+        return torch.where(broken, torch.nan, orthogonal)
 
     def with_steps(self, steps: int) -> SVD:
         raise ValueError("the method 'svd' takes no steps; leave `steps` out, or pick 'polar_express' or 'newton_schulz'")
