@@ -1,0 +1,94 @@
+"""Text to train on, one token a character."""
+
+from __future__ import annotations
+
+import hashlib
+import sysconfig
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+CACHE = Path.home() / ".cache" / "modula"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text as token ids, the last tenth set aside for validation."""
+
+    characters: str
+    train: Tensor
+    validation: Tensor
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(self.characters[i] for i in ids)
+
+    def encode(self, text: str) -> Tensor:
+        return torch.tensor([self.characters.index(c) for c in text])
+
+
+def load(source: str) -> Corpus:
+    """The corpus behind "stdlib", "shakespeare", or the path of a UTF-8 file."""
+    text = {"stdlib": read_stdlib, "shakespeare": read_shakespeare}.get(source, lambda: read_file(source))()
+    characters = "".join(sorted(set(text)))
+    position = {c: i for i, c in enumerate(characters)}
+    ids = torch.tensor([position[c] for c in text])
+    split = len(ids) - len(ids) // 10
+    return Corpus(characters, ids[:split], ids[split:])
+
+
+def read_stdlib() -> str:
+    """The source of Python's own library: its top-level modules that are pure ASCII, in alphabetical order."""
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
+    sources = [path.read_bytes() for path in files]
+    return "\n".join(source.decode() for source in sources if source.isascii())
+
+
+def read_shakespeare() -> str:
+    """Tiny Shakespeare, downloaded once and checked."""
+    path = CACHE / "tinyshakespeare.txt"
+    if not path.exists():
+        try:
+            with urllib.request.urlopen(SHAKESPEARE_URL, timeout=30) as response:
+                content = response.read()
+        except (urllib.error.URLError, TimeoutError) as error:
+            raise SystemExit(
+                f"could not download tiny Shakespeare from {SHAKESPEARE_URL} ({error}).\n"
+                f"Without a network, put the file at {path}, train on any text with --data FILE, or leave --data out to train on the "
+                "source of Python's standard library."
+            ) from None
+        CACHE.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != SHAKESPEARE_SHA256:
+        raise SystemExit(f"{path} is not tiny Shakespeare: its SHA-256 differs from {SHAKESPEARE_SHA256}. Delete it and try again.")
+    return content.decode()
+
+
+def read_file(source: str) -> str:
+    """Any UTF-8 file."""
+    try:
+        text = Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f'cannot read --data {source}: {error}. Give "stdlib", "shakespeare", or the path of a UTF-8 text file.') from None
+    if len(text) < 10_000:
+        raise SystemExit(f"--data {source} holds {len(text)} characters; training and validation take at least 10,000")
+    return text
+
+
+def windows(ids: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """All of `ids` cut into inputs [n, length] and the tokens that come next, shifted by one."""
+    n = (len(ids) - 1) // length
+    return ids[: n * length].view(n, length), ids[1 : n * length + 1].view(n, length)
+
+
+def batch(ids: Tensor, size: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`size` windows at random places: inputs [size, length] and the tokens that come next."""
+    starts = torch.randint(len(ids) - length, (size,), generator=generator)
+    chosen = ids[starts[:, None] + torch.arange(length + 1)]
+    return chosen[:, :-1], chosen[:, 1:]

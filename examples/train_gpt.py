@@ -1,0 +1,196 @@
+"""Train a small GPT on text, by dualized gradient descent in a plain loop.
+
+    python examples/train_gpt.py                                 # on the source of Python's standard library
+    python examples/train_gpt.py --data shakespeare              # on tiny Shakespeare, downloaded once
+    python examples/train_gpt.py --data FILE --optimizer adamw   # on any text; torch.optim for comparison
+
+Leaves in --out: the loss curve (loss.png), the numbers (result.json), and a checkpoint from which --resume goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import torch
+import torch.nn.functional as F
+from text import Corpus, batch, load, windows
+from torch import Tensor
+from tqdm import tqdm
+
+from modula import GPT, Gradient
+
+LEARNING_RATES = {"modula": 0.1, "adamw": 3e-3, "muon": 2e-2}
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
+    parser.add_argument("--optimizer", choices=list(LEARNING_RATES), default="modula")
+    parser.add_argument("--lr", type=float, help=f"peak learning rate; by default {LEARNING_RATES}")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--context", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=4)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--momentum", type=float, default=0.95, help="of the gradient's average")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, default=Path("runs/gpt"))
+    parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
+    parser.add_argument("--stop-after", type=int, help="stop after this many steps, with a checkpoint; the schedule still ends at --steps")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
+    options = parse(arguments)
+    peak_lr = LEARNING_RATES[options.optimizer] if options.lr is None else options.lr
+    options.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = options.out / "checkpoint.pt"
+
+    torch.manual_seed(options.seed)
+    batches = torch.Generator().manual_seed(options.seed)
+    corpus = load(options.data)
+    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks).to(options.device)
+    momentum: Gradient | None = None
+    optimizers = torch_optimizers(options.optimizer, model, peak_lr)
+    losses: list[float] = []
+    seconds = 0.0
+    if options.resume:
+        state = torch.load(checkpoint, map_location=options.device, weights_only=True)
+        model.load_state_dict(state["model"])
+        momentum = Gradient(state["momentum"]) if state["momentum"] else None
+        for optimizer, optimizer_state in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(optimizer_state)
+        batches.set_state(state["batches"].cpu())
+        losses, seconds = state["losses"], state["seconds"]
+
+    def save() -> None:
+        """Write the checkpoint whole or not at all."""
+        state = {
+            "model": model.state_dict(),
+            "momentum": dict(momentum.items()) if momentum else {},
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "batches": batches.get_state(),
+            "losses": losses,
+            "seconds": seconds,
+        }
+        unfinished = checkpoint.with_suffix(".tmp")
+        torch.save(state, unfinished)
+        os.replace(unfinished, checkpoint)
+
+    last = options.steps if options.stop_after is None else min(options.steps, len(losses) + options.stop_after)
+    tokens = options.batch * options.context
+    print(
+        f"{options.optimizer}: {sum(p.numel() for p in model.parameters()):,} weights, {len(corpus.train):,} characters of {options.data}"
+    )
+    bar = tqdm(range(len(losses), last), initial=len(losses), total=options.steps, unit="step")
+    for step in bar:
+        start = time.perf_counter()
+        x, y = batch(corpus.train, options.batch, options.context, batches)
+        logits = model(x.to(options.device))
+        loss = F.cross_entropy(logits.flatten(0, 1), y.to(options.device).flatten())
+        lr = peak_lr * (1 - step / options.steps)
+
+        if options.optimizer == "modula":
+            grad = model.gradient(loss)
+            momentum = grad if momentum is None else options.momentum * momentum + (1 - options.momentum) * grad
+            nesterov = options.momentum * momentum + (1 - options.momentum) * grad
+            model.weights -= lr * model.dualize(nesterov)
+        else:
+            torch_step(optimizers, loss, lr / peak_lr)
+
+        losses.append(loss.item())
+        seconds += time.perf_counter() - start
+        bar.set_postfix(
+            loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}", tokens_per_s=f"{tokens * len(losses) / seconds:,.0f}", refresh=False
+        )
+        if len(losses) % options.save_every == 0:
+            save()
+    bar.close()
+    save()
+    if last < options.steps:
+        print(f"stopped at step {last} of {options.steps}; --resume goes on from {checkpoint}")
+        return {"step": last}
+
+    validation_loss = evaluate(model, corpus.validation, options.context)
+    result = {"validation_loss": validation_loss, "train_loss": sum(losses[-100:]) / len(losses[-100:]), "seconds": seconds, "lr": peak_lr}
+    print(f"validation loss {validation_loss:.4f} nats a character, on all {len(corpus.validation):,} characters of the last tenth")
+    print(f"{seconds:.1f} s of training, {tokens * options.steps / seconds:,.0f} tokens/s")
+    print("-" * 80 + "\n" + sample(model, corpus, options.context, length=400, seed=options.seed) + "\n" + "-" * 80)
+    (options.out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    plot(losses, validation_loss, options.out / "loss.png", title=f"{options.optimizer}, peak learning rate {peak_lr:g}")
+    print(f"curve, numbers and checkpoint in {options.out}/")
+    return result
+
+
+def torch_optimizers(name: str, model: GPT, lr: float) -> list[torch.optim.Optimizer]:
+    """torch's own optimizers, for comparison: AdamW for all, or Muon for the matrices of the blocks and AdamW for the rest."""
+    if name == "modula":
+        return []
+    if name == "adamw":
+        return [torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.1)]
+    first, *blocks, last = model.parameters()
+    return [
+        torch.optim.Muon(blocks, lr=lr, weight_decay=0.1),
+        torch.optim.AdamW([first, last], lr=3e-3, betas=(0.9, 0.95), weight_decay=0.1),
+    ]
+
+
+def torch_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, decay: float) -> None:
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = decay * group.setdefault("initial_lr", group["lr"])
+        optimizer.step()
+
+
+@torch.no_grad()
+def evaluate(model: GPT, ids: Tensor, context: int) -> float:
+    """The mean loss over all of `ids`, cut into windows."""
+    device = next(model.parameters()).device
+    x, y = windows(ids.to(device), context)
+    total = 0.0
+    for inputs, targets in zip(x.split(256), y.split(256), strict=True):
+        total += F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), reduction="sum").item()
+    return total / x.numel()
+
+
+@torch.no_grad()
+def sample(model: GPT, corpus: Corpus, context: int, *, length: int, seed: int) -> str:
+    """Text that the model writes, started by the first characters of the validation split."""
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    ids = corpus.validation[:16].to(device)
+    for _ in range(length):
+        probabilities = model(ids[None, -context:])[0, -1].softmax(dim=-1)
+        ids = torch.cat((ids, torch.multinomial(probabilities, 1, generator=generator)))
+    return corpus.decode(ids.tolist())
+
+
+def plot(losses: list[float], validation_loss: float, path: Path, title: str) -> None:
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    smooth = torch.tensor(losses).unfold(0, min(50, len(losses)), 1).mean(dim=-1)
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(losses, color="tab:blue", alpha=0.2, linewidth=0.5, label="training, each batch")
+    axes.plot(range(len(losses) - len(smooth), len(losses)), smooth, color="tab:blue", label="training, mean of 50")
+    axes.axhline(validation_loss, color="tab:orange", linestyle="--", label=f"validation at the end: {validation_loss:.3f}")
+    axes.set(xlabel="step", ylabel="loss (nats a character)", title=title)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

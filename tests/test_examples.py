@@ -1,0 +1,110 @@
+"""The examples run at toy size, and do what they say."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples find their neighbours, as they do when run as scripts."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+def load(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text of words that a model can learn something about in a few steps."""
+    words = random.Random(0).choices(["dual", "norm", "mass", "atom", "bond"], k=3000)
+    path = tmp_path_factory.mktemp("data") / "words.txt"
+    path.write_text(" ".join(words))
+    return path
+
+
+def gpt_arguments(corpus: Path, out: Path, *more: str) -> list[str]:
+    small = ["--batch", "4", "--context", "16", "--blocks", "1", "--width", "16", "--heads", "2", "--device", "cpu"]
+    return ["--data", str(corpus), "--out", str(out), *small, *more]
+
+
+@pytest.mark.parametrize("optimizer", ["modula", "adamw", "muon"])
+def test_train_gpt_learns(corpus: Path, tmp_path: Path, optimizer: str) -> None:
+    result = load("train_gpt").main(gpt_arguments(corpus, tmp_path, "--steps", "60", "--optimizer", optimizer))
+    losses = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["losses"]
+    assert result["validation_loss"] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("optimizer", ["modula", "adamw", "muon"])
+def test_resumed_run_ends_at_the_same_weights_bit_for_bit(corpus: Path, tmp_path: Path, optimizer: str) -> None:
+    main = load("train_gpt").main
+    main(gpt_arguments(corpus, tmp_path / "whole", "--steps", "8", "--optimizer", optimizer))
+    interrupted = gpt_arguments(corpus, tmp_path / "parts", "--steps", "8", "--optimizer", optimizer)
+    main([*interrupted, "--stop-after", "5"])
+    main([*interrupted, "--resume"])
+    whole, parts = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "parts"))
+    assert whole["losses"] == parts["losses"]
+    assert all(torch.equal(whole["model"][name], parts["model"][name]) for name in whole["model"])
+
+
+def test_train_gpt_leaves_a_curve_and_numbers(corpus: Path, tmp_path: Path) -> None:
+    load("train_gpt").main(gpt_arguments(corpus, tmp_path, "--steps", "3"))
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert "validation_loss" in (tmp_path / "result.json").read_text()
+
+
+def test_shakespeare_without_a_network_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = load("text")
+    monkeypatch.setattr(text, "CACHE", tmp_path)
+    monkeypatch.setattr(text, "SHAKESPEARE_URL", (tmp_path / "missing.txt").as_uri())
+    with pytest.raises(SystemExit, match="--data FILE"):
+        text.load("shakespeare")
+
+
+def test_a_download_that_is_not_tiny_shakespeare_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = load("text")
+    (tmp_path / "other.txt").write_text("to be or not to be")
+    monkeypatch.setattr(text, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(text, "SHAKESPEARE_URL", (tmp_path / "other.txt").as_uri())
+    with pytest.raises(SystemExit, match="SHA-256"):
+        text.load("shakespeare")
+
+
+def test_the_default_text_is_on_every_machine() -> None:
+    corpus = load("text").load("stdlib")
+    assert len(corpus.train) > 1_000_000
+    assert len(corpus.validation) == pytest.approx(len(corpus.train) / 9, rel=1e-3)
+
+
+def test_text_round_trip(corpus: Path) -> None:
+    loaded = load("text").load(str(corpus))
+    assert loaded.decode(loaded.encode("dual norm").tolist()) == "dual norm"
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"nowhere\.txt"):
+        load("text").load(str(tmp_path / "nowhere.txt"))
+
+
+def test_validation_windows_cover_the_split_once() -> None:
+    ids = torch.arange(100)
+    x, y = load("text").windows(ids, 8)
+    assert x.flatten().tolist() == list(range(96))
+    assert torch.equal(y, x + 1)
+
+
+def test_hello_world_reads_digits() -> None:
+    assert load("hello_world").main(steps=60) > 0.9
+
+
+def test_train_cnn_learns() -> None:
+    assert load("train_cnn").main(steps=40, width=8, num_blocks=1) > 0.5
