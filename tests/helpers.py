@@ -110,9 +110,28 @@ def largest_gain(module: Module, x: Tensor | tuple, ends: Ends | None = None, st
         for _ in range(rounds):
             change = (J @ flat(direction)).requires_grad_()
             size = measure(codomain, unflat(change, y))
-            best = max(best, float(size / measure(domain, direction)))
+            best = max(best, float(size.detach() / measure(domain, direction)))
             (slope,) = torch.autograd.grad(size, change)
             direction = steepest(domain, unflat(J.T @ slope, x))
+    return best
+
+
+def largest_weight_gain(model: Module, x: Tensor | tuple, starts: int = 4, rounds: int = 10) -> float:
+    """The largest ‖∂f·Δw‖ / ‖Δw‖ found at the input x, by the same ascent: the next Δw is the dual of the slope."""
+    weights = dict(model.weights.items())
+    like = tuple(w.detach() for w in weights.values())
+    y = model(x)
+    J = jacobian(lambda w: torch.func.functional_call(model, dict(zip(weights, w, strict=True)), (x,)), like)
+    best = 0.0
+    for start in range(starts):
+        slope = rand(start, J.shape[0])
+        for _ in range(rounds):
+            gradient = Gradient(dict(zip(weights, unflat(J.T @ slope, like), strict=True)))
+            update = model.dualize(gradient, method="svd")
+            change = (J @ flat(update.tensors)).requires_grad_()
+            size = measure(model.codomain, unflat(change, y))
+            best = max(best, float(size.detach() / model.norm(update)))
+            (slope,) = torch.autograd.grad(size, change)
     return best
 
 
@@ -121,9 +140,11 @@ def step_gain(module: Module, x: Tensor | tuple, step: Tensor | tuple, ends: End
     domain, codomain = ends or (module.domain, module.codomain)
     y = module(x)
     change = flat(module(unflat(flat(x) + flat(step), x))) - flat(y)
-    return float(measure(codomain, unflat(change, y)) / measure(domain, step))
+    return float(measure(codomain, unflat(change.detach(), y)) / measure(domain, step))
 
 
-def unit(space: AnySpace, value: Tensor | tuple) -> Tensor | tuple:
-    """`value` scaled to norm 1 in `space`."""
-    return unflat(flat(value) / measure(space, value), value)
+def full(space: AnySpace, value: Tensor | tuple) -> Tensor | tuple:
+    """An input of norm 1 in which every vector has norm 1; for a product, every part."""
+    if isinstance(space, Product):
+        return tuple(full(part, piece) for part, piece in zip(space.parts, value, strict=True))
+    return steepest(space, value)

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -86,8 +87,8 @@ def test_composition_applies_the_right_hand_first():
 
 def test_parameters_come_in_the_order_of_the_data():
     first, second, third, last = Linear(2, 3), Gain(2), Bias(2), Linear(4, 2)
-    model = last @ (second, third)[0] @ (third @ first)
-    assert list(map(id, model.parameters())) == [id(atom.weight) for atom in (first, third, second, last)]
+    model = last @ third @ (second @ first)
+    assert list(map(id, model.parameters())) == [id(atom.weight) for atom in (first, second, third, last)]
 
 
 def test_entries_of_a_tuple_come_in_order():
@@ -193,15 +194,11 @@ def test_mul_scales_every_part_of_a_tuple():
 
 
 def test_a_numpy_scalar_scales_a_composition():
-    import numpy as np
-
     model = linear() @ ReLU() @ linear()
     assert isinstance(np.float64(2) * model, Module)
 
 
 def test_a_numpy_float32_scales_a_module():
-    import numpy as np
-
     assert (linear() * np.float32(2)).sensitivity == 2
 
 
@@ -266,16 +263,15 @@ def test_power_shares_no_weights():
 
 @pytest.mark.parametrize("n", [1, 3])
 def test_power_draws_fresh_weights(n):
-    weights = [Linear(4, 4) for _ in range(1)]
-    f = weights[0]
+    f = Linear(4, 4)
     drawn = [f.weight, *(f**n).parameters()]
     assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
 
 
 def test_power_keeps_masses_and_sensitivities_of_the_parts():
     f = linear() @ ReLU()
-    f[0].mass, f[1].sensitivity = 0.25, 0.5
-    assert [part.mass for part in f**2] == [0.25, 0, 0.25, 0]
+    f[0].sensitivity, f[1].mass = 0.5, 0.25
+    assert [part.mass for part in f**2] == [0, 0.25, 0, 0.25]
     assert (f**2).sensitivity == 0.25
 
 
@@ -323,7 +319,7 @@ def test_a_massless_module_may_be_tared_to_zero():
 
 @pytest.mark.parametrize("model", [ReLU(), ReLU() @ Tanh(), linear().tare(0)], ids=["bond", "bonds", "tared"])
 def test_a_massless_module_cannot_be_tared_to_something(model):
-    with pytest.raises(ValueError, match="has mass 0.*set the mass of its atoms"):
+    with pytest.raises(ValueError, match=r"has mass 0.*set the mass of its atoms"):
         model.tare(1.0)
 
 
@@ -483,9 +479,13 @@ def test_a_replacement_that_stands_elsewhere_in_the_outer_tree_is_refused():
 
     outside, block = linear(), Block(linear() @ ReLU())
     model = outside @ block
-    with pytest.raises(ValueError, match="stands twice"):
+
+    def replace_and_use() -> None:
         block[1] = outside
-        model.dualize(random_gradient(model, 0))
+        model.weights
+
+    with pytest.raises(ValueError, match="stands twice"):
+        replace_and_use()
 
 
 def test_the_same_child_may_be_put_where_it_is():
@@ -528,13 +528,13 @@ def test_a_tuple_of_types_is_a_product():
 
 @pytest.mark.parametrize("sensitivity", [0.0, -1.0, math.nan, math.inf])
 def test_a_class_cannot_declare_an_impossible_sensitivity(sensitivity):
-    with pytest.raises(ValueError, match="sensitivity of .*Broken.* must be a finite number > 0"):
+    with pytest.raises(ValueError, match=r"sensitivity of .*Broken.* must be a finite number > 0"):
         type("Broken", (Bond,), {"sensitivity": sensitivity})
 
 
 @pytest.mark.parametrize("mass", [-1.0, math.nan, math.inf])
 def test_a_class_cannot_declare_an_impossible_mass(mass):
-    with pytest.raises(ValueError, match="mass of .*Broken.* must be a finite number ≥ 0"):
+    with pytest.raises(ValueError, match=r"mass of .*Broken.* must be a finite number ≥ 0"):
         type("Broken", (Atom,), {"mass": mass})
 
 
