@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, Self, TypeAlias, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, Self, TypeAlias, TypedDict, TypeVar, TypeVarTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,25 +23,39 @@ from modula.duality import Plan
 from modula.geometry import Geometry
 from modula.norms import Dense, Norm
 from modula.polar import MethodLike
-from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, MismatchError, Product, Space, Unknown, Value, meet, space_of
+from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, MismatchError, Product, Space, Value, meet, space_of
 from modula.tree import Node, render
 from modula.vector import Gradient, Update, Weights
 
 SpaceType: TypeAlias = Norm | tuple[object, ...]
+"""What a space is, to a checker: a norm type, or a tuple of spaces."""
 
-X = TypeVar("X", bound=SpaceType)
-Y = TypeVar("Y", bound=SpaceType)
-Z = TypeVar("Z", bound=SpaceType)
-A = TypeVar("A", bound=SpaceType)
-B = TypeVar("B", bound=SpaceType)
-C = TypeVar("C", bound=SpaceType)
+X = TypeVar("X")
+Y = TypeVar("Y")
+Z = TypeVar("Z")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+E = TypeVar("E")
+F = TypeVar("F")
+G = TypeVar("G")
+H = TypeVar("H")
+J = TypeVar("J")
+Rest = TypeVarTuple("Rest")
 D = TypeVar("D", bound=Dense)
-N = TypeVar("N", bound=Norm)
-X_contra = TypeVar("X_contra", bound=SpaceType, contravariant=True)
-Y_co = TypeVar("Y_co", bound=SpaceType, covariant=True)
-
-AnyModule: TypeAlias = "Module[typing.Any, typing.Any]"
-"""A module whatever its spaces, for code that treats the tree as data."""
+N1 = TypeVar("N1", bound=Norm)
+N2 = TypeVar("N2", bound=Norm)
+N3 = TypeVar("N3", bound=Norm)
+N4 = TypeVar("N4", bound=Norm)
+N5 = TypeVar("N5", bound=Norm)
+N6 = TypeVar("N6", bound=Norm)
+N7 = TypeVar("N7", bound=Norm)
+N8 = TypeVar("N8", bound=Norm)
+# Bounded where a class names its spaces, which is where a mistake would enter. The others are free: mypy infers Any for a bond next to an
+# operand whose type variable is bounded by a union.
+S = TypeVar("S", bound=SpaceType)
+T = TypeVar("T", bound=SpaceType)
+V = TypeVar("V", bound=Value)
 
 Ends: TypeAlias = tuple[AnySpace, AnySpace]
 """The domain and the codomain of a module, as far as they are known."""
@@ -51,16 +65,32 @@ class CompositionError(TypeError):
     """Modules that do not fit together: their types differ, or their widths."""
 
 
-class Takes(Protocol[X_contra]):
-    """A checker's view of a bond that adopts its neighbour's space: the spaces that it can adopt."""
+class Exactly(Generic[X]):
+    """A checker's view of one space: invariant, so that a norm type never stands in for one that it inherits from."""
 
-    def _takes(self, space: X_contra) -> None: ...
+    def _is(self, space: X) -> X: ...  # type: ignore[empty-body] # for checkers only
 
 
-class Keeps(Protocol[X_contra, Y_co]):
-    """A checker's view of a bond that adopts its neighbour's space: what it gives for what it takes."""
+class Gives(Protocol[X, Y]):
+    """A checker's view of a map, asked forwards: its codomain, once the domain is known.
 
-    def _keeps(self, space: X_contra) -> Y_co: ...
+    A bond that adopts its neighbour's space answers with a type variable. These are protocols on the operand, because mypy lets
+    a self-typed operator through whatever `self` is.
+    """
+
+    def _gives(self, taken: Exactly[X]) -> Exactly[Y]: ...
+
+
+class Starts(Protocol[X]):
+    """A checker's view of the domain of a map alone."""
+
+    def _starts(self, taken: Exactly[X]) -> None: ...
+
+
+class Takes(Protocol[X, Y]):
+    """A checker's view of a map, asked backwards: its domain, once the codomain is known."""
+
+    def _takes(self, given: Exactly[Y]) -> Exactly[X]: ...
 
 
 @dataclass(slots=True)
@@ -70,7 +100,7 @@ class Roster:
     names: list[str] = field(default_factory=list)
     """Of the atoms' parameters."""
 
-    atoms: list[Atom[typing.Any, typing.Any]] = field(default_factory=list)
+    atoms: list[Atom[SpaceType, SpaceType]] = field(default_factory=list)
 
     downstream: list[float] = field(default_factory=list)
     """S: for each atom the product of the sensitivities applied after it."""
@@ -81,40 +111,34 @@ if TYPE_CHECKING:
     class _Power:
         """`**` for modules from a space to itself. A self-typed method would do, but mypy lets those through in operators."""
 
+        @overload
+        def __get__(self, instance: Transparent, owner: object) -> Callable[[int], Transparent]: ...
+        @overload
+        def __get__(self, instance: Elementwise, owner: object) -> Callable[[int], Elementwise]: ...
+        @overload
         def __get__(self, instance: Module[Z, Z], owner: object) -> Callable[[int], Module[Z, Z]]: ...
+        def __get__(self, instance: object, owner: object) -> Callable[[int], AnyModule]: ...
 
 
-class Module(nn.Module, Generic[X, Y]):
-    """A map from space `X` to space `Y` with a mass, a sensitivity and a norm on its weights.
-
-    Modules are made by subclassing `Atom` or `Bond`, and by the algebra: `f @ g` composes (g is applied first), `(f, g)` applies
-    both to one input, `f + g` adds their outputs, `a * f` and `f / a` scale, `f**n` composes n fresh copies.
-
-    Example:
-        >>> from modula import Linear, ReLU
-        >>> model = Linear(10, 256) @ ReLU() @ Linear(256, 784)
-        >>> model.mass, model.sensitivity
-        (2.0, 1.0)
-        >>> str(model.domain), str(model.codomain)
-        ('RMS(784)', 'RMS(10)')
-    """
+class AnyModule(nn.Module):
+    """A module whatever its spaces: all but the algebra, which needs to know them. What code that treats a network as data works with."""
 
     _declared: Ends = (ANYTHING, ANYTHING)
 
     if TYPE_CHECKING:
 
-        @overload
-        def __call__(self: Module[X, tuple[A, B]], x: Value, /) -> tuple[Tensor, Tensor]: ...
-        @overload
-        def __call__(self: Module[X, tuple[A, B, C]], x: Value, /) -> tuple[Tensor, Tensor, Tensor]: ...
-        @overload
-        def __call__(self: Module[X, N], x: Value, /) -> Tensor: ...
         def __call__(self, x: Value, /) -> Value: ...
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for base in cls.__dict__.get("__orig_bases__", ()):
-            ends = [space_of(argument) for argument in typing.get_args(base)]
+            arguments = typing.get_args(base)
+            wrong = [one for one in arguments if isinstance(one, type) and space_of(one) is None]
+            if wrong and issubclass(typing.get_origin(base), AnyModule):
+                raise TypeError(
+                    f"{wrong[0].__name__} is no norm type: {cls.__name__} maps between norm types, such as RMS, and tuples of them"
+                )
+            ends = [space_of(one) for one in arguments]
             if len(ends) == 2 and "_declared" not in cls.__dict__:
                 cls._declared = (ends[0] or ANYTHING, ends[1] or ANYTHING)
         for name, check in (("mass", check_mass), ("sensitivity", check_sensitivity)):
@@ -166,70 +190,6 @@ class Module(nn.Module, Generic[X, Y]):
     def codomain(self) -> AnySpace:
         """The space of the output, with its width if that is known."""
         return self.narrow(ANYTHING, ANYTHING)[1]
-
-    # The algebra
-
-    @overload
-    def __matmul__(self, other: Takes[X]) -> Module[X, Y]: ...
-    @overload
-    def __matmul__(self, other: Module[Z, X]) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(self: Module[tuple[A, B], Y], other: tuple[Module[Z, A], Module[Z, B]]) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(self: Module[tuple[A, B, C], Y], other: tuple[Module[Z, A], Module[Z, B], Module[Z, C]]) -> Module[Z, Y]: ...
-    def __matmul__(self, other: object) -> AnyModule:
-        return _compose(self, _as_module(other, "@", self))
-
-    @overload
-    def __rmatmul__(self, other: tuple[Module[Y, A], Module[Y, B]]) -> Module[X, tuple[A, B]]: ...
-    @overload
-    def __rmatmul__(self, other: tuple[Module[Y, A], Module[Y, B], Module[Y, C]]) -> Module[X, tuple[A, B, C]]: ...
-    def __rmatmul__(self, other: object) -> AnyModule:
-        return _compose(_as_module(other, "@", self), self)
-
-    @overload
-    def __add__(self, other: Keeps[X, Y]) -> Module[X, Y]: ...
-    @overload
-    def __add__(self, other: Module[X, Y]) -> Module[X, Y]: ...
-    def __add__(self, other: object) -> AnyModule:
-        return _sum(self, _as_module(other, "+", self))
-
-    def __radd__(self, other: tuple[AnyModule, ...]) -> Module[X, Y]:
-        return _sum(_as_module(other, "+", self), self)
-
-    def __mul__(self, scalar: float) -> Module[X, Y]:
-        if not is_number(scalar):
-            _refuse_operand(self, "*", scalar)
-        return _compose(Mul(scalar), self)
-
-    def __rmul__(self, scalar: float) -> Module[X, Y]:
-        return self * scalar
-
-    def __truediv__(self, scalar: float) -> Module[X, Y]:
-        if not is_number(scalar):
-            _refuse_operand(self, "/", scalar)
-        if scalar == 0:
-            raise ValueError(f"cannot divide {self!r} by zero: a module needs a sensitivity that is finite")
-        return _compose(Mul(1 / scalar), self)
-
-    if TYPE_CHECKING:
-        __pow__ = _Power()
-    else:
-
-        def __pow__(self, n):
-            """n independent copies composed, each with fresh weights; `self` is not among them."""
-            if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-                raise ValueError(f"the power of a module is a whole number of copies, at least 0; got {self!r} ** {n!r}")
-            if n == 0:
-                return Identity()
-            _join(self, self)
-            copies = []
-            for _ in range(n):
-                fresh = copy.deepcopy(self)
-                fresh.initialize()
-                copies.append(fresh)
-            ends = self.narrow(ANYTHING, ANYTHING)
-            return copies[0] if n == 1 else Composition._in_flow_order([part for one in copies for part in one._links()], ends)
 
     def tare(self, mass: float = 1.0) -> Self:
         """Rescale the masses of all atoms inside so that they sum to `mass`, in place.
@@ -447,6 +407,211 @@ class Module(nn.Module, Generic[X, Y]):
         return render(self._node("", self.narrow(ANYTHING, ANYTHING)))
 
 
+class Module(AnyModule, Generic[X, Y]):
+    """A map from space `X` to space `Y` with a mass, a sensitivity and a norm on its weights.
+
+    Modules are made by subclassing `Atom` or `Bond`, and by the algebra: `f @ g` composes (g is applied first), `(f, g)` applies
+    both to one input, `f + g` adds their outputs, `a * f` and `f / a` scale, `f**n` composes n fresh copies.
+
+    Example:
+        >>> from modula import Linear, ReLU
+        >>> model = Linear(10, 256) @ ReLU() @ Linear(256, 784)
+        >>> model.mass, model.sensitivity
+        (2.0, 1.0)
+        >>> str(model.domain), str(model.codomain)
+        ('RMS(784)', 'RMS(10)')
+    """
+
+    if TYPE_CHECKING:
+
+        def _gives(self, taken: Exactly[X]) -> Exactly[Y]: ...
+        def _takes(self, given: Exactly[Y]) -> Exactly[X]: ...
+        def _starts(self, taken: Exactly[X]) -> None: ...
+
+        @overload
+        def __call__(self: Module[X, N1], x: Value, /) -> Tensor: ...
+        @overload
+        def __call__(self: Module[X, tuple[N1]], x: Value, /) -> tuple[Tensor]: ...
+        @overload
+        def __call__(self: Module[X, tuple[N1, N2]], x: Value, /) -> tuple[Tensor, Tensor]: ...
+        @overload
+        def __call__(self: Module[X, tuple[N1, N2, N3]], x: Value, /) -> tuple[Tensor, Tensor, Tensor]: ...
+        @overload
+        def __call__(self: Module[X, tuple[N1, N2, N3, N4]], x: Value, /) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+        @overload
+        def __call__(self: Module[X, tuple[N1, N2, N3, N4, N5]], x: Value, /) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+        @overload
+        def __call__(
+            self: Module[X, tuple[N1, N2, N3, N4, N5, N6]], x: Value, /
+        ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+        @overload
+        def __call__(
+            self: Module[X, tuple[N1, N2, N3, N4, N5, N6, N7]], x: Value, /
+        ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+        @overload
+        def __call__(
+            self: Module[X, tuple[N1, N2, N3, N4, N5, N6, N7, N8]], x: Value, /
+        ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+        @overload
+        def __call__(self: Module[X, tuple[tuple[N1, N2], N3]], x: Value, /) -> tuple[tuple[Tensor, Tensor], Tensor]: ...
+        @overload
+        def __call__(self: Module[X, tuple[N1, tuple[N2, N3]]], x: Value, /) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
+        @overload
+        def __call__(
+            self: Module[X, tuple[tuple[N1, N2], tuple[N3, N4]]], x: Value, /
+        ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]: ...
+        @overload
+        def __call__(self: Module[X, tuple[N1, ...]], x: Value, /) -> tuple[Tensor, ...]: ...
+        @overload
+        def __call__(self, x: Value, /) -> Value: ...
+        def __call__(self, x: Value, /) -> Value: ...
+
+    @overload
+    def __matmul__(self, other: Takes[Z, X]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(self: Module[tuple[A], Y], other: tuple[Takes[Z, A]]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(self: Module[tuple[A, B], Y], other: tuple[Takes[Z, A], Takes[Z, B]]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(self: Module[tuple[A, B, C], Y], other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C]]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E], Y], other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E]]
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E, F], Y], other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F]]
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E, F, G], Y], other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F], Takes[Z, G]]
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E, F, G, H], Y],
+        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F], Takes[Z, G], Takes[Z, H]],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E, F, G, H, J], Y],
+        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F], Takes[Z, G], Takes[Z, H], Takes[Z, J]],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(self: Module[tuple[tuple[A, B], C], Y], other: tuple[tuple[Takes[Z, A], Takes[Z, B]], Takes[Z, C]]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(self: Module[tuple[A, tuple[B, C]], Y], other: tuple[Takes[Z, A], tuple[Takes[Z, B], Takes[Z, C]]]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[tuple[A, B], tuple[C, E]], Y], other: tuple[tuple[Takes[Z, A], Takes[Z, B]], tuple[Takes[Z, C], Takes[Z, E]]]
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(self: Module[tuple[A, ...], Y], other: tuple[Takes[Z, A], ...]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E, F, G, H, J, *Rest], Y],
+        other: tuple[
+            Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F], Takes[Z, G], Takes[Z, H], Takes[Z, J], *tuple[Starts[Z], ...]
+        ],
+    ) -> Module[Z, Y]: ...
+    def __matmul__(self, other: object) -> AnyModule:
+        return _compose(self, _as_module(other, "@", self))
+
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Y, A]]) -> Module[X, tuple[A]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Y, A], Gives[Y, B]]) -> Module[X, tuple[A, B]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C]]) -> Module[X, tuple[A, B, C]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E]]) -> Module[X, tuple[A, B, C, E]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F]]
+    ) -> Module[X, tuple[A, B, C, E, F]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F], Gives[Y, G]]
+    ) -> Module[X, tuple[A, B, C, E, F, G]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F], Gives[Y, G], Gives[Y, H]]
+    ) -> Module[X, tuple[A, B, C, E, F, G, H]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F], Gives[Y, G], Gives[Y, H], Gives[Y, J]]
+    ) -> Module[X, tuple[A, B, C, E, F, G, H, J]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[tuple[Gives[Y, A], Gives[Y, B]], Gives[Y, C]]) -> Module[X, tuple[tuple[A, B], C]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Y, A], tuple[Gives[Y, B], Gives[Y, C]]]) -> Module[X, tuple[A, tuple[B, C]]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[tuple[Gives[Y, A], Gives[Y, B]], tuple[Gives[Y, C], Gives[Y, E]]]
+    ) -> Module[X, tuple[tuple[A, B], tuple[C, E]]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Y, A], ...]) -> Module[X, tuple[A, ...]]: ...
+    def __rmatmul__(self, other: object) -> AnyModule:
+        return _compose(_as_module(other, "@", self, reflected=True), self)
+
+    @overload
+    def __add__(self, other: Gives[X, Y]) -> Module[X, Y]: ...
+    @overload
+    def __add__(self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]) -> Module[X, tuple[A, B]]: ...
+    @overload
+    def __add__(self: Module[X, tuple[A, B, C]], other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]]) -> Module[X, tuple[A, B, C]]: ...
+    @overload
+    def __add__(self: Module[X, tuple[A, ...]], other: tuple[Gives[X, A], ...]) -> Module[X, tuple[A, ...]]: ...
+    def __add__(self, other: object) -> AnyModule:
+        return _sum(self, _as_module(other, "+", self))
+
+    @overload
+    def __radd__(self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]) -> Module[X, tuple[A, B]]: ...
+    @overload
+    def __radd__(self: Module[X, tuple[A, B, C]], other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]]) -> Module[X, tuple[A, B, C]]: ...
+    @overload
+    def __radd__(self: Module[X, tuple[A, ...]], other: tuple[Gives[X, A], ...]) -> Module[X, tuple[A, ...]]: ...
+    def __radd__(self, other: object) -> AnyModule:
+        return _sum(_as_module(other, "+", self, reflected=True), self)
+
+    def __mul__(self, scalar: float) -> Module[X, Y]:
+        if not is_number(scalar):
+            _refuse_operand(self, "*", scalar)
+        return typing.cast("Module[X, Y]", _compose(Mul(scalar), self))
+
+    def __rmul__(self, scalar: float) -> Module[X, Y]:
+        return self * scalar
+
+    def __truediv__(self, scalar: float) -> Module[X, Y]:
+        if not is_number(scalar):
+            _refuse_operand(self, "/", scalar)
+        if scalar == 0:
+            raise ValueError(f"cannot divide {self!r} by zero: a module needs a sensitivity that is finite")
+        return typing.cast("Module[X, Y]", _compose(Mul(1 / scalar), self))
+
+    if TYPE_CHECKING:
+        __pow__: _Power
+    else:
+
+        def __sub__(self, other):
+            _refuse_operand(self, "-", other)
+
+        def __pow__(self, n):
+            """n independent copies composed, each with fresh weights; `self` is not among them."""
+            if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+                kind = ValueError if isinstance(n, (int, float)) else TypeError
+                raise kind(f"the power of a module is a whole number of copies, at least 0; got {self!r} ** {n!r}")
+            _join(self, self)
+            if n == 0:
+                return Identity()
+            copies = []
+            for _ in range(n):
+                fresh = copy.deepcopy(self)
+                fresh.initialize()
+                copies.append(fresh)
+            ends = self.narrow(ANYTHING, ANYTHING)
+            return copies[0] if n == 1 else Composition._in_flow_order([part for one in copies for part in one._links()], ends)
+
+
 class AtomOptions(TypedDict, total=False):
     """What every atom can be told besides its widths."""
 
@@ -455,7 +620,7 @@ class AtomOptions(TypedDict, total=False):
     dtype: torch.dtype | None
 
 
-class Atom(Module[X, Y]):
+class Atom(Module[S, T]):
     """A module with one weight, and the geometry that the weight is measured in.
 
     Subclass it with the two spaces, hand the shape and the geometry to `__init__`, and define `forward`. Declare `sensitivity` if
@@ -540,7 +705,7 @@ class Atom(Module[X, Y]):
 
     def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
         roster.names.append(f"{prefix}weight")
-        roster.atoms.append(self)
+        roster.atoms.append(typing.cast("Atom[SpaceType, SpaceType]", self))
         roster.downstream.append(downstream)
         return self.sensitivity
 
@@ -548,7 +713,7 @@ class Atom(Module[X, Y]):
         return super()._node(place, ends)._replace(shape=tuple(self.weight.shape))
 
 
-class Bond(Module[X, Y]):
+class Bond(Module[S, T]):
     """A module without weights. Subclass it with its two spaces, declare `sensitivity`, define `forward`.
 
     For a map that is at hand as a function, `FunctionBond` does it in one call.
@@ -591,9 +756,6 @@ class Elementwise(Bond[Neighbour, Neighbour]):
     depends on magnitudes only, that bounds the map.
     """
 
-    def _takes(self, space: Dense) -> None: ...
-    def _keeps(self, space: D) -> D: ...  # type: ignore[empty-body] # for checkers only
-
     _declared = (ANY_DENSE, ANY_DENSE)
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
@@ -603,11 +765,24 @@ class Elementwise(Bond[Neighbour, Neighbour]):
 
     if TYPE_CHECKING:
 
+        def _gives(self, taken: Exactly[D]) -> Exactly[D]: ...  # type: ignore[override]
+        def _takes(self, given: Exactly[D]) -> Exactly[D]: ...  # type: ignore[override]
+        def _starts(self, taken: Exactly[D]) -> None: ...  # type: ignore[override]
+
         @overload  # type: ignore[override]
         def __matmul__(self, other: Elementwise) -> Elementwise: ...
         @overload
+        def __matmul__(self, other: Add) -> Add: ...
+        @overload
         def __matmul__(self, other: Module[Z, D]) -> Module[Z, D]: ...
         def __matmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+        @overload  # type: ignore[override]
+        def __rmatmul__(self, other: tuple[Gives[D, A], Gives[D, B]]) -> Module[D, tuple[A, B]]: ...
+        @overload
+        def __rmatmul__(self, other: tuple[Gives[D, A], Gives[D, B], Gives[D, C]]) -> Module[D, tuple[A, B, C]]: ...
+        @overload
+        def __rmatmul__(self, other: tuple[Gives[D, A], ...]) -> Module[D, tuple[A, ...]]: ...
+        def __rmatmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
         @overload  # type: ignore[override]
         def __add__(self, other: Elementwise) -> Elementwise: ...
         @overload
@@ -621,20 +796,41 @@ class Elementwise(Bond[Neighbour, Neighbour]):
 class Transparent(Elementwise):
     """A bond that maps any space to itself: dense ones, ids, tuples."""
 
-    def _takes(self, space: SpaceType) -> None: ...
-    def _keeps(self, space: Z) -> Z: ...  # type: ignore[empty-body] # for checkers only
-
     _declared = (ANYTHING, ANYTHING)
 
     if TYPE_CHECKING:
 
+        def _gives(self, taken: Exactly[Z]) -> Exactly[Z]: ...
+        def _takes(self, given: Exactly[Z]) -> Exactly[Z]: ...
+        def _starts(self, taken: Exactly[Z]) -> None: ...
+
+        @overload  # type: ignore[override]
+        def __call__(self, x: Tensor, /) -> Tensor: ...
+        @overload
+        def __call__(self, x: V, /) -> V: ...
+        def __call__(self, x: Value, /) -> Value: ...  # pyright: ignore[reportIncompatibleMethodOverride]
         @overload  # type: ignore[override]
         def __matmul__(self, other: Transparent) -> Transparent: ...
         @overload
         def __matmul__(self, other: Elementwise) -> Elementwise: ...
         @overload
+        def __matmul__(self, other: Add) -> Add: ...
+        @overload
         def __matmul__(self, other: Module[Z, A]) -> Module[Z, A]: ...
+        @overload
+        def __matmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> Module[Z, tuple[A, B]]: ...
+        @overload
+        def __matmul__(self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]) -> Module[Z, tuple[A, B, C]]: ...
+        @overload
+        def __matmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, tuple[A, ...]]: ...
         def __matmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+        @overload  # type: ignore[override]
+        def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> Module[Z, tuple[A, B]]: ...
+        @overload
+        def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]) -> Module[Z, tuple[A, B, C]]: ...
+        @overload
+        def __rmatmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, tuple[A, ...]]: ...
+        def __rmatmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
         @overload  # type: ignore[override]
         def __add__(self, other: Transparent) -> Transparent: ...
         @overload
@@ -693,7 +889,7 @@ class Add(Bond[Neighbour, Neighbour]):
     """
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
-        if isinstance(domain, Unknown):
+        if domain == ANYTHING:
             return domain, codomain
         if not isinstance(domain, Product):
             raise MismatchError(f"Add takes a tuple, as in Add() @ (f, g), not {domain}")
@@ -702,21 +898,55 @@ class Add(Bond[Neighbour, Neighbour]):
             space = meet(space, part)
         return Product((space,) * len(domain.parts)), space
 
-    def forward(self, x: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, x: tuple[Value, ...]) -> Value:
         total = x[0]
         for part in x[1:]:
-            total = total + part
+            total = _added(total, part)
         return total
 
     if TYPE_CHECKING:
 
+        def _gives(self, taken: Exactly[tuple[Z, ...]]) -> Exactly[Z]: ...  # type: ignore[override]
+        def _takes(self, given: Exactly[Z]) -> Exactly[tuple[Z, ...]]: ...  # type: ignore[override]
+        def _starts(self, taken: Exactly[tuple[Z, ...]]) -> None: ...  # type: ignore[override]
+
         @overload  # type: ignore[override]
-        def __matmul__(self, other: tuple[Module[Z, A], ...]) -> Module[Z, A]: ...
+        def __matmul__(self, other: Transparent) -> Add: ...
+        @overload
+        def __matmul__(self, other: tuple[Transparent, ...]) -> Transparent: ...
+        @overload
+        def __matmul__(self, other: tuple[Elementwise, ...]) -> Elementwise: ...
+        @overload
+        def __matmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, A]: ...
+        @overload
+        def __matmul__(self, other: Module[Z, tuple[A]]) -> Module[Z, A]: ...
         @overload
         def __matmul__(self, other: Module[Z, tuple[A, A]]) -> Module[Z, A]: ...
         @overload
         def __matmul__(self, other: Module[Z, tuple[A, A, A]]) -> Module[Z, A]: ...
+        @overload
+        def __matmul__(self, other: Module[Z, tuple[A, A, A, A]]) -> Module[Z, A]: ...
+        @overload
+        def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A]]) -> Module[Z, A]: ...
+        @overload
+        def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A, A]]) -> Module[Z, A]: ...
+        @overload
+        def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A, A, A]]) -> Module[Z, A]: ...
+        @overload
+        def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A, A, A, A]]) -> Module[Z, A]: ...
+        @overload
+        def __matmul__(self, other: Module[Z, tuple[A, ...]]) -> Module[Z, A]: ...
         def __matmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+        @overload  # type: ignore[override]
+        def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> Module[tuple[Z, ...], tuple[A, B]]: ...
+        @overload
+        def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]) -> Module[tuple[Z, ...], tuple[A, B, C]]: ...
+        @overload
+        def __rmatmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[tuple[Z, ...], tuple[A, ...]]: ...
+        def __rmatmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+        def __mul__(self, scalar: float) -> Add: ...
+        def __rmul__(self, scalar: float) -> Add: ...
+        def __truediv__(self, scalar: float) -> Add: ...
 
 
 class Compound(Module[X, Y]):
@@ -800,7 +1030,7 @@ class Compound(Module[X, Y]):
         return type(self).__name__ if type(self) in (Composition, Concatenation) else repr(self)
 
 
-class Composition(Compound[X, Y]):
+class Composition(Compound[S, T]):
     """Modules applied one after another; what `f @ g` makes. A chain is flat, however it was bracketed.
 
     Subclass it to give a network of your own a name: the subclass stands as one node in the tree and in errors.
@@ -819,13 +1049,13 @@ class Composition(Compound[X, Y]):
     Source: Large et al. 2024 (arXiv:2405.14813), definition 3.
     """
 
-    def __init__(self, module: Module[X, Y]) -> None:
+    def __init__(self, module: Module[S, T]) -> None:
         super().__init__()
         self._adopt(module._links(), module.narrow(ANYTHING, ANYTHING))
 
     @classmethod
-    def _in_flow_order(cls, parts: Sequence[AnyModule], ends: Ends) -> Composition[typing.Any, typing.Any]:
-        made: Composition[typing.Any, typing.Any] = Composition.__new__(Composition)
+    def _in_flow_order(cls, parts: Sequence[AnyModule], ends: Ends) -> AnyModule:
+        made: Composition[SpaceType, SpaceType] = Composition.__new__(Composition)
         nn.Module.__init__(made)
         made._adopt(parts, ends)
         return made
@@ -886,17 +1116,81 @@ class Concatenation(Compound[X, Y]):
     Source: Large et al. 2024 (arXiv:2405.14813), definition 4.
     """
 
-    def __init__(self, *modules: AnyModule) -> None:
-        super().__init__()
-        if not modules:
-            raise ValueError("a concatenation takes at least one module, got an empty tuple")
-        parts = [_as_module(module, ",", self) for module in modules]
-        try:
-            ends = self._outer_ends(self._places(parts, ANYTHING, ANYTHING))
-        except MismatchError as mismatch:
-            listed = "; ".join(f"{part!r} takes {part.domain}" for part in parts)
-            raise CompositionError(f"cannot concatenate modules whose domains differ: {mismatch}. {listed}") from None
-        self._adopt(parts, ends)
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self: Concatenation[Z, tuple[A]], first: Gives[Z, A], /) -> None: ...
+        @overload
+        def __init__(self: Concatenation[Z, tuple[A, B]], first: Gives[Z, A], second: Gives[Z, B], /) -> None: ...
+        @overload
+        def __init__(self: Concatenation[Z, tuple[A, B, C]], first: Gives[Z, A], second: Gives[Z, B], third: Gives[Z, C], /) -> None: ...
+        @overload
+        def __init__(
+            self: Concatenation[Z, tuple[A, B, C, E]], first: Gives[Z, A], second: Gives[Z, B], third: Gives[Z, C], fourth: Gives[Z, E], /
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Concatenation[Z, tuple[A, B, C, E, F]],
+            first: Gives[Z, A],
+            second: Gives[Z, B],
+            third: Gives[Z, C],
+            fourth: Gives[Z, E],
+            fifth: Gives[Z, F],
+            /,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Concatenation[Z, tuple[A, B, C, E, F, G]],
+            first: Gives[Z, A],
+            second: Gives[Z, B],
+            third: Gives[Z, C],
+            fourth: Gives[Z, E],
+            fifth: Gives[Z, F],
+            sixth: Gives[Z, G],
+            /,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Concatenation[Z, tuple[A, B, C, E, F, G, H]],
+            first: Gives[Z, A],
+            second: Gives[Z, B],
+            third: Gives[Z, C],
+            fourth: Gives[Z, E],
+            fifth: Gives[Z, F],
+            sixth: Gives[Z, G],
+            seventh: Gives[Z, H],
+            /,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Concatenation[Z, tuple[A, B, C, E, F, G, H, J]],
+            first: Gives[Z, A],
+            second: Gives[Z, B],
+            third: Gives[Z, C],
+            fourth: Gives[Z, E],
+            fifth: Gives[Z, F],
+            sixth: Gives[Z, G],
+            seventh: Gives[Z, H],
+            eighth: Gives[Z, J],
+            /,
+        ) -> None: ...
+        @overload
+        def __init__(self: Concatenation[Z, tuple[A, ...]], *modules: Gives[Z, A]) -> None: ...
+        def __init__(self, *modules: object) -> None: ...
+
+    else:
+
+        def __init__(self, *modules):
+            super().__init__()
+            if not modules:
+                raise ValueError("a concatenation takes at least one module, got an empty tuple")
+            parts = [_as_module(module, ",", self) for module in modules]
+            try:
+                ends = self._outer_ends(self._places(parts, ANYTHING, ANYTHING))
+            except MismatchError as mismatch:
+                listed = "; ".join(f"{part!r} takes {part.domain}" for part in parts)
+                raise CompositionError(f"cannot concatenate modules whose domains differ: {mismatch}. {listed}") from None
+            self._adopt(parts, ends)
 
     def forward(self, x: Value) -> tuple[Value, ...]:
         return tuple([part(x) for part in self._parts().values()])
@@ -973,10 +1267,17 @@ def _sum(first: AnyModule, second: AnyModule) -> AnyModule:
     """first + second, as one flat sum."""
     terms = [*_terms(first), *_terms(second)]
     try:
-        return _compose(Add(), Concatenation(*terms))
+        return _compose(Add(), _concatenate(terms))
     except CompositionError as error:
         listed = "; ".join(f"{term!r} maps {_arrow(term.narrow(ANYTHING, ANYTHING))}" for term in terms)
         raise CompositionError(f"cannot add {first!r} + {second!r}, whose ends differ: {listed}") from error
+
+
+def _added(one: Value, other: Value) -> Value:
+    """one + other, part by part where they are tuples."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return tuple([_added(a, b) for a, b in zip(one, other, strict=True)])
+    return typing.cast("Tensor", one) + typing.cast("Tensor", other)
 
 
 def _is_sum(module: AnyModule) -> bool:
@@ -987,25 +1288,41 @@ def _terms(module: AnyModule) -> list[AnyModule]:
     return list(typing.cast("dict[str, AnyModule]", module.get_submodule("0")._modules).values()) if _is_sum(module) else [module]
 
 
-def _as_module(value: object, operation: str, partner: AnyModule) -> AnyModule:
-    """`value` if it is a module, the concatenation if it is a tuple of modules."""
+def _as_module(value: object, operation: str, partner: AnyModule, *, reflected: bool = False) -> AnyModule:
+    """`value` if it is a module, the concatenation if it is a tuple of modules. `reflected`: it was written on the left."""
     if isinstance(value, tuple):
-        return Concatenation(*value)
-    if not isinstance(value, Module):
-        _refuse_operand(partner, operation, value)
+        return _concatenate(value)
+    if not isinstance(value, AnyModule):
+        _refuse_operand(partner, operation, value, reflected=reflected)
     return value
 
 
-def _refuse_operand(module: AnyModule, operation: str, other: object) -> NoReturn:
+def _concatenate(modules: Sequence[object]) -> AnyModule:
+    """The concatenation of modules whose types no checker follows."""
+    return typing.cast("Callable[..., AnyModule]", Concatenation)(*modules)
+
+
+def _refuse_operand(module: AnyModule, operation: str, other: object, *, reflected: bool = False) -> NoReturn:
+    """Raise the TypeError that says why `module operation other` (or the reverse) has no meaning, and what to do instead."""
     name = type(other).__name__
-    if isinstance(other, nn.Module):
-        bond = f"FunctionBond({name}(…), domain=RMS, codomain=RMS, sensitivity=…)"
-        advice = f"a torch.nn module declares no norms; wrap it, as in {bond}, or write an Atom"
+    theirs = repr(other) if isinstance(other, AnyModule) else name
+    if isinstance(other, type) and issubclass(other, nn.Module):
+        theirs, advice = other.__name__, f"this is a class; write {other.__name__}(…) to make a module"
+    elif operation == "-":
+        advice = "subtract by adding a multiple, as in f + (-1) * g"
     elif operation in ("*", "/"):
         advice = "a module is scaled by a number; to compose modules use @"
+    elif isinstance(other, nn.Module):
+        bond = f"FunctionBond({name}(…), domain=RMS, codomain=RMS, sensitivity=…)"
+        advice = f"a torch.nn module declares no norms; wrap it, as in {bond}, or write an Atom"
+    elif isinstance(other, (list, dict)):
+        advice = "modules side by side stand in a tuple, as in (f, g)"
+    elif isinstance(other, Tensor):
+        advice = "to apply a module to a tensor call it, as in module(x)"
     else:
         advice = "modules compose with modules and with tuples of modules"
-    raise TypeError(f"{module!r} {operation} {name} has no meaning: {advice}")
+    written = f"{theirs} {operation} {module!r}" if reflected else f"{module!r} {operation} {theirs}"
+    raise TypeError(f"{written} has no meaning: {advice}")
 
 
 def _refuse_vector(model: AnyModule, operation: str, wanted: str, got: object) -> NoReturn:

@@ -2,7 +2,8 @@
 
 A norm type is a class that is never instantiated. Statically it is a type argument (`Module[RMS, RMS]`); at run time its
 class methods compute. Axes in front of the measured one (batch, position, pixel) are aggregated by the maximum, so that a
-map applied position by position keeps its bound.
+map applied position by position keeps its bound. Concrete norms are final: spaces are the same if their norm types are the
+same class, and a subclass would be another space.
 
 Each norm comes with its duality map, `dualize(g) = argmax over ‖t‖ = 1 of <g, t>`, vector by vector. Where the maximiser is
 not unique it is the one that is zero wherever `g` is.
@@ -11,7 +12,7 @@ not unique it is the one that is zero wherever `g` is.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ class Norm:
         raise NotImplementedError(f"{cls.__name__} does not say how it measures an activation: define {cls.__name__}.measure")
 
 
+@final
 class OneHot(Norm):
     """Integer ids that stand for one-hot vectors, each of ℓ1 norm 1: tokens, positions."""
 
@@ -107,6 +109,7 @@ class Euclidean(Dense):
         return length * scale.squeeze(-1) * cls.radius(g.shape[-1])
 
 
+@final
 class L2(Euclidean, VectorNorm):
     """The Euclidean length of the last axis."""
 
@@ -115,6 +118,7 @@ class L2(Euclidean, VectorNorm):
         return 1.0
 
 
+@final
 class RMS(Euclidean, VectorNorm):
     """The root mean square of the last axis, ‖x‖₂/√d: 1 when the entries have size 1, whatever the width."""
 
@@ -123,6 +127,7 @@ class RMS(Euclidean, VectorNorm):
         return math.sqrt(d)
 
 
+@final
 class DualRMS(Euclidean, VectorNorm):
     """The dual of RMS: √d·‖x‖₂. It measures the rows of a map from RMS to Linf."""
 
@@ -131,6 +136,7 @@ class DualRMS(Euclidean, VectorNorm):
         return 1.0 / math.sqrt(d)
 
 
+@final
 class HeadRMS(Euclidean):
     """RMS over the last axis of attention heads, [batch, head, position, d_head]."""
 
@@ -139,6 +145,7 @@ class HeadRMS(Euclidean):
         return RMS.radius(d)
 
 
+@final
 class ChannelRMS(Euclidean):
     """RMS over the channel axis of images, [batch, channel, height, width]."""
 
@@ -149,6 +156,7 @@ class ChannelRMS(Euclidean):
         return RMS.radius(d)
 
 
+@final
 class L1(VectorNorm):
     """The sum of magnitudes over the last axis."""
 
@@ -162,6 +170,7 @@ class L1(VectorNorm):
         return torch.zeros_like(g).scatter(-1, largest, _sign(g.gather(-1, largest)))
 
 
+@final
 class Linf(VectorNorm):
     """The largest magnitude on the last axis."""
 

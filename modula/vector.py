@@ -208,6 +208,11 @@ class Update(LinearVector):
 
     __slots__ = ()
 
+    if not TYPE_CHECKING:  # to a checker an update has no pairing of its own; at run time the refusal says how it is written
+
+        def __matmul__(self, other: object) -> NoReturn:
+            self._mixed(other, "@")
+
 
 class Gradient(LinearVector):
     """The derivative of a loss: a linear function of updates, in the dual of their space.
@@ -299,3 +304,6 @@ class Weights(Vector):
 
         def __truediv__(self, other: object) -> NoReturn:
             self._mixed(other, "/")
+
+        def __matmul__(self, other: object) -> NoReturn:
+            self._mixed(other, "@")

@@ -8,13 +8,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from modula.geometry import operator_geometry
+from modula.geometry import NormPairError, operator_geometry
 from modula.module import Atom, AtomOptions
-from modula.norms import L1, L2, RMS, Linf, Norm, VectorNorm
+from modula.norms import L1, L2, RMS, ChannelRMS, Linf, Norm, OneHot, VectorNorm
 
 X = TypeVar("X", bound=Norm)
 Y = TypeVar("Y", bound=Norm)
 V = TypeVar("V", bound=VectorNorm)
+
+_INSTEAD: dict[type[Norm], str] = {OneHot: "Embed for ids", ChannelRMS: "Conv2D for images"}
 
 
 class Linear(Atom[X, Y]):
@@ -78,6 +80,8 @@ class Linear(Atom[X, Y]):
         self, fan_out: int, fan_in: int, *, domain: type[Norm] = RMS, codomain: type[Norm] = RMS, **options: Unpack[AtomOptions]
     ) -> None:
         geometry = operator_geometry(domain, codomain)
+        if not (issubclass(domain, VectorNorm) and issubclass(codomain, VectorNorm)):
+            raise NormPairError(f"Linear maps feature vectors, not {domain.__name__} → {codomain.__name__}: use {_INSTEAD[domain]}")
         self._norms_written = "" if domain is codomain is RMS else f", domain={domain.__name__}, codomain={codomain.__name__}"
         super().__init__((fan_out, fan_in), geometry, fan_out=fan_out, fan_in=fan_in, domain=domain, codomain=codomain, **options)
 

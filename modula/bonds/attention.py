@@ -30,7 +30,7 @@ class SplitIntoHeads(Bond[RMS, HeadRMS]):
         ValueError: fewer than one head.
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def __init__(self, num_heads: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class MergeHeads(Bond[HeadRMS, RMS]):
     Sensitivity 1: proved, since the mean square over all heads is at most the largest of a head.
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         return rearrange(x, "... head position d_head -> ... position (head d_head)")
@@ -85,7 +85,7 @@ class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
     Source: Su et al. 2021 (arXiv:2104.09864), equation 34.
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def __init__(self, d_head: int, base: float = 10_000.0) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class AttentionQK(Bond[tuple[HeadRMS, HeadRMS], Linf]):
     RMS(Δq)·RMS(k) + RMS(q)·RMS(Δk).
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         pair, scores = super().narrow(domain, codomain)
@@ -142,7 +142,7 @@ class CausalMask(SameSpace[Linf, Linf]):
     Sensitivity 1: proved; the scores that stay change as before, the others are constant.
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         future = torch.ones(x.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
@@ -180,7 +180,7 @@ class ApplyAttentionScores(Bond[tuple[HeadRMS, L1], HeadRMS]):
     RMS(Δv) plus ‖Δscores‖₁ times the largest RMS(v).
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         pair, output = super().narrow(domain, codomain)
@@ -236,7 +236,7 @@ class Ungroup(Bond[tuple[tuple[HeadRMS, HeadRMS], HeadRMS], tuple[HeadRMS, HeadR
     Sensitivity 1: proved; the norm of a tuple is the sum of its parts' however they are grouped.
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         grouped, flat = super().narrow(domain, codomain)

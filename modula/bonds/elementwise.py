@@ -36,7 +36,7 @@ def _silu_lipschitz() -> float:
 class ReLU(Elementwise):
     """max(x, 0). Sensitivity 1: proved, its Lipschitz constant."""
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x)
@@ -45,7 +45,7 @@ class ReLU(Elementwise):
 class ScaledReLU(Elementwise):
     """√2·max(x, 0), which keeps the RMS of inputs that are symmetric around zero. Sensitivity √2: proved, its Lipschitz constant."""
 
-    sensitivity = math.sqrt(2)
+    sensitivity: float = math.sqrt(2)
 
     def forward(self, x: Tensor) -> Tensor:
         return math.sqrt(2) * F.relu(x)
@@ -54,7 +54,7 @@ class ScaledReLU(Elementwise):
 class GELU(Elementwise):
     """x·Φ(x). Sensitivity Φ(√2) + √2·φ(√2) ≈ 1.129: proved, its Lipschitz constant."""
 
-    sensitivity = _gelu_lipschitz()
+    sensitivity: float = _gelu_lipschitz()
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(x)
@@ -63,7 +63,7 @@ class GELU(Elementwise):
 class ScaledGELU(Elementwise):
     """√2·x·Φ(x). Sensitivity √2 times that of GELU, ≈ 1.597: proved, its Lipschitz constant."""
 
-    sensitivity = math.sqrt(2) * _gelu_lipschitz()
+    sensitivity: float = math.sqrt(2) * _gelu_lipschitz()
 
     def forward(self, x: Tensor) -> Tensor:
         return math.sqrt(2) * F.gelu(x)
@@ -72,7 +72,7 @@ class ScaledGELU(Elementwise):
 class SiLU(Elementwise):
     """x·σ(x) for the logistic function σ. Sensitivity ≈ 1.0998: proved, its Lipschitz constant."""
 
-    sensitivity = _silu_lipschitz()
+    sensitivity: float = _silu_lipschitz()
 
     def forward(self, x: Tensor) -> Tensor:
         return F.silu(x)
@@ -81,7 +81,7 @@ class SiLU(Elementwise):
 class Tanh(Elementwise):
     """The hyperbolic tangent. Sensitivity 1: proved, its Lipschitz constant."""
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
@@ -90,7 +90,7 @@ class Tanh(Elementwise):
 class Abs(Elementwise):
     """|x|. Sensitivity 1: proved, its Lipschitz constant."""
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         return x.abs()

@@ -16,7 +16,7 @@ class AvgPool(Bond[ChannelRMS, RMS]):
     Sensitivity 1: proved, since a mean of vectors is no longer than the longest.
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         image, vector = super().narrow(domain, codomain)
@@ -33,7 +33,7 @@ class Flatten(Bond[ChannelRMS, RMS]):
     Sensitivity 1: proved, since the mean square over the image is at most the largest over a pixel.
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         return rearrange(x, "... channel height width -> ... (channel height width)")

@@ -12,7 +12,7 @@ from modula.norms import RMS
 class MeanSubtract(SameSpace[RMS, RMS]):
     """x − mean(x) over the features. Sensitivity 1: proved, an orthogonal projection."""
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         return x - x.mean(dim=-1, keepdim=True)
@@ -28,7 +28,7 @@ class RMSNorm(SameSpace[RMS, RMS]):
         eps: added to the mean square; None takes the dtype's machine epsilon. Zero stays zero.
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def __init__(self, eps: float | None = None) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class LayerNorm(SameSpace[RMS, RMS]):
         eps: added to the variance.
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def __init__(self, eps: float = 1e-5) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Mean(SameSpace[RMS, RMS]):
         ValueError: the axis is not below −1.
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def __init__(self, axis: int = -2) -> None:
         super().__init__()

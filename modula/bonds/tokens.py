@@ -17,7 +17,7 @@ class Enumerate(Bond[OneHot, OneHot]):
     Sensitivity 1: proved; ids are discrete, and positions do not depend on them.
     """
 
-    sensitivity = 1.0
+    sensitivity: float = 1.0
 
     def forward(self, ids: Tensor) -> Tensor:
         return torch.arange(ids.shape[-1], device=ids.device, dtype=ids.dtype).expand(ids.shape)
