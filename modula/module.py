@@ -598,8 +598,7 @@ class Module(AnyModule, Generic[X, Y]):
         def __pow__(self, n):
             """n independent copies composed, each with fresh weights; `self` is not among them."""
             if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-                kind = ValueError if isinstance(n, (int, float)) else TypeError
-                raise kind(f"the power of a module is a whole number of copies, at least 0; got {self!r} ** {n!r}")
+                raise ValueError(f"the power of a module is a whole number of copies, at least 0; got {self!r} ** {n!r}")
             _join(self, self)
             if n == 0:
                 return Identity()
@@ -872,8 +871,8 @@ class Mul(Transparent):
                 f"cannot multiply a module by {scale}: its sensitivity must be positive and finite; to silence a module leave it out, "
                 "to stop training it use tare(0)"
             )
-        self.scale = float(scale)
-        self.sensitivity = abs(self.scale)
+        self.scale: float = float(scale)
+        self.sensitivity: float = abs(self.scale)
 
     def forward(self, x: Value) -> Value:
         return tuple([self.forward(part) for part in x]) if isinstance(x, tuple) else self.scale * x
@@ -1315,8 +1314,6 @@ def _refuse_operand(module: AnyModule, operation: str, other: object, *, reflect
     elif isinstance(other, nn.Module):
         bond = f"FunctionBond({name}(…), domain=RMS, codomain=RMS, sensitivity=…)"
         advice = f"a torch.nn module declares no norms; wrap it, as in {bond}, or write an Atom"
-    elif isinstance(other, (list, dict)):
-        advice = "modules side by side stand in a tuple, as in (f, g)"
     elif isinstance(other, Tensor):
         advice = "to apply a module to a tensor call it, as in module(x)"
     else:

@@ -164,7 +164,7 @@ class Softmax(Bond[Linf, L1]):
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
         self.scale = scale
-        self.sensitivity = abs(scale)
+        self.sensitivity: float = abs(scale)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.softmax(self.scale * x, dim=-1)
@@ -212,7 +212,7 @@ class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
         super().__init__()
         self.causal = causal
         self.scale = scale
-        self.sensitivity = max(1.0, abs(scale)) if scale else 0.0
+        self.sensitivity: float = max(1.0, abs(scale)) if scale else 0.0
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         triple, output = super().narrow(domain, codomain)

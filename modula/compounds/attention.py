@@ -48,7 +48,7 @@ class Attention(Composition[RMS, RMS]):
         query, key, value = (_projection(num_heads, width, d_embed) for _ in range(3))
         heads = FunctionalAttention(causal, scale) @ Ungroup() @ (Rope(width) @ (query, key), value)
         super().__init__((1 / 3) * (Linear(d_embed, num_heads * width) @ MergeHeads() @ heads))
-        self.arguments = f"{d_embed}, {num_heads}"
+        self.arguments: str = f"{d_embed}, {num_heads}"
 
     def extra_repr(self) -> str:
         return self.arguments
@@ -73,7 +73,7 @@ class ComposedAttention(Composition[RMS, RMS]):
         mask = CausalMask() if causal else Identity()
         scores = Softmax(scale) @ mask @ AttentionQK() @ Rope(width) @ (query, key)
         super().__init__((1 / 3) * (Linear(d_embed, num_heads * width) @ MergeHeads() @ ApplyAttentionScores() @ (value, scores)))
-        self.arguments = f"{d_embed}, {num_heads}"
+        self.arguments: str = f"{d_embed}, {num_heads}"
 
     def extra_repr(self) -> str:
         return self.arguments

@@ -52,7 +52,7 @@ class ResCNN(Composition[ChannelRMS, RMS]):
         block = (Conv2D(width, width, kernel_size) @ bond) ** block_depth
         blocks = (residual(block, num_blocks) ** num_blocks).tare(block_mass)
         super().__init__(Linear(fan_out, width) @ AvgPool() @ bond @ blocks @ Conv2D(width, in_channels, kernel_size))
-        self.arguments = f"{fan_out}, {in_channels}, width={width}, num_blocks={num_blocks}, block_depth={block_depth}"
+        self.arguments: str = f"{fan_out}, {in_channels}, width={width}, num_blocks={num_blocks}, block_depth={block_depth}"
 
     def extra_repr(self) -> str:
         return self.arguments

@@ -22,7 +22,7 @@ class FeedForward(Composition[RMS, RMS]):
     def __init__(self, d_embed: int, expansion: int, activation: Elementwise) -> None:
         hidden = expansion * d_embed
         super().__init__(Linear(d_embed, hidden) @ (activation / activation.sensitivity) @ Linear(hidden, d_embed))
-        self.arguments = f"{d_embed}, {expansion}"
+        self.arguments: str = f"{d_embed}, {expansion}"
 
     def extra_repr(self) -> str:
         return self.arguments
@@ -88,7 +88,7 @@ class GPT(Composition[OneHot, RMS]):
         blocks = (TransformerBlock(attention, mlp, num_branches=2 * num_blocks) ** num_blocks).tare(block_mass)
         head = final_scale * (Linear(vocab_size, d_embed) @ RMSNorm())
         super().__init__(head @ blocks @ Embed(d_embed, vocab_size))
-        self.arguments = f"{vocab_size}, d_embed={d_embed}, num_heads={num_heads}, num_blocks={num_blocks}"
+        self.arguments: str = f"{vocab_size}, d_embed={d_embed}, num_heads={num_heads}, num_blocks={num_blocks}"
 
     def extra_repr(self) -> str:
         return self.arguments

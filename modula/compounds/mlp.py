@@ -39,7 +39,7 @@ class MLP(Composition[RMS, RMS]):
         for below, above in pairwise(widths[1:]):
             network = Linear(above, below) @ bond @ network
         super().__init__(network)
-        self.arguments = f"{fan_out}, {fan_in}, width={width}, depth={depth}"
+        self.arguments: str = f"{fan_out}, {fan_in}, width={width}, depth={depth}"
 
     def extra_repr(self) -> str:
         return self.arguments
@@ -84,7 +84,7 @@ class ResMLP(Composition[RMS, RMS]):
         block = (Linear(width, width) @ (ReLU() if activation is None else activation)) ** block_depth
         blocks = (residual(block, num_blocks) ** num_blocks).tare(block_mass)
         super().__init__(Linear(fan_out, width) @ blocks @ Linear(width, fan_in))
-        self.arguments = f"{fan_out}, {fan_in}, width={width}, num_blocks={num_blocks}, block_depth={block_depth}"
+        self.arguments: str = f"{fan_out}, {fan_in}, width={width}, num_blocks={num_blocks}, block_depth={block_depth}"
 
     def extra_repr(self) -> str:
         return self.arguments
