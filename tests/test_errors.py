@@ -1,6 +1,7 @@
 """Bad input gets an error that names the module and the way out, and leaves the model as it was."""
 
 import math
+import types
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from modula import (
     RMS,
     Add,
     Bond,
+    ChannelRMS,
     CompositionError,
     Concatenation,
     Embed,
@@ -18,6 +20,7 @@ from modula import (
     Linear,
     Linf,
     NormPairError,
+    OneHot,
     ReLU,
     Update,
 )
@@ -53,7 +56,6 @@ def other() -> Linear:
         (lambda model: model + Linear(3, 5), [r"Linear\(3, 5\)", r"RMS\(5\)"]),
         (lambda model: Concatenation(model, Linear(3, 5)), [r"Linear\(3, 5\)", r"RMS\(5\)", r"RMS\(4\)"]),
         (lambda model: Embed(4, 3) @ model, [r"Embed\(4, 3\)", "OneHot", "RMS", "only at its start"]),
-        (lambda model: model**2, [r"Linear\(3, 4\)", r"RMS\(3\)"]),
     ],
 )
 def test_modules_that_do_not_fit(model, operation, told):
@@ -79,10 +81,27 @@ def test_a_torch_module_is_told_to_be_wrapped(model, operation):
         operation(model, nn.Tanh())
 
 
-@pytest.mark.parametrize("thing", [None, "x", torch.relu, 3, [ReLU()]])
-def test_what_is_no_module_does_not_compose(model, thing):
-    with pytest.raises(TypeError, match=r"has no meaning: modules compose with modules"):
+@pytest.mark.parametrize(
+    ("thing", "advice"),
+    [
+        (None, "modules compose with modules"),
+        ("x", "modules compose with modules"),
+        (torch.relu, "modules compose with modules"),
+        (3, "modules compose with modules"),
+        ([ReLU()], "tuple"),
+        (ReLU, r"write ReLU\(…\)"),
+        (torch.ones(2), r"module\(x\)"),
+    ],
+    ids=["None", "str", "function", "int", "list", "class", "tensor"],
+)
+def test_what_is_no_module_does_not_compose(model, thing, advice):
+    with pytest.raises(TypeError, match=f"has no meaning: .*{advice}"):
         model @ thing
+
+
+def test_modules_do_not_subtract(model):
+    with pytest.raises(TypeError, match=r"f \+ \(-1\) \* g"):
+        model - Linear(3, 4)
 
 
 @pytest.mark.parametrize("factor", ["2", None, torch.ones(2), [2.0], True])
@@ -115,8 +134,19 @@ def test_division_by_what_has_no_inverse(model, divisor):
 
 @pytest.mark.parametrize("power", [-1, 1.5, "2", True, None])
 def test_an_impossible_power(power):
-    with pytest.raises(ValueError, match=r"whole number of copies, at least 0; got Linear\(4, 4\)"):
+    with pytest.raises((ValueError, TypeError), match=r"whole number of copies, at least 0; got Linear\(4, 4\)"):
         Linear(4, 4) ** power
+
+
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_a_power_of_a_map_between_different_spaces(model, power):
+    with pytest.raises(CompositionError, match=r"Linear\(3, 4\).*RMS\(4\).*RMS\(3\)"):
+        model**power
+
+
+def test_a_bond_between_what_is_no_norm():
+    with pytest.raises(TypeError, match="int is no norm type: Broken maps between norm types"):
+        types.new_class("Broken", (Bond[int, RMS],))
 
 
 def test_an_empty_concatenation():
@@ -170,6 +200,12 @@ def test_a_bond_that_holds_parameters(bond, model):
 def test_an_impossible_norm_pair():
     with pytest.raises(NormPairError, match=r"Linf → RMS: .*NP-hard.*; use RMS → RMS"):
         Linear(3, 4, domain=Linf)
+
+
+@pytest.mark.parametrize(("ends", "atom"), [((OneHot, RMS), "Embed"), ((ChannelRMS, ChannelRMS), "Conv2D")], ids=["ids", "images"])
+def test_a_linear_between_spaces_that_have_an_atom_of_their_own(ends, atom):
+    with pytest.raises(NormPairError, match=f"use {atom}"):
+        Linear(3, 4, domain=ends[0], codomain=ends[1])
 
 
 # Mass and sensitivity

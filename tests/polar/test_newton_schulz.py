@@ -32,6 +32,18 @@ def test_default_steps_lift_a_thousandth_to_one(degree):
     close(orthogonalize(G, NewtonSchulz(degree=degree)), torch.eye(2), atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(5, 5), (4, 20), (20, 4)])
+@pytest.mark.parametrize("degree", [3, 5])
+@pytest.mark.parametrize("steps", [1, 6])
+def test_singular_values_are_moved_by_the_polynomial_and_singular_vectors_are_not(shape, degree, steps):
+    U, S, Vh = torch.linalg.svd(rand(0, *shape), full_matrices=False)
+    a, b, c = CUBIC if degree == 3 else QUINTIC
+    moved = S / (S**4).sum() ** 0.25
+    for _ in range(steps):
+        moved = a * moved + b * moved**3 + c * moved**5
+    close(orthogonalize((U * S) @ Vh, NewtonSchulz(steps, degree)), (U * moved) @ Vh, atol=1e-9)
+
+
 @pytest.mark.parametrize("degree", [3, 5])
 def test_more_steps_come_closer(degree):
     G = rand(0, 5, 8)

@@ -12,12 +12,17 @@ from tests.helpers import close, rand
 from tests.reference import polar_factor
 from tests.strategies import seeds
 
-METHODS = ["svd", "polar_express", "newton_schulz", NewtonSchulz(degree=3), PolarExpress(steps=9, lower_bound=1e-4)]
+METHODS = ["svd", "polar_express", "newton_schulz", NewtonSchulz(degree=3), PolarExpress(steps=9, lower_bound=1e-4, late_growth=0.0)]
 ERROR = 4e-3
-"""The largest error of a singular value under any of the methods, for those that are not tiny."""
+"""The largest error of an entry under any of the methods in float64, where no singular value is tiny."""
 
 every_method = pytest.mark.parametrize("method", METHODS, ids=str)
 dims = st.integers(1, 8)
+
+
+def rounding(method: object) -> float:
+    """How far two float32 computations of the same thing may lie apart: the default takes its last steps in bfloat16."""
+    return 0.035 if method == "polar_express" else 1e-5
 
 
 def orthogonal(seed: int, d: int) -> Tensor:
@@ -63,7 +68,14 @@ def test_is_odd(method, seed):
 @pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e30])
 def test_ignores_the_scale_in_float32(method, scale):
     G = conditioned(0, 6, 9).float()
-    close(orthogonalize(scale * G, method), orthogonalize(G, method), atol=1e-5)
+    close(orthogonalize(scale * G, method), orthogonalize(G, method), atol=rounding(method))
+
+
+@every_method
+@pytest.mark.parametrize("scale", [2.0**-90, 2.0**90])
+def test_powers_of_two_do_not_even_change_the_rounding(method, scale):
+    G = conditioned(0, 6, 9).float()
+    assert torch.equal(orthogonalize(scale * G, method), orthogonalize(G, method))
 
 
 @every_method
@@ -71,13 +83,13 @@ def test_ignores_the_scale_in_float32(method, scale):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (6, 9), (9, 6)])
 def test_is_accurate_at_extreme_scales_in_float32(method, scale, shape):
     G = conditioned(0, *shape)
-    close(orthogonalize((scale * G).float(), method), polar_factor(G.numpy()), atol=ERROR)
+    close(orthogonalize((scale * G).float(), method), polar_factor(G.numpy()), atol=ERROR + rounding(method))
 
 
 @every_method
 def test_a_batch_mixes_scales_without_loss(method):
     G = torch.stack([scale * conditioned(i, 4, 6).float() for i, scale in enumerate((1e-30, 1.0, 1e30))])
-    close(orthogonalize(G, method), torch.stack([orthogonalize(each, method) for each in G]), atol=1e-5)
+    close(orthogonalize(G, method), torch.stack([orthogonalize(each, method) for each in G]), atol=rounding(method))
 
 
 @every_method
@@ -140,7 +152,7 @@ def test_rounding_of_rank_deficient_float32_matrices_is_not_lifted_to_one(method
 
 @every_method
 @pytest.mark.parametrize(
-    ("dtype", "error"), [(torch.float64, ERROR), (torch.float32, ERROR), (torch.bfloat16, 2e-2), (torch.float16, 5e-3)]
+    ("dtype", "error"), [(torch.float64, ERROR), (torch.float32, 0.035), (torch.bfloat16, 0.04), (torch.float16, 0.035)]
 )
 def test_every_dtype_is_computed_and_kept(method, dtype, error):
     G = conditioned(0, 6, 9, smallest=0.2).to(dtype)

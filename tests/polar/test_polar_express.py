@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from modula.polar import PolarExpress, minimax_coefficients
+from modula.polar import PolarExpress, minimax_coefficients, orthogonalize
 from modula.polar.polar_express import minimax_quintic
-from tests.helpers import close
+from tests.helpers import close, rand
 
 ends = st.tuples(st.floats(1e-4, 0.95), st.floats(1.0, 2.0))
 step_counts = st.integers(1, 10)
@@ -77,6 +78,30 @@ def test_values_below_the_bound_stay_between_zero_and_one(steps, lower_bound):
     y = composed(steps, lower_bound, np.linspace(0, lower_bound, 1000))
     assert y.min() >= 0
     assert y.max() <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 5), (5, 6), (4, 20), (20, 4), (1, 9)])
+@pytest.mark.parametrize(
+    "method", [PolarExpress(), PolarExpress(steps=1), PolarExpress(steps=12, lower_bound=1e-6), PolarExpress(4, 0.1)], ids=str
+)
+def test_singular_values_are_moved_by_the_polynomials_and_singular_vectors_are_not(method, shape):
+    G = rand(0, *shape).numpy()
+    U, S, Vt = np.linalg.svd(G, full_matrices=False)
+    S = S * np.geomspace(1, 1e-4, len(S))
+    moved = composed(method.steps, method.lower_bound, S / (S**4).sum() ** 0.25)
+    close(orthogonalize(torch.from_numpy((U * S) @ Vt), method), (U * moved) @ Vt, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 3), (5, 6), (6, 40), (40, 6), (60, 90)])
+def test_late_steps_in_lower_precision_cost_singular_values_a_hundredth_at_most(shape):
+    singular_values = torch.linalg.svdvals(orthogonalize(rand(0, 20, *shape, dtype=torch.float32), PolarExpress()).double())
+    assert (singular_values - 1).abs().max() <= 0.01
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (6, 40), (40, 6)])
+def test_without_late_growth_float32_is_float32(shape):
+    G = rand(0, 3, *shape, dtype=torch.float32)
+    close(orthogonalize(G, PolarExpress(late_growth=0.0)), orthogonalize(G.double(), PolarExpress()), atol=1e-4)
 
 
 def test_default_error_is_what_the_docstring_says():
