@@ -32,7 +32,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.plan
 
 docs: $(READY)  ## build the site into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 serve-docs: $(READY)
 	$(BIN)/mkdocs serve

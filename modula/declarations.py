@@ -14,10 +14,14 @@ def is_number(value: object) -> TypeGuard[float]:
 def check_mass(module: object, mass: object) -> None:
     """Refuse a mass that is not a finite number ≥ 0, naming the `module`."""
     if not is_number(mass) or not math.isfinite(mass) or mass < 0:
-        raise ValueError(f"the mass of {module!r} must be a finite number ≥ 0, got {mass!r}")
+        raise ValueError(f"the mass of {_written(module)} must be a finite number ≥ 0, got {mass!r}")
 
 
 def check_sensitivity(module: object, sensitivity: object) -> None:
     """Refuse a sensitivity that is not a finite number > 0, naming the `module`."""
     if not is_number(sensitivity) or not math.isfinite(sensitivity) or sensitivity <= 0:
-        raise ValueError(f"the sensitivity of {module!r} must be a finite number > 0, got {sensitivity!r}")
+        raise ValueError(f"the sensitivity of {_written(module)} must be a finite number > 0, got {sensitivity!r}")
+
+
+def _written(module: object) -> str:
+    return module if isinstance(module, str) else repr(module)

@@ -143,7 +143,7 @@ class AnyModule(nn.Module):
                 cls._declared = (ends[0] or ANYTHING, ends[1] or ANYTHING)
         for name, check in (("mass", check_mass), ("sensitivity", check_sensitivity)):
             if isinstance(cls.__dict__.get(name), (int, float)):
-                check(cls, cls.__dict__[name])
+                check(cls.__name__, cls.__dict__[name])
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in ("mass", "sensitivity"):
@@ -672,7 +672,7 @@ class Atom(Module[S, T]):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        check_mass(type(self), mass)
+        check_mass(name, mass)
         if not all(isinstance(length, int) and length > 0 for length in shape):
             raise ValueError(f"{name} takes widths of at least 1, got a weight of shape {list(shape)}")
         own_domain, own_codomain = type(self)._declared
@@ -1097,7 +1097,7 @@ class Composition(Compound[S, T]):
             return super().__repr__()
         if _is_sum(self):
             return " + ".join([repr(term) for term in _terms(self)])
-        written = [f"({part!r})" if _is_sum(part) else repr(part) for part in reversed(list(self))]
+        written = [_operand(part) for part in reversed(list(self))]
         if isinstance(self[-1], Mul) and len(written) > 1:
             written[:2] = [f"{self[-1].extra_repr()} * {written[1]}"]
         return " @ ".join(written if len(written) <= 6 else [*written[:3], "…", *written[-2:]])

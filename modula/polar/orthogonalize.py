@@ -23,7 +23,8 @@ def orthogonalize(G: Tensor, method: MethodLike | None = None, steps: int | None
     """The orthogonal factor UVᵀ of every matrix G = UΣVᵀ of a batch.
 
     Args:
-        G: floating-point matrices, [..., m, n], of any scale. Products are taken in float32 at least.
+        G: floating-point matrices, [..., m, n], of any scale. Products are taken in float32 at least, but for the last steps of Polar
+            Express (see its `late_growth`).
         method: "polar_express" (the default), "newton_schulz", "svd", or a configured one such as
             `modula.polar.NewtonSchulz(degree=3)`.
         steps: how many steps an iterative method takes; None leaves the method's own.

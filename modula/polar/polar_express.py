@@ -61,7 +61,7 @@ def minimax_coefficients(steps: int, lower_bound: float) -> tuple[OddQuintic, ..
         >>> from modula.polar import minimax_coefficients
         >>> a, b, c = minimax_coefficients(1, 0.5)[0]
         >>> round(a * 0.5 + b * 0.5**3 + c * 0.5**5, 3), round(a + b + c, 3)
-        (0.975, 0.975)
+        (0.976, 1.024)
     """
     coefficients = []
     lower, upper = lower_bound, 1.0
