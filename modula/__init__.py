@@ -30,6 +30,7 @@ from modula.bonds import (
     SiLU,
     Softmax,
     SplitIntoHeads,
+    SquaredReLU,
     Tanh,
     Ungroup,
 )
@@ -113,6 +114,7 @@ __all__ = [
     "SiLU",
     "Softmax",
     "SplitIntoHeads",
+    "SquaredReLU",
     "Tanh",
     "Ungroup",
     "Update",

@@ -12,7 +12,7 @@ from modula.bonds.attention import (
     Ungroup,
 )
 from modula.bonds.base import FunctionBond, SameSpace
-from modula.bonds.elementwise import GELU, Abs, ReLU, ScaledGELU, ScaledReLU, SiLU, Tanh
+from modula.bonds.elementwise import GELU, Abs, ReLU, ScaledGELU, ScaledReLU, SiLU, SquaredReLU, Tanh
 from modula.bonds.images import AvgPool, Flatten
 from modula.bonds.normalization import LayerNorm, Mean, MeanSubtract, RMSNorm
 from modula.bonds.tokens import Enumerate
@@ -41,6 +41,7 @@ __all__ = [
     "SiLU",
     "Softmax",
     "SplitIntoHeads",
+    "SquaredReLU",
     "Tanh",
     "Ungroup",
 ]

@@ -1,4 +1,4 @@
-"""Functions of single entries. Each is bounded by its Lipschitz constant, under every norm that depends on magnitudes only.
+"""Functions of single entries. All but SquaredReLU are bounded by their Lipschitz constant, under every norm of magnitudes.
 
 Large et al. 2024 (arXiv:2405.14813), appendix B, gives ReLU the sensitivity 1/√2 instead: the factor by which it shrinks the
 RMS of inputs that are symmetric around zero. That is an average, not a bound. A change that lies on the active entries passes
@@ -94,3 +94,15 @@ class Abs(Elementwise):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.abs()
+
+
+class SquaredReLU(Elementwise):
+    """max(x, 0)². Sensitivity 2: conditional on entries of at most 1, as its derivative is 2·max(x, 0).
+
+    Source: So et al. 2021 (arXiv:2109.08668), section 3.
+    """
+
+    sensitivity = 2.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x).square()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modula.atoms import Embed, Linear
-from modula.bonds import GELU, RMSNorm
+from modula.bonds import RMSNorm, SquaredReLU
 from modula.compounds.attention import Attention
 from modula.compounds.residual import residual
 from modula.module import Composition, Elementwise, Module
@@ -55,7 +55,7 @@ class GPT(Composition[OneHot, RMS]):
         block_mass: the mass of all blocks together; the embedding and the head have 1 each.
         attention_scale: multiplies the scores of attention.
         final_scale: multiplies the logits.
-        activation: of the MLPs, an elementwise bond; None takes GELU.
+        activation: of the MLPs, an elementwise bond; None takes SquaredReLU.
 
     Raises:
         ValueError: a count or width below 1, d_embed that does not split into the heads, or a negative mass.
@@ -84,7 +84,7 @@ class GPT(Composition[OneHot, RMS]):
         if num_blocks < 1:
             raise ValueError(f"GPT has at least 1 block, got num_blocks={num_blocks}")
         attention = Attention(d_embed, num_heads, scale=attention_scale)
-        mlp = FeedForward(d_embed, expansion, GELU() if activation is None else activation)
+        mlp = FeedForward(d_embed, expansion, SquaredReLU() if activation is None else activation)
         blocks = (TransformerBlock(attention, mlp, num_branches=2 * num_blocks) ** num_blocks).tare(block_mass)
         head = final_scale * (Linear(vocab_size, d_embed) @ RMSNorm())
         super().__init__(head @ blocks @ Embed(d_embed, vocab_size))

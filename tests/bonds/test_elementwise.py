@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modula import GELU, L1, L2, RMS, Abs, Identity, Linf, Module, Mul, ReLU, ScaledGELU, ScaledReLU, SiLU, Tanh
+from modula import GELU, L1, L2, RMS, Abs, Identity, Linf, Module, Mul, ReLU, ScaledGELU, ScaledReLU, SiLU, SquaredReLU, Tanh
 from modula.spaces import Space
 from tests.helpers import close, largest_gain, rand, step_gain
 from tests.strategies import seeds
@@ -100,3 +100,16 @@ def test_it_has_no_mass_and_no_weights(bond):
 def test_mul_refuses_what_has_no_inverse(scale):
     with pytest.raises(ValueError, match=f"cannot multiply a module by {scale}"):
         Mul(scale)
+
+
+@every_norm
+@given(seed=seeds)
+def test_squared_relu_keeps_its_bound_where_entries_are_at_most_one(norm, seed):
+    bond = SquaredReLU()
+    x = rand(seed, 2, 4).clamp(-1, 1)
+    assert largest_gain(bond, x, (Space(norm), Space(norm)), starts=3) <= bond.sensitivity * (1 + 1e-9)
+
+
+def test_squared_relu_reaches_its_bound_at_one():
+    x = torch.ones(2, 4, dtype=torch.float64)
+    close(largest_gain(SquaredReLU(), x, (Space(RMS), Space(RMS))), 2.0, rtol=1e-9)
