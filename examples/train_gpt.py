@@ -39,7 +39,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--momentum", type=float, default=0.95, help="of the gradient's average")
+    parser.add_argument("--momentum", type=float, default=0.9, help="of the gradient's average")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/gpt"))
@@ -160,7 +160,7 @@ def evaluate(model: GPT, ids: Tensor, context: int) -> float:
     device = next(model.parameters()).device
     x, y = windows(ids.to(device), context)
     total = 0.0
-    for inputs, targets in zip(x.split(256), y.split(256), strict=True):
+    for inputs, targets in zip(torch.split(x, 256), torch.split(y, 256), strict=True):
         total += F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), reduction="sum").item()
     return total / x.numel()
 

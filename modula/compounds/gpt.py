@@ -52,7 +52,8 @@ class GPT(Composition[OneHot, RMS]):
         num_heads: of attention.
         num_blocks: of attention and MLP each, at least 1.
         expansion: the width of the MLP's hidden layer over `d_embed`.
-        block_mass: the mass of all blocks together; the embedding and the head have 1 each.
+        attention_mass: the mass of attention in all blocks together; the embedding and the head have 1 each.
+        mlp_mass: the mass of the MLPs in all blocks together.
         attention_scale: multiplies the scores of attention.
         final_scale: multiplies the logits.
         activation: of the MLPs, an elementwise bond; None takes SquaredReLU.
@@ -76,16 +77,17 @@ class GPT(Composition[OneHot, RMS]):
         num_heads: int,
         num_blocks: int,
         expansion: int = 4,
-        block_mass: float = 5.0,
+        attention_mass: float = 2.0,
+        mlp_mass: float = 3.0,
         attention_scale: float = 1.0,
         final_scale: float = 1.0,
         activation: Elementwise | None = None,
     ) -> None:
         if num_blocks < 1:
             raise ValueError(f"GPT has at least 1 block, got num_blocks={num_blocks}")
-        attention = Attention(d_embed, num_heads, scale=attention_scale)
-        mlp = FeedForward(d_embed, expansion, SquaredReLU() if activation is None else activation)
-        blocks = (TransformerBlock(attention, mlp, num_branches=2 * num_blocks) ** num_blocks).tare(block_mass)
+        attention = Attention(d_embed, num_heads, scale=attention_scale).tare(attention_mass / num_blocks)
+        mlp = FeedForward(d_embed, expansion, SquaredReLU() if activation is None else activation).tare(mlp_mass / num_blocks)
+        blocks = TransformerBlock(attention, mlp, num_branches=2 * num_blocks) ** num_blocks
         head = final_scale * (Linear(vocab_size, d_embed) @ RMSNorm())
         super().__init__(head @ blocks @ Embed(d_embed, vocab_size))
         self.arguments: str = f"{vocab_size}, d_embed={d_embed}, num_heads={num_heads}, num_blocks={num_blocks}"

@@ -41,10 +41,10 @@ def test_final_scale_multiplies_the_logits():
 
 
 @few
-@given(num_blocks=depths, block_mass=st.sampled_from([1.0, 5.0]))
-def test_blocks_share_their_mass_whatever_the_depth(num_blocks, block_mass):
-    embed, *blocks, head = atoms(gpt(num_blocks=num_blocks, block_mass=block_mass))
-    close([embed.mass, head.mass, sum(atom.mass for atom in blocks)], [1, 1, block_mass])
+@given(num_blocks=depths, mlp_mass=st.sampled_from([1.0, 5.0]))
+def test_blocks_share_their_mass_whatever_the_depth(num_blocks, mlp_mass):
+    embed, *blocks, head = atoms(gpt(num_blocks=num_blocks, attention_mass=2.0, mlp_mass=mlp_mass))
+    close([embed.mass, head.mass, sum(atom.mass for atom in blocks)], [1, 1, 2 + mlp_mass])
 
 
 @few
@@ -131,7 +131,7 @@ def test_descent_lowers_the_loss():
         ({"num_blocks": 0}, "num_blocks=0"),
         ({"num_heads": 3}, "does not split into num_heads=3"),
         ({"num_heads": 8}, "even d_head"),
-        ({"block_mass": -1.0}, "finite number ≥ 0"),
+        ({"mlp_mass": -1.0}, "finite number ≥ 0"),
         ({"final_scale": 0.0}, "cannot multiply a module by 0"),
         ({"d_embed": 0}, "at least"),
     ],
