@@ -1,0 +1,112 @@
+"""Attention: heads only through SplitIntoHeads and MergeHeads, and its parts in order."""
+
+from typing import assert_type
+
+from modula import (
+    L1,
+    RMS,
+    ApplyAttentionScores,
+    AttentionQK,
+    AvgPool,
+    CausalMask,
+    Conv2D,
+    Embed,
+    FunctionalAttention,
+    HeadRMS,
+    Identity,
+    Linear,
+    Linf,
+    MergeHeads,
+    Module,
+    OneHot,
+    ReLU,
+    RMSNorm,
+    Rope,
+    Softmax,
+    SplitIntoHeads,
+    Ungroup,
+)
+
+
+def head() -> Module[RMS, HeadRMS]:
+    return SplitIntoHeads(2) @ Linear(8, 8)
+
+
+def scores() -> Module[RMS, L1]:
+    return Softmax() @ CausalMask() @ AttentionQK() @ Rope(4) @ (head(), head())
+
+
+assert_type(SplitIntoHeads(2), SplitIntoHeads)
+assert_type(head(), Module[RMS, HeadRMS])
+assert_type(SplitIntoHeads(2) @ Embed(8, 9), Module[OneHot, HeadRMS])
+assert_type(MergeHeads() @ SplitIntoHeads(2), Module[RMS, RMS])
+assert_type(Linear(8, 8) @ MergeHeads() @ head(), Module[RMS, RMS])
+assert_type(MergeHeads() @ ReLU() @ head(), Module[RMS, RMS])
+assert_type((head(), head()) @ Embed(8, 9), Module[OneHot, tuple[HeadRMS, HeadRMS]])
+assert_type((head(), head(), head()) @ RMSNorm(), Module[RMS, tuple[HeadRMS, HeadRMS, HeadRMS]])
+
+assert_type(Rope(4) @ (head(), head()), Module[RMS, tuple[HeadRMS, HeadRMS]])
+assert_type(Rope(4) ** 2, Module[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]])
+assert_type(AttentionQK() @ (head(), head()), Module[RMS, Linf])
+assert_type(AttentionQK() @ Rope(4) @ (head(), head()), Module[RMS, Linf])
+assert_type(AttentionQK() @ Rope(4), Module[tuple[HeadRMS, HeadRMS], Linf])
+assert_type(CausalMask() @ AttentionQK(), Module[tuple[HeadRMS, HeadRMS], Linf])
+assert_type(CausalMask() ** 2, Module[Linf, Linf])
+assert_type(Softmax() @ CausalMask(), Module[Linf, L1])
+assert_type(Softmax(scale=2.0) @ AttentionQK(), Module[tuple[HeadRMS, HeadRMS], L1])
+assert_type(Softmax() @ Identity() @ AttentionQK(), Module[tuple[HeadRMS, HeadRMS], L1])
+assert_type(scores(), Module[RMS, L1])
+assert_type(ApplyAttentionScores() @ (head(), scores()), Module[RMS, HeadRMS])
+assert_type(MergeHeads() @ ApplyAttentionScores() @ (head(), scores()), Module[RMS, RMS])
+assert_type(Linear(8, 8) @ MergeHeads() @ ApplyAttentionScores() @ (head(), scores()) @ Embed(8, 9), Module[OneHot, RMS])
+
+assert_type(FunctionalAttention() @ (head(), head(), head()), Module[RMS, HeadRMS])
+assert_type(FunctionalAttention(causal=False, scale=0.5) @ (head(), head(), head()), Module[RMS, HeadRMS])
+assert_type(Ungroup() @ (Rope(4) @ (head(), head()), head()), Module[RMS, tuple[HeadRMS, HeadRMS, HeadRMS]])
+assert_type(FunctionalAttention() @ Ungroup() @ (Rope(4) @ (head(), head()), head()), Module[RMS, HeadRMS])
+assert_type(FunctionalAttention() @ Ungroup() @ ((head(), head()), head()), Module[RMS, HeadRMS])
+assert_type(MergeHeads() @ FunctionalAttention() @ (head(), head(), head()) @ Embed(8, 9), Module[OneHot, RMS])
+
+# Heads only through SplitIntoHeads, and back only through MergeHeads.
+MergeHeads() @ Linear(8, 8)  # E: insert SplitIntoHeads(num_heads)
+Linear(8, 8) @ SplitIntoHeads(2)  # E: insert MergeHeads()
+Linear(8, 8) @ head()  # E: insert MergeHeads()
+SplitIntoHeads(2) @ SplitIntoHeads(2)  # E: heads do not split again
+MergeHeads() @ MergeHeads()  # E: what is merged has no heads
+SplitIntoHeads(2) @ Conv2D(8, 3)  # E: images have no heads
+SplitIntoHeads(2) ** 2  # E: features are not heads
+head() + Linear(8, 8)  # E: heads are not features
+RMSNorm() @ head()  # E: RMSNorm takes features
+AvgPool() @ head()  # E: AvgPool takes images
+Rope(4) @ head()  # E: Rope takes a pair
+Rope(4) @ (Linear(8, 8), Linear(8, 8))  # E: Rope takes heads
+Rope(4) @ (head(), head(), head())  # E: Rope takes a pair
+Rope(4) @ ((head(), head()), head())  # E: Rope takes a pair of heads
+
+# The parts in order: scores of a pair, masked, made probabilities, applied to the values.
+AttentionQK() @ head()  # E: a query and a key
+AttentionQK() @ (head(), Linear(8, 8))  # E: the key is no head
+AttentionQK() @ (head(), head(), head())  # E: a query and a key
+AttentionQK() @ CausalMask()  # E: the mask comes after the scores
+AttentionQK() @ Softmax()  # E: the softmax comes after the scores
+CausalMask() @ Softmax()  # E: the mask comes before the softmax
+CausalMask() @ Rope(4)  # E: there are no scores yet
+Rope(4) @ AttentionQK()  # E: the rotation comes before the scores
+Softmax() @ Softmax()  # E: probabilities are no scores
+Softmax() @ head()  # E: heads are no scores
+Softmax() @ Linear(8, 8)  # E: features are no scores; Linear(…, codomain=Linf) gives some
+ApplyAttentionScores() @ (scores(), head())  # E: the value comes first
+ApplyAttentionScores() @ (head(), CausalMask() @ AttentionQK() @ (head(), head()))  # E: the softmax is missing
+ApplyAttentionScores() @ (Linear(8, 8), scores())  # E: the value is no head
+ApplyAttentionScores() @ scores()  # E: the value is missing
+FunctionalAttention() @ (head(), head())  # E: the value is missing
+FunctionalAttention() @ (Rope(4) @ (head(), head()), head())  # E: insert Ungroup()
+FunctionalAttention() @ Rope(4) @ (head(), head())  # E: the value is missing
+FunctionalAttention() @ (Linear(8, 8), Linear(8, 8), Linear(8, 8))  # E: features are no heads
+FunctionalAttention(0.5) @ (head(), head())  # E: the value is missing
+Ungroup() @ (head(), head(), head())  # E: nothing to ungroup
+Ungroup() @ (head(), Rope(4) @ (head(), head()))  # E: the pair comes first
+Linear(8, 8) @ FunctionalAttention() @ (head(), head(), head())  # E: insert MergeHeads()
+SplitIntoHeads("2") @ Linear("8", 8)  # E: how many heads is a number
+SplitIntoHeads(3) @ Linear(8, 8)  # E run: 8 does not split into 3
+Rope(6) @ (head(), head())  # E run: a head of 6 is not one of 4
