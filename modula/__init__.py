@@ -38,6 +38,7 @@ from modula.compounds import GPT, MLP, Attention, ComposedAttention, ResCNN, Res
 from modula.geometry import NormPairError
 from modula.module import (
     Add,
+    AnyModule,
     Atom,
     AtomOptions,
     Bond,
@@ -64,6 +65,7 @@ __all__ = [
     "RMS",
     "Abs",
     "Add",
+    "AnyModule",
     "ApplyAttentionScores",
     "Atom",
     "AtomOptions",

@@ -127,6 +127,7 @@ class AnyModule(nn.Module):
 
     if TYPE_CHECKING:
 
+        def __init__(self) -> None: ...  # torch's takes any arguments, and refuses them when it runs
         def __call__(self, x: Value, /) -> Value: ...
 
     def __init_subclass__(cls) -> None:

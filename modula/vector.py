@@ -283,8 +283,11 @@ class Weights(Vector):
         """Write the values of `other` into these tensors.
 
         Raises:
+            TypeError: `other` is no Weights.
             LayoutError: `other` belongs to another model. Nothing is written.
         """
+        if not isinstance(other, Weights):
+            self._mixed(other, ".copy_")
         self._aligned(other, "Weights.copy_")
         torch._foreach_copy_(self.tensors, other.tensors)
         return self

@@ -1,0 +1,86 @@
+"""Descent: what `dualize`, `norm`, `dual_norm`, `normalize` and the optimizer take and give."""
+
+from typing import assert_type
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from modula import GPT, RMS, Embed, Gradient, Linear, Module, OneHot, ReLU, Update, Weights
+from modula.polar import SVD, NewtonSchulz, PolarExpress, minimax_coefficients, orthogonalize
+
+model = Linear(3, 8) @ ReLU() @ Linear(8, 4)
+assert_type(model, Module[RMS, RMS])
+x, y = torch.randn(5, 4), torch.zeros(5, dtype=torch.long)
+
+
+def loss() -> Tensor:
+    return F.cross_entropy(model(x), y)
+
+
+grad = model.gradient(loss())
+update = model.dualize(grad)
+assert_type(grad, Gradient)
+assert_type(update, Update)
+assert_type(model.weights, Weights)
+assert_type(model.dualize(grad, 0.5), Update)
+assert_type(model.dualize(grad, target_norm=0.5, method="svd"), Update)
+assert_type(model.dualize(grad, method=NewtonSchulz(degree=3)), Update)
+assert_type(model.dualize(grad, method=PolarExpress(steps=8)), Update)
+assert_type(model.norm(update), Tensor)
+assert_type(model.norm(model.weights - model.weights), Tensor)
+assert_type(model.dual_norm(grad), Tensor)
+assert_type(model.normalize(update), Update)
+assert_type(model.normalize(update, target_norm=0.5), Update)
+assert_type(model.dual_norm(0.9 * grad), Tensor)
+model.initialize()
+model.initialize(torch.Generator().manual_seed(0))
+model.project()
+
+torch.autograd.backward(loss())
+assert_type(model.gradient(), Gradient)
+model.weights -= 0.1 * model.dualize(model.gradient())
+model.weights -= 0.1 * model.dualize(model.gradient(loss()))
+
+model.dualize(update)  # E: an update is dual already
+model.dualize(model.weights)  # E: weights are no gradient
+model.dualize(loss())  # E: a loss is no gradient; model.gradient(loss) is
+model.dualize(x)  # E: a tensor is no gradient
+model.dualize()  # E: of which gradient?
+model.dualize(grad, "0.5")  # E: a norm is a number
+model.dualize(grad, method="spectral")  # E: no such method
+model.dualize(grad, 1.0, "svd")  # E: the method is given by name
+model.dualize(grad, method=SVD)  # E: a class is no method; call it
+model.norm(grad)  # E: a gradient is measured by model.dual_norm
+model.norm(model.weights)  # E: weights are no update; take a difference
+model.norm(x)  # E: a tensor is no update
+model.dual_norm(update)  # E: an update is measured by model.norm
+model.dual_norm(model.weights)  # E: weights are no gradient
+model.normalize(grad)  # E: a gradient is mapped by model.dualize
+model.normalize(model.weights)  # E: weights are no update
+model.normalize(update, "1")  # E: a norm is a number
+model.gradient("loss")  # E: a loss is a tensor
+model.gradient(model.weights)  # E: a loss is a tensor
+model.initialize(0)  # E: a generator
+model.mass = 2.0  # E: the mass of a composition follows from its parts; model.tare(2.0)
+model.sensitivity = 2.0  # E: so does its sensitivity
+model.tare(mass=None)  # E: a mass is a number
+Linear(4, 4).weights -= Linear(4, 4).gradient  # E: a method is not called
+Linear(4, 4).weights -= model.dualize  # E: a method is not called
+model.gradient(model(x))  # E run: a loss is a scalar
+Linear(3, 3).dualize(grad)  # E run: the gradient belongs to another model
+
+assert_type(GPT(9, d_embed=8, num_heads=2, num_blocks=1).weights, Weights)
+assert_type((Linear(9, 4) @ Embed(4, 9)).weights, Weights)
+lookup: Module[OneHot, RMS] = Embed(4, 9)
+assert_type(lookup.gradient(lookup(torch.arange(9)).square().mean()), Gradient)
+
+# Orthogonalisation by itself.
+assert_type(orthogonalize(torch.randn(2, 4, 3)), Tensor)
+assert_type(orthogonalize(torch.randn(4, 3), method="newton_schulz", steps=20), Tensor)
+assert_type(SVD()(torch.randn(2, 3, 4)), Tensor)
+assert_type(PolarExpress().with_steps(4), PolarExpress)
+assert_type(minimax_coefficients(2, 0.1), tuple[tuple[float, float, float], ...])
+orthogonalize(torch.randn(4, 3), method="qr")  # E: no such method
+orthogonalize(grad)  # E: a gradient is no matrix; model.dualize(grad)
+orthogonalize(torch.randn(4, 3), steps="4")  # E: a number of steps
