@@ -39,7 +39,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--momentum", type=float, default=0.9, help="of the gradient's average")
+    parser.add_argument("--momentum", type=float, default=0.85, help="of the gradient's average")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/gpt"))
@@ -100,9 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         lr = peak_lr * (1 - step / options.steps)
 
         if options.optimizer == "modula":
-            grad = model.gradient(loss)
-            momentum = grad if momentum is None else options.momentum * momentum + (1 - options.momentum) * grad
-            nesterov = options.momentum * momentum + (1 - options.momentum) * grad
+            grad = (1 - options.momentum) * model.gradient(loss)
+            momentum = grad if momentum is None else options.momentum * momentum + grad
+            nesterov = options.momentum * momentum + grad
             model.weights -= lr * model.dualize(nesterov)
         else:
             torch_step(optimizers, loss, lr / peak_lr)
