@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import TypeGuard
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """A Python number; True and False are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """A real number, of Python's or of NumPy's; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_mass(module: object, mass: object) -> None:

@@ -80,8 +80,11 @@ class Plan:
         """Every atom's part at its full share, ‖u_i‖_i = target_norm · coefficient_i, in its own direction; zero stays zero."""
         self._check(update, "normalize")
         norms = self._norms(update)
-        factors = target_norm * self._coefficients(norms) / torch.where(norms == 0, 1, norms)
-        parts = [(t * factor.to(t.device)).to(t.dtype) for t, factor in zip(update.tensors, factors.unbind(), strict=True)]
+        factors = (target_norm * self._coefficients(norms) / torch.where(norms == 0, 1, norms)).unbind()
+        parts = [
+            (t * factor.to(t.device)).to(t.dtype) if coefficient else torch.zeros_like(t)
+            for t, factor, coefficient in zip(update.tensors, factors, self.coefficients, strict=True)
+        ]
         return Update._of(update.names, parts)
 
     def project(self, weights: Sequence[Tensor]) -> list[Tensor]:

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, Self, TypeAlias, TypedDict, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, Protocol, Self, TypeAlias, TypedDict, TypeVar, TypeVarTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -123,6 +123,7 @@ if TYPE_CHECKING:
 class AnyModule(nn.Module):
     """A module whatever its spaces: all but the algebra, which needs to know them. What code that treats a network as data works with."""
 
+    __array_ufunc__: ClassVar[None] = None  # so that a NumPy scalar on the left leaves the product to __rmul__
     _declared: Ends = (ANYTHING, ANYTHING)
 
     if TYPE_CHECKING:
@@ -383,6 +384,7 @@ class AnyModule(nn.Module):
         self._walk("", 1.0, roster)
         for entries in (roster.names, roster.atoms, roster.downstream):
             entries.reverse()
+        _refuse_repeated(roster.atoms)
         return roster
 
     def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
@@ -575,7 +577,7 @@ class Module(AnyModule, Generic[X, Y]):
     def __mul__(self, scalar: float) -> Module[X, Y]:
         if not is_number(scalar):
             _refuse_operand(self, "*", scalar)
-        return typing.cast("Module[X, Y]", _compose(Mul(scalar), self))
+        return typing.cast("Module[X, Y]", _compose(Mul(float(scalar)), self))
 
     def __rmul__(self, scalar: float) -> Module[X, Y]:
         return self * scalar
@@ -585,7 +587,7 @@ class Module(AnyModule, Generic[X, Y]):
             _refuse_operand(self, "/", scalar)
         if scalar == 0:
             raise ValueError(f"cannot divide {self!r} by zero: a module needs a sensitivity that is finite")
-        return typing.cast("Module[X, Y]", _compose(Mul(1 / scalar), self))
+        return typing.cast("Module[X, Y]", _compose(Mul(1 / float(scalar)), self))
 
     if TYPE_CHECKING:
         __pow__: _Power
@@ -679,9 +681,10 @@ class Atom(Module[S, T]):
             raise TypeError(f"{name} maps {own_domain} to {own_codomain} by its class and takes no domain or codomain")
         self._ends = (_with_width(domain, own_domain, fan_in), _with_width(codomain, own_codomain, fan_out))
         self.geometry = geometry
-        self.weight = nn.Parameter(torch.empty(tuple(shape), device=device, dtype=dtype))
-        if not self.weight.is_floating_point():
+        weight = torch.empty(tuple(shape), device=device, dtype=dtype)
+        if not weight.is_floating_point():
             raise TypeError(f"{name} holds a floating-point weight, got dtype={dtype}")
+        self.weight = nn.Parameter(weight)
         self.mass = mass  # pyright: ignore[reportIncompatibleMethodOverride]
         with torch.no_grad():
             self.draw(None)
@@ -972,10 +975,10 @@ class Compound(Module[X, Y]):
 
     def _adopt(self, parts: Sequence[AnyModule], ends: Ends) -> None:
         """Take `parts` in, in flow order."""
-        _refuse_shared_weights(parts)
         self._ends = ends
         for i, part in enumerate(parts):
             self.add_module(str(i), part)
+        self._roster()
 
     def _places(self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace) -> list[Ends]:
         """The ends of each part, given those of the whole.
@@ -1016,7 +1019,7 @@ class Compound(Module[X, Y]):
             raise CompositionError(f"{place}: {mismatch}") from None
         if ends != self._ends:
             raise CompositionError(f"{place}: that would turn {_arrow(self._ends)} into {_arrow(ends)} inside whatever holds it")
-        _refuse_shared_weights(parts)
+        _refuse_repeated([atom for part in parts for atom in part._roster().atoms])
         self._modules[str(range(len(self))[index])] = module
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -1339,16 +1342,15 @@ def _refuse_vector(model: AnyModule, operation: str, wanted: str, got: object) -
     raise TypeError(f"{operation} of {model!r} takes {wanted}; got {type(got).__name__}")
 
 
-def _refuse_shared_weights(parts: Sequence[AnyModule]) -> None:
-    seen: set[int] = set()
-    for part in parts:
-        for atom in part._roster().atoms:
-            if id(atom) in seen:
-                raise ValueError(
-                    f"{atom!r} stands twice in one network, and no duality map is known for weights that are shared: use "
-                    "copy.deepcopy for a second one, or module ** n for n fresh copies"
-                )
-            seen.add(id(atom))
+def _refuse_repeated(atoms: Sequence[Atom[SpaceType, SpaceType]]) -> None:
+    """Refuse a network in which an atom stands twice."""
+    if len(set(map(id, atoms))) == len(atoms):
+        return
+    repeated = next(atom for i, atom in enumerate(atoms) if any(atom is other for other in atoms[:i]))
+    raise ValueError(
+        f"{repeated!r} stands twice in one network, and no duality map is known for weights that are shared: use "
+        "copy.deepcopy for a second one, or module ** n for n fresh copies"
+    )
 
 
 def _with_width(norm: type[Norm] | None, declared: AnySpace, width: int | None) -> AnySpace:

@@ -164,27 +164,27 @@ class LinearVector(Vector):
 
     @torch.no_grad()
     def __mul__(self, scalar: Scalar) -> Self:
-        self._by_scalar(scalar, "*")
-        return self._of(self.names, torch._foreach_mul(self.tensors, scalar))
+        factor = self._by_scalar(scalar, "*")
+        return self._of(self.names, torch._foreach_mul(self.tensors, factor))
 
     def __rmul__(self, scalar: Scalar) -> Self:
         return self * scalar
 
     @torch.no_grad()
     def __imul__(self, scalar: Scalar) -> Self:
-        self._by_scalar(scalar, "*=")
-        torch._foreach_mul_(self.tensors, scalar)
+        factor = self._by_scalar(scalar, "*=")
+        torch._foreach_mul_(self.tensors, factor)
         return self
 
     @torch.no_grad()
     def __truediv__(self, scalar: Scalar) -> Self:
-        self._by_scalar(scalar, "/")
-        return self._of(self.names, torch._foreach_div(self.tensors, scalar))
+        factor = self._by_scalar(scalar, "/")
+        return self._of(self.names, torch._foreach_div(self.tensors, factor))
 
     @torch.no_grad()
     def __itruediv__(self, scalar: Scalar) -> Self:
-        self._by_scalar(scalar, "/=")
-        torch._foreach_div_(self.tensors, scalar)
+        factor = self._by_scalar(scalar, "/=")
+        torch._foreach_div_(self.tensors, factor)
         return self
 
     def __neg__(self) -> Self:
@@ -198,9 +198,11 @@ class LinearVector(Vector):
             self._mixed(other, operation)
         self._aligned(cast("Vector", other), f"{type(self).__name__} {operation} {type(self).__name__}")
 
-    def _by_scalar(self, scalar: object, operation: str) -> None:
+    def _by_scalar(self, scalar: Scalar, operation: str) -> float | Tensor:
+        """The scalar as torch takes it."""
         if not _is_scalar(scalar):
             self._mixed(scalar, operation)
+        return scalar if isinstance(scalar, Tensor) else float(scalar)
 
 
 class Update(LinearVector):

@@ -79,6 +79,9 @@ class Linear(Atom[X, Y]):
     def __init__(
         self, fan_out: int, fan_in: int, *, domain: type[Norm] = RMS, codomain: type[Norm] = RMS, **options: Unpack[AtomOptions]
     ) -> None:
+        for norm in (domain, codomain):
+            if not (isinstance(norm, type) and issubclass(norm, Norm)):
+                raise TypeError(f"domain and codomain of a Linear are norm types, such as RMS; got {norm!r}")
         geometry = operator_geometry(domain, codomain)
         if not (issubclass(domain, VectorNorm) and issubclass(codomain, VectorNorm)):
             raise NormPairError(f"Linear maps feature vectors, not {domain.__name__} → {codomain.__name__}: use {_INSTEAD[domain]}")

@@ -6,6 +6,8 @@ Scores are scaled by 1/d_head, not 1/√d_head, so that queries and keys of RMS 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -14,6 +16,7 @@ from torch.nn import functional as F
 from modula.bonds.base import SameSpace
 from modula.module import Bond, Ends
 from modula.norms import L1, RMS, HeadRMS, Linf
+from modula.scaling import working_dtype
 from modula.spaces import AnySpace, MismatchError, Product, Space, meet
 
 
@@ -106,8 +109,9 @@ class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
 
     def _rotation(self, positions: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """The cosines and sines of all angles, [position, d_head / 2]."""
-        exponents = torch.arange(0, self.d_head, 2, device=like.device, dtype=torch.float32) / self.d_head
-        angles = torch.outer(torch.arange(positions, device=like.device, dtype=torch.float32), self.base**-exponents)
+        dtype = working_dtype(like.dtype)
+        exponents = torch.arange(0, self.d_head, 2, device=like.device, dtype=dtype) / self.d_head
+        angles = torch.outer(torch.arange(positions, device=like.device, dtype=dtype), self.base**-exponents)
         return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
 
 
@@ -212,7 +216,7 @@ class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
         super().__init__()
         self.causal = causal
         self.scale = scale
-        self.sensitivity: float = max(1.0, abs(scale)) if scale else 0.0
+        self.sensitivity: float = max(1.0, abs(scale)) if math.isfinite(scale) and scale else 0.0
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         triple, output = super().narrow(domain, codomain)

@@ -58,7 +58,7 @@ class ComposedAttention(Composition[RMS, RMS]):
     """`Attention` from its parts, which shows the scores to whoever wants to look or to change them.
 
     Takes the same arguments and gives the same numbers, with memory for all scores. The parameters come in the order value, query,
-    key, output.
+    key, output. Its sensitivity is (1 + 2·|scale|)/3, since here the scale reaches the scores alone.
 
     Args:
         d_embed, num_heads, d_head, causal, scale: as for `Attention`.

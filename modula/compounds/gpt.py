@@ -46,6 +46,9 @@ class GPT(Composition[OneHot, RMS]):
     An embedding, `num_blocks` blocks of attention and MLP, RMSNorm and a Linear head. The L = 2·num_blocks branches have RMSNorm at
     their entrance and are averaged into the stream, (1 − 1/L)·x + (1/L)·branch(x), so that depth leaves the sensitivity as it is.
 
+    Sensitivity `final_scale` for an `attention_scale` of at most 1: conditional, as RMSNorm and attention are; with the default
+    activation an estimate, since SquaredReLU's bound holds for entries of at most 1 and some are larger.
+
     Args:
         vocab_size: how many tokens there are.
         d_embed: the width of the stream.

@@ -13,6 +13,10 @@ OddQuintic: TypeAlias = tuple[float, float, float]
 """The coefficients (a, b, c) of the odd polynomial a·x + b·x³ + c·x⁵."""
 
 
+SMALLEST_IN_BFLOAT16 = 32
+"""Rounding to bfloat16 averages out over many rows; of few rows it would be seen, and there is no time to be won."""
+
+
 def iterate(X: Tensor, coefficients: Sequence[OddQuintic], late_growth: float = 0.0) -> Tensor:
     """Scale the singular values of each matrix into [0, 1], then apply odd polynomials to them, one after another.
 
@@ -34,7 +38,8 @@ def iterate(X: Tensor, coefficients: Sequence[OddQuintic], late_growth: float = 
     length = torch.linalg.matrix_norm(gram, keepdim=True)
     length = torch.where(length == 0, 1, length)
     X, gram = X / length.sqrt(), gram / length
-    late = _late(coefficients, late_growth) if X.dtype == torch.float32 and has_fast_bfloat16(X.device) else len(coefficients)
+    fast = X.dtype == torch.float32 and X.shape[-2] >= SMALLEST_IN_BFLOAT16 and has_fast_bfloat16(X.device)
+    late = _late(coefficients, late_growth) if fast else len(coefficients)
     wide = X.shape[-1] >= 2 * X.shape[-2]
     X = (_through_gram if wide else _directly)(X, gram, coefficients[:late])
     if late == len(coefficients):
