@@ -26,6 +26,7 @@ Place: TypeAlias = tuple[str, int]
 """A program's file name and a line in it."""
 
 ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".mypy_cache" / "corpus"
 PROGRAMS = Path("tests/typing/programs")
 MARK = re.compile(r"#\s*E(?P<only> static| run)?: (?P<reason>\S.*)$")
 
@@ -61,9 +62,9 @@ def programs(root: Path = ROOT) -> list[Program]:
     return [Program.read(path) for path in sorted((root / PROGRAMS).glob("*.py")) if path.name != "__init__.py"]
 
 
-def mypy_errors(root: Path = ROOT, cache: Path | None = None) -> dict[Place, str]:
+def mypy_errors(root: Path = ROOT) -> dict[Place, str]:
     """The first message of mypy for each line that it rejects."""
-    command = [sys.executable, "-m", "mypy", *MYPY, f"--cache-dir={cache or root / '.mypy_cache' / 'corpus'}", str(PROGRAMS)]
+    command = [sys.executable, "-m", "mypy", *MYPY, f"--cache-dir={root / CACHE.relative_to(ROOT)}", str(PROGRAMS)]
     output = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if output.returncode not in (0, 1):
         raise RuntimeError(f"mypy did not run:\n{output.stdout}{output.stderr}")
@@ -114,11 +115,11 @@ def differences(expected: set[Place], found: dict[Place, str], judge: str) -> It
         yield f"{name}:{line}: not marked as wrong, but {found[name, line]}"
 
 
-def check_static(root: Path = ROOT, cache: Path | None = None) -> list[str]:
+def check_static(root: Path = ROOT) -> list[str]:
     """All differences between the marks and the two checkers."""
     expected = {place for program in programs(root) for place in program.rejected_by("static")}
     return [
-        *differences(expected, mypy_errors(root, cache), "mypy"),
+        *differences(expected, mypy_errors(root), "mypy"),
         *differences(expected, pyright_errors(root), "pyright"),
     ]
 

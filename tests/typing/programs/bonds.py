@@ -34,12 +34,14 @@ from modula import (
     ScaledReLU,
     SiLU,
     SplitIntoHeads,
+    SquaredReLU,
     Tanh,
 )
 
 # Functions of single entries take their neighbour's type, on either side.
 assert_type(Linear(4, 3) @ ReLU(), Module[RMS, RMS])
 assert_type(Linear(4, 3) @ ScaledReLU(), Module[RMS, RMS])
+assert_type(Linear(4, 3) @ SquaredReLU(), Module[RMS, RMS])
 assert_type(Linear(4, 3) @ GELU(), Module[RMS, RMS])
 assert_type(Linear(4, 3) @ ScaledGELU(), Module[RMS, RMS])
 assert_type(Linear(4, 3) @ SiLU(), Module[RMS, RMS])

@@ -18,6 +18,7 @@ from modula import (
     Bond,
     ChannelRMS,
     Composition,
+    Compound,
     Conv2D,
     Dense,
     Elementwise,
@@ -316,6 +317,10 @@ def inside(model: Composition[OneHot, RMS]) -> None:
     model[1] @ model[0]  # E static: a checker does not know the spaces of a part
 
 
+def depth(model: Compound[X, Y]) -> int:
+    return len(model)
+
+
 def measure(norm: type[Dense], x: Tensor) -> Tensor:
     return norm.measure(x)
 
@@ -325,6 +330,7 @@ def name(norm: type[Norm]) -> str:
 
 
 inside(Composition(network))
+assert_type(depth(Composition(network)), int)
 assert_type(measure(RMS, torch.ones(2)), Tensor)
 assert_type(name(OneHot), str)
 measure(OneHot, torch.ones(2))  # E static: OneHot is not dense, though it measures
