@@ -18,11 +18,13 @@ train: $(READY)  ## train a small GPT on the Python standard library's own sourc
 test: $(READY)  ## run all tests, the examples in README, docs and docstrings included
 	$(BIN)/python -m pytest -n 2
 
-check: $(READY)  ## formatting, lint and both type checkers
+check: $(READY)  ## formatting, lint, both type checkers, and the corpus of programs that hold modula's types to their word
 	$(BIN)/ruff format --check modula examples benchmarks tests
 	$(BIN)/ruff check modula examples benchmarks tests
 	$(BIN)/mypy
 	$(BIN)/pyright
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes modula --ignoreexternal
+	$(BIN)/python -m tests.typing.corpus
 
 format: $(READY)
 	$(BIN)/ruff format modula examples benchmarks tests
@@ -30,6 +32,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.typecheck
 
 docs: $(READY)  ## build the site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -102,7 +102,7 @@ class SquaredReLU(Elementwise):
     Source: So et al. 2021 (arXiv:2109.08668), section 3.
     """
 
-    sensitivity = 2.0
+    sensitivity: float = 2.0
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x).square()
