@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from sklearn.datasets import load_digits
 from torch import Tensor
 
 
 def load(test: int = 360) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Images [n, 1, 8, 8] with entries from −1 to 1 and labels, for training; the same for test."""
-    digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
-    labels = torch.tensor(digits.target)
+    pixels, targets = load_digits(return_X_y=True)
+    images = rearrange(torch.tensor(pixels, dtype=torch.float32), "n (height width) -> n 1 height width", height=8) / 8 - 1
+    labels = torch.tensor(targets)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     images, labels = images[order], labels[order]
     return images[test:], labels[test:], images[:test], labels[:test]
