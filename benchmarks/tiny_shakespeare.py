@@ -21,7 +21,7 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 SEEDS = (0, 1, 2)
-RATES = {"adamw": (2e-3, 4e-3, 8e-3), "muon": (1e-2, 2e-2, 4e-2)}
+RATES = {"adamw": (4e-3, 8e-3, 1.6e-2), "muon": (2e-2, 4e-2, 8e-2)}
 NAMES = {"modula": "`model.dualize`", "adamw": "torch.optim.AdamW", "muon": "torch.optim.Muon, AdamW for embedding and head"}
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from modula import GPT, Gradient
 
-LEARNING_RATES = {"modula": 0.1, "adamw": 3e-3, "muon": 2e-2}
+LEARNING_RATES = {"modula": 0.1, "adamw": 8e-3, "muon": 4e-2}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
