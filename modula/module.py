@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from modula.declarations import check_mass, check_sensitivity, is_number
 from modula.duality import Plan
-from modula.geometry import Geometry
-from modula.norms import Dense, Norm
+from modula.geometry import Geometry, NormPairError, operator_geometry
+from modula.norms import Dense, HeadRMS, Norm, VectorNorm
 from modula.polar import MethodLike
 from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, MismatchError, Product, Space, Value, meet, space_of
 from modula.tree import Node, render
@@ -580,6 +580,8 @@ class Module(AnyModule, Generic[X, Y]):
         return typing.cast("Module[X, Y]", _compose(Mul(float(scalar)), self))
 
     def __rmul__(self, scalar: float) -> Module[X, Y]:
+        if not is_number(scalar):
+            _refuse_operand(self, "*", scalar, reflected=True)
         return self * scalar
 
     def __truediv__(self, scalar: float) -> Module[X, Y]:
@@ -1261,21 +1263,64 @@ def _operand(module: AnyModule) -> str:
 
 
 def _cure(given: AnySpace, wanted: AnySpace) -> str:
-    """What to insert between a module that gives one space and one that takes another, if something is known."""
+    """What to do where one module gives `given` and the next takes `wanted`, if something is known."""
+    if isinstance(given, Product) and isinstance(wanted, Product):
+        return _cure_of_parts(given.parts, wanted.parts)
+    if isinstance(wanted, Product):
+        return f"; a tuple of {len(wanted.parts)} modules is taken, as in … @ (f, g)" if isinstance(given, Space) else ""
+    if isinstance(given, Product):
+        return (
+            "; insert Add() between them" if isinstance(wanted, Space) and not _clash(given, Product((wanted,) * len(given.parts))) else ""
+        )
     if not isinstance(given, Space) or not isinstance(wanted, Space):
         return ""
-    if given.norm is wanted.norm and None not in (given.width, wanted.width):
-        return f"; make both widths {given.width} or both {wanted.width}"
     if given.norm is wanted.norm:
+        widths = given.width, wanted.width
+        return f"; make both widths {widths[0]} or both {widths[1]}" if None not in widths else ""
+    known = _CURES.get((given.norm.__name__, wanted.norm.__name__)) or _CURES.get(("", wanted.norm.__name__))
+    return f"; {known}" if known else _bridge(given.norm, wanted.norm)
+
+
+_CURES = {
+    ("ChannelRMS", "RMS"): "insert AvgPool() or Flatten() between them",
+    ("RMS", "HeadRMS"): "insert SplitIntoHeads(num_heads) between them",
+    ("HeadRMS", "RMS"): "insert MergeHeads() between them",
+    ("OneHot", "RMS"): "insert Embed(d_embed, num_embed) between them",
+    ("Linf", "L1"): "insert Softmax() between them",
+    ("", "OneHot"): "one-hot ids enter a network only at its start",
+    ("", "ChannelRMS"): "only images and Conv2D give images",
+}
+"""By the norms that are given and wanted; given "" stands for every other."""
+
+
+def _cure_of_parts(given: tuple[AnySpace, ...], wanted: tuple[AnySpace, ...]) -> str:
+    if len(given) != len(wanted):
+        grouped = len(given) == 2 and isinstance(given[0], Product) and len(given[0].parts) == 2
+        if grouped and len(wanted) == 3 and not _clash(wanted[0], Space(HeadRMS)):
+            return "; insert Ungroup() between them"
+        return f"; a tuple of {len(wanted)} is taken and one of {len(given)} given"
+    return next(
+        (f"{_cure(g, w)} (part {i})" for i, (g, w) in enumerate(zip(given, wanted, strict=True)) if _clash(g, w) and _cure(g, w)), ""
+    )
+
+
+def _clash(one: AnySpace, other: AnySpace) -> bool:
+    try:
+        meet(one, other)
+    except MismatchError:
+        return True
+    return False
+
+
+def _bridge(given: type[Norm], wanted: type[Norm]) -> str:
+    """The Linear that leads from one norm to another, if there is one."""
+    if not (issubclass(given, VectorNorm) and issubclass(wanted, VectorNorm)):
         return ""
-    cures = {
-        ("ChannelRMS", "RMS"): "insert AvgPool() or Flatten() between them",
-        ("RMS", "HeadRMS"): "insert SplitIntoHeads(num_heads) between them",
-        ("HeadRMS", "RMS"): "insert MergeHeads() between them",
-        ("RMS", "OneHot"): "one-hot ids enter a network only at its start",
-    }
-    cure = cures.get((given.norm.__name__, wanted.norm.__name__), "")
-    return f"; {cure}" if cure else f"; a Linear with domain={wanted.norm.__name__} or codomain={given.norm.__name__} may bridge them"
+    try:
+        operator_geometry(given, wanted)
+    except NormPairError:
+        return f"; no Linear leads from {given.__name__} to {wanted.__name__}: change the norm of one of them"
+    return f"; a Linear(…, domain={given.__name__}, codomain={wanted.__name__}) leads from one to the other"
 
 
 def _sum(first: AnyModule, second: AnyModule) -> AnyModule:
