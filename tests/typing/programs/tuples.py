@@ -254,6 +254,8 @@ assert_type(Pairs() @ (((a(), b()), (b(), a())) @ e()), Module[OneHot, RMS])
 assert_type(((a(), b()), a()) @ e(), Module[OneHot, tuple[tuple[RMS, Linf], RMS]])
 assert_type((a(), (b(), a())) @ e(), Module[OneHot, tuple[RMS, tuple[Linf, RMS]]])
 assert_type(((a(), b()), (b(), a())) @ e(), Module[OneHot, tuple[tuple[RMS, Linf], tuple[Linf, RMS]]])
+(((a(), b()), a()), a()) @ e()  # E static: a plain tuple is followed one level deep
+assert_type((Concatenation(Concatenation(a(), b()), a()), a()) @ e(), Module[OneHot, tuple[tuple[tuple[RMS, Linf], RMS], RMS]])
 Left() @ (a(), b(), a())  # E: a tuple of three is not a pair and one more
 Left() @ ((b(), a()), a())  # E: the pair is exchanged
 Left() @ (a(), (b(), a()))  # E: the pair stands first
