@@ -5,6 +5,7 @@ composition defines, in which one learning rate fits every width and depth.
 """
 
 from modula import geometry, polar
+from modula.any_module import AnyModule
 from modula.atoms import Bias, Conv2D, Embed, Gain, Linear
 from modula.bonds import (
     GELU,
@@ -38,7 +39,6 @@ from modula.compounds import GPT, MLP, Attention, ComposedAttention, ResCNN, Res
 from modula.geometry import NormPairError
 from modula.module import (
     Add,
-    AnyModule,
     Atom,
     AtomOptions,
     Bond,

@@ -11,21 +11,19 @@ import copy
 import math
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, Protocol, Self, TypeAlias, TypedDict, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, TypeAlias, TypedDict, TypeVar, TypeVarTuple, overload
 
 import torch
 from torch import Tensor, nn
 
-from modula.declarations import check_mass, check_sensitivity, is_number
-from modula.duality import Plan
-from modula.geometry import Geometry, NormPairError, operator_geometry
-from modula.norms import Dense, HeadRMS, Norm, VectorNorm
-from modula.polar import MethodLike
-from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, MismatchError, Product, Space, Value, meet, space_of
-from modula.tree import Node, render
-from modula.vector import Gradient, Update, Weights
+from modula.any_module import AnyModule, Ends, Roster, arrow, refuse_repeated
+from modula.cures import cure
+from modula.declarations import check_mass, is_number
+from modula.geometry import Geometry
+from modula.norms import Dense, Norm
+from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, MismatchError, Product, Space, Value, meet
+from modula.tree import Node
 
 SpaceType: TypeAlias = Norm | tuple[object, ...]
 """What a space is, to a checker: a norm type, or a tuple of spaces."""
@@ -56,9 +54,6 @@ N8 = TypeVar("N8", bound=Norm)
 S = TypeVar("S", bound=SpaceType)
 T = TypeVar("T", bound=SpaceType)
 V = TypeVar("V", bound=Value)
-
-Ends: TypeAlias = tuple[AnySpace, AnySpace]
-"""The domain and the codomain of a module, as far as they are known."""
 
 
 class CompositionError(TypeError):
@@ -93,19 +88,6 @@ class Takes(Protocol[X, Y]):
     def _takes(self, given: Exactly[Y]) -> Exactly[X]: ...
 
 
-@dataclass(slots=True)
-class Roster:
-    """The atoms of a tree in parameter order. Three lists, not a list of triples, which would cost more than the walk."""
-
-    names: list[str] = field(default_factory=list)
-    """Of the atoms' parameters."""
-
-    atoms: list[Atom[SpaceType, SpaceType]] = field(default_factory=list)
-
-    downstream: list[float] = field(default_factory=list)
-    """S: for each atom the product of the sensitivities applied after it."""
-
-
 if TYPE_CHECKING:
 
     class _Power:
@@ -118,296 +100,6 @@ if TYPE_CHECKING:
         @overload
         def __get__(self, instance: Module[Z, Z], owner: object) -> Callable[[int], Module[Z, Z]]: ...
         def __get__(self, instance: object, owner: object) -> Callable[[int], AnyModule]: ...
-
-
-class AnyModule(nn.Module):
-    """A module whatever its spaces: all but the algebra, which needs to know them. What code that treats a network as data works with."""
-
-    __array_ufunc__: ClassVar[None] = None  # so that a NumPy scalar on the left leaves the product to __rmul__
-    _declared: Ends = (ANYTHING, ANYTHING)
-
-    if TYPE_CHECKING:
-
-        def __init__(self) -> None: ...  # torch's takes any arguments, and refuses them when it runs
-        def __call__(self, x: Value, /) -> Value: ...
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        for base in cls.__dict__.get("__orig_bases__", ()):
-            arguments = typing.get_args(base)
-            wrong = [one for one in arguments if isinstance(one, type) and space_of(one) is None]
-            if wrong and issubclass(typing.get_origin(base), AnyModule):
-                raise TypeError(
-                    f"{wrong[0].__name__} is no norm type: {cls.__name__} maps between norm types, such as RMS, and tuples of them"
-                )
-            ends = [space_of(one) for one in arguments]
-            if len(ends) == 2 and "_declared" not in cls.__dict__:
-                cls._declared = (ends[0] or ANYTHING, ends[1] or ANYTHING)
-        for name, check in (("mass", check_mass), ("sensitivity", check_sensitivity)):
-            if isinstance(cls.__dict__.get(name), (int, float)):
-                check(cls.__name__, cls.__dict__[name])
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in ("mass", "sensitivity"):
-            self._check_declaration(name, value)
-        super().__setattr__(name, typing.cast("Tensor", value))
-
-    def _check_declaration(self, name: str, value: object) -> None:
-        """Refuse a mass or sensitivity that this module cannot have."""
-        (check_mass if name == "mass" else check_sensitivity)(self, value)
-
-    @property
-    def mass(self) -> float:
-        """The share of feature learning that the module takes, m ≥ 0, relative to others: the sum over the atoms inside."""
-        return math.fsum([atom.mass for atom in self._roster().atoms])
-
-    @property
-    def sensitivity(self) -> float:
-        """s > 0 with ‖∂f·Δx‖ ≤ s·‖Δx‖: how much a change of the input can grow on its way through."""
-        return self._walk("", 1.0, Roster())
-
-    # Types
-
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
-        """What is known of both ends, given what the neighbours know of them.
-
-        A bond whose ends depend on one another overrides this.
-
-        Args:
-            domain: what the neighbour before knows of the space that they share.
-            codomain: what the neighbour after knows.
-
-        Raises:
-            MismatchError: the module cannot stand there.
-        """
-        own_domain, own_codomain = self._declared
-        return meet(own_domain, domain), meet(own_codomain, codomain)
-
-    @property
-    def domain(self) -> AnySpace:
-        """The space of the input, with its width if that is known."""
-        return self.narrow(ANYTHING, ANYTHING)[0]
-
-    @property
-    def codomain(self) -> AnySpace:
-        """The space of the output, with its width if that is known."""
-        return self.narrow(ANYTHING, ANYTHING)[1]
-
-    def tare(self, mass: float = 1.0) -> Self:
-        """Rescale the masses of all atoms inside so that they sum to `mass`, in place.
-
-        Args:
-            mass: the new total, ≥ 0. With 0 the module is no longer trained, and its inner proportions are lost.
-
-        Returns:
-            The module itself.
-
-        Raises:
-            ValueError: a negative or non-finite mass, or a positive one for a module that has mass 0.
-        """
-        check_mass(self, mass)
-        total = self.mass
-        if total == 0:
-            if mass == 0:
-                return self
-            raise ValueError(f"{self!r} has mass 0, so there is nothing to scale to {mass}: set the mass of its atoms instead")
-        for atom in self._roster().atoms:
-            atom.mass = atom.mass * (mass / total)
-        return self
-
-    # Weights and duality
-
-    @property
-    def weights(self) -> Weights:
-        """A live view of all weights: `model.weights -= update` writes the parameters in place."""
-        roster = self._roster()
-        return Weights._of(tuple(roster.names), [atom.weight for atom in roster.atoms])
-
-    @weights.setter
-    def weights(self, value: Weights) -> None:
-        if not isinstance(value, Weights):
-            raise TypeError(f"model.weights takes Weights, got {type(value).__name__}: to move the weights write model.weights -= update")
-        live = self.weights
-        if any(old is not new for old, new in zip(live.tensors, value.tensors, strict=False)) or len(live) != len(value):
-            live.copy_(value)
-
-    def gradient(self, loss: Tensor | None = None) -> Gradient:
-        """The gradient of `loss`, or what `loss.backward()` has left in the parameters' `.grad`.
-
-        Args:
-            loss: a scalar computed from this model's output. None collects `.grad`, without a copy: the gradient is a live view.
-
-        Returns:
-            One tensor a parameter. Weights that are frozen (`requires_grad=False`), or that the loss does not depend on, have a
-            zero gradient.
-
-        Raises:
-            ValueError: the loss is no scalar, or depends on none of the weights; or no loss is given and a `.grad` is missing.
-            TypeError: a `.grad` is not of floating-point dtype.
-        """
-        weights = self.weights
-        grads = self._collected(weights) if loss is None else self._derivative(weights, loss)
-        filled = [torch.zeros_like(w) if g is None else g.detach() for w, g in zip(weights.tensors, grads, strict=True)]
-        for name, g in zip(weights.names, filled, strict=True):
-            if not g.is_floating_point():
-                raise TypeError(f"the gradient of {name!r} in {self!r} is of dtype {g.dtype}; gradients are floating-point tensors")
-        return Gradient._of(weights.names, filled)
-
-    def _collected(self, weights: Weights) -> list[Tensor | None]:
-        missing = [name for name, w in weights.items() if w.requires_grad and w.grad is None]
-        if missing:
-            shown = ", ".join(map(repr, missing[:4])) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-            raise ValueError(f"no .grad in {shown} of {self!r}: call loss.backward() first, or pass the loss, as in model.gradient(loss)")
-        return [w.grad for w in weights.tensors]
-
-    def _derivative(self, weights: Weights, loss: Tensor) -> Sequence[Tensor | None]:
-        if loss.dim() != 0:
-            raise ValueError(f"a gradient is taken of a scalar loss, got one of shape {list(loss.shape)}: reduce it, as in loss.mean()")
-        trained = [w for w in weights.tensors if w.requires_grad]
-        grads = torch.autograd.grad(loss, trained, allow_unused=True) if loss.requires_grad and trained else [None] * len(trained)
-        if all(g is None for g in grads):
-            raise ValueError(
-                f"the loss depends on no weight of {self!r}: compute it from this model's output, outside torch.no_grad(), with "
-                "weights that require gradients"
-            )
-        found = iter(grads)
-        return [next(found) if w.requires_grad else None for w in weights.tensors]
-
-    @torch.no_grad()
-    def dualize(self, grad: Gradient, target_norm: float = 1.0, *, method: MethodLike | None = None) -> Update:
-        """The update of norm `target_norm` along which `grad` says the loss rises fastest; subtract it to descend.
-
-        Args:
-            grad: the gradient of this model, as `model.gradient` returns it.
-            target_norm: the norm of the update.
-            method: how matrices are orthogonalised, one of `modula.polar`'s; None is its default.
-
-        Returns:
-            target_norm · argmax over ‖t‖ = 1 of <grad, t>. Parts with zero gradient or zero mass are zero.
-
-        Raises:
-            TypeError: `grad` is no Gradient.
-            LayoutError: `grad` belongs to another model.
-
-        Example:
-            >>> import torch
-            >>> from modula import Linear, ReLU
-            >>> model = Linear(2, 8) @ ReLU() @ Linear(8, 4)
-            >>> grad = model.gradient(model(torch.randn(5, 4)).square().mean())
-            >>> update = model.dualize(grad, method="svd")
-            >>> round(model.norm(update).item(), 4)
-            1.0
-
-        Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 3.
-        """
-        if not isinstance(grad, Gradient):
-            _refuse_vector(self, "dualize", "a Gradient, as model.gradient(loss) returns it", grad)
-        return self._plan().dualize(grad, target_norm, method)
-
-    @torch.no_grad()
-    def norm(self, update: Update) -> Tensor:
-        """The modular norm of an update, as a scalar tensor.
-
-        Raises:
-            TypeError: `update` is no Update.
-            LayoutError: `update` belongs to another model.
-
-        Source: Large et al. 2024 (arXiv:2405.14813), definitions 3 and 4.
-        """
-        if not isinstance(update, Update):
-            _refuse_vector(self, "norm", "an Update (a gradient is measured by model.dual_norm)", update)
-        return self._plan().norm(update)
-
-    @torch.no_grad()
-    def dual_norm(self, grad: Gradient) -> Tensor:
-        """max over ‖t‖ = 1 of <grad, t>, as a scalar tensor: how fast the loss can fall to first order in one unit of norm.
-
-        Raises:
-            TypeError: `grad` is no Gradient.
-            LayoutError: `grad` belongs to another model.
-        """
-        if not isinstance(grad, Gradient):
-            _refuse_vector(self, "dual_norm", "a Gradient (an update is measured by model.norm)", grad)
-        return self._plan().dual_norm(grad)
-
-    @torch.no_grad()
-    def normalize(self, update: Update, target_norm: float = 1.0) -> Update:
-        """Rescale every atom's part to its full share of `target_norm`, keeping its direction.
-
-        This is the normalisation of Large et al. 2024 (arXiv:2405.14813), algorithm 1, for any direction, such as Adam's. Parts
-        that are zero stay zero.
-
-        Raises:
-            TypeError: `update` is no Update.
-            LayoutError: `update` belongs to another model.
-        """
-        if not isinstance(update, Update):
-            _refuse_vector(self, "normalize", "an Update (a gradient is mapped to one by model.dualize)", update)
-        return self._plan().normalize(update, target_norm)
-
-    @torch.no_grad()
-    def project(self) -> None:
-        """Move every weight to its natural constraint set: semi-orthogonal matrices, unit rows, biases and gains within the unit ball."""
-        weights = self.weights
-        torch._foreach_copy_(weights.tensors, self._plan().project(weights.tensors))
-
-    @torch.no_grad()
-    def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Draw all weights anew, each of norm 1 (biases are zero).
-
-        Construction has done it already, except on the meta device: there do it after `to_empty`.
-
-        Args:
-            generator: where random numbers come from; they are drawn on its device, by default on that of each weight.
-        """
-        for atom in self._roster().atoms:
-            atom.draw(generator)
-
-    def _plan(self) -> Plan:
-        roster = self._roster()
-        masses = [atom.mass for atom in roster.atoms]
-        total = math.fsum(masses)
-        return Plan(
-            names=roster.names,
-            weights=[atom.weight for atom in roster.atoms],
-            geometries=[atom.geometry for atom in roster.atoms],
-            # coefficient_i = (m_i / m) / S_i
-            coefficients=[(m / total) / S if total else 0.0 for m, S in zip(masses, roster.downstream, strict=True)],
-            owner=self.__repr__,
-        )
-
-    # The tree
-
-    def _roster(self) -> Roster:
-        """All atoms in parameter order."""
-        roster = Roster()
-        self._walk("", 1.0, roster)
-        for entries in (roster.names, roster.atoms, roster.downstream):
-            entries.reverse()
-        _refuse_repeated(roster.atoms)
-        return roster
-
-    def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
-        """Enter every atom inside, the last in parameter order first, and return the sensitivity."""
-        raise NotImplementedError(f"{type(self).__name__} is neither an Atom nor a Bond nor a compound: subclass one of these")
-
-    def _links(self) -> list[AnyModule]:
-        """The modules that a composition with this one strings together, in flow order."""
-        return [self]
-
-    def _node(self, place: str, ends: Ends) -> Node:
-        """This module and what is below it, for print(model)."""
-        return Node(place, repr(self), _arrow(ends), self.mass, self.sensitivity, None)
-
-    def extra_repr(self) -> str:
-        """The arguments as written, for errors and the tree."""
-        return ""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.extra_repr()})"
-
-    def __str__(self) -> str:
-        return render(self._node("", self.narrow(ANYTHING, ANYTHING)))
 
 
 class Module(AnyModule, Generic[X, Y]):
@@ -1020,8 +712,8 @@ class Compound(Module[X, Y]):
         except MismatchError as mismatch:
             raise CompositionError(f"{place}: {mismatch}") from None
         if ends != self._ends:
-            raise CompositionError(f"{place}: that would turn {_arrow(self._ends)} into {_arrow(ends)} inside whatever holds it")
-        _refuse_repeated([atom for part in parts for atom in part._roster().atoms])
+            raise CompositionError(f"{place}: that would turn {arrow(self._ends)} into {arrow(ends)} inside whatever holds it")
+        refuse_repeated([atom for part in parts for atom in part._roster().atoms])
         self._modules[str(range(len(self))[index])] = module
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -1254,73 +946,12 @@ def _join(outer: AnyModule, inner: AnyModule) -> Ends:
         wanted, given = outer.domain, inner.codomain
         raise CompositionError(
             f"cannot compose {_operand(outer)} @ {_operand(inner)}: {outer!r} takes {wanted} and {inner!r} gives {given}: "
-            f"{mismatch}{_cure(given, wanted)}"
+            f"{mismatch}{cure(given, wanted)}"
         ) from None
 
 
 def _operand(module: AnyModule) -> str:
     return f"({module!r})" if type(module) is Composition else repr(module)
-
-
-def _cure(given: AnySpace, wanted: AnySpace) -> str:
-    """What to do where one module gives `given` and the next takes `wanted`, if something is known."""
-    if isinstance(given, Product) and isinstance(wanted, Product):
-        return _cure_of_parts(given.parts, wanted.parts)
-    if isinstance(wanted, Product):
-        return f"; a tuple of {len(wanted.parts)} modules is taken, as in … @ (f, g)" if isinstance(given, Space) else ""
-    if isinstance(given, Product):
-        return (
-            "; insert Add() between them" if isinstance(wanted, Space) and not _clash(given, Product((wanted,) * len(given.parts))) else ""
-        )
-    if not isinstance(given, Space) or not isinstance(wanted, Space):
-        return ""
-    if given.norm is wanted.norm:
-        widths = given.width, wanted.width
-        return f"; make both widths {widths[0]} or both {widths[1]}" if None not in widths else ""
-    known = _CURES.get((given.norm.__name__, wanted.norm.__name__)) or _CURES.get(("", wanted.norm.__name__))
-    return f"; {known}" if known else _bridge(given.norm, wanted.norm)
-
-
-_CURES = {
-    ("ChannelRMS", "RMS"): "insert AvgPool() or Flatten() between them",
-    ("RMS", "HeadRMS"): "insert SplitIntoHeads(num_heads) between them",
-    ("HeadRMS", "RMS"): "insert MergeHeads() between them",
-    ("OneHot", "RMS"): "insert Embed(d_embed, num_embed) between them",
-    ("Linf", "L1"): "insert Softmax() between them",
-    ("", "OneHot"): "one-hot ids enter a network only at its start",
-    ("", "ChannelRMS"): "only images and Conv2D give images",
-}
-"""By the norms that are given and wanted; given "" stands for every other."""
-
-
-def _cure_of_parts(given: tuple[AnySpace, ...], wanted: tuple[AnySpace, ...]) -> str:
-    if len(given) != len(wanted):
-        grouped = len(given) == 2 and isinstance(given[0], Product) and len(given[0].parts) == 2
-        if grouped and len(wanted) == 3 and not _clash(wanted[0], Space(HeadRMS)):
-            return "; insert Ungroup() between them"
-        return f"; a tuple of {len(wanted)} is taken and one of {len(given)} given"
-    return next(
-        (f"{_cure(g, w)} (part {i})" for i, (g, w) in enumerate(zip(given, wanted, strict=True)) if _clash(g, w) and _cure(g, w)), ""
-    )
-
-
-def _clash(one: AnySpace, other: AnySpace) -> bool:
-    try:
-        meet(one, other)
-    except MismatchError:
-        return True
-    return False
-
-
-def _bridge(given: type[Norm], wanted: type[Norm]) -> str:
-    """The Linear that leads from one norm to another, if there is one."""
-    if not (issubclass(given, VectorNorm) and issubclass(wanted, VectorNorm)):
-        return ""
-    try:
-        operator_geometry(given, wanted)
-    except NormPairError:
-        return f"; no Linear leads from {given.__name__} to {wanted.__name__}: change the norm of one of them"
-    return f"; a Linear(…, domain={given.__name__}, codomain={wanted.__name__}) leads from one to the other"
 
 
 def _sum(first: AnyModule, second: AnyModule) -> AnyModule:
@@ -1329,7 +960,7 @@ def _sum(first: AnyModule, second: AnyModule) -> AnyModule:
     try:
         return _compose(Add(), _concatenate(terms))
     except CompositionError as error:
-        listed = "; ".join(f"{term!r} maps {_arrow(term.narrow(ANYTHING, ANYTHING))}" for term in terms)
+        listed = "; ".join(f"{term!r} maps {arrow(term.narrow(ANYTHING, ANYTHING))}" for term in terms)
         raise CompositionError(f"cannot add {first!r} + {second!r}, whose ends differ: {listed}") from error
 
 
@@ -1383,26 +1014,7 @@ def _refuse_operand(module: AnyModule, operation: str, other: object, *, reflect
     raise TypeError(f"{written} has no meaning: {advice}")
 
 
-def _refuse_vector(model: AnyModule, operation: str, wanted: str, got: object) -> NoReturn:
-    raise TypeError(f"{operation} of {model!r} takes {wanted}; got {type(got).__name__}")
-
-
-def _refuse_repeated(atoms: Sequence[Atom[SpaceType, SpaceType]]) -> None:
-    """Refuse a network in which an atom stands twice."""
-    if len(set(map(id, atoms))) == len(atoms):
-        return
-    repeated = next(atom for i, atom in enumerate(atoms) if any(atom is other for other in atoms[:i]))
-    raise ValueError(
-        f"{repeated!r} stands twice in one network, and no duality map is known for weights that are shared: use "
-        "copy.deepcopy for a second one, or module ** n for n fresh copies"
-    )
-
-
 def _with_width(norm: type[Norm] | None, declared: AnySpace, width: int | None) -> AnySpace:
     if norm is not None:
         return Space(norm, width)
     return meet(declared, Space(declared.norm, width)) if isinstance(declared, Space) else declared
-
-
-def _arrow(ends: Ends) -> str:
-    return f"{ends[0]} → {ends[1]}"

@@ -13,8 +13,9 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from modula.any_module import Ends
 from modula.bonds.base import SameSpace
-from modula.module import Bond, Ends
+from modula.module import Bond
 from modula.norms import L1, RMS, HeadRMS, Linf
 from modula.scaling import working_dtype
 from modula.spaces import AnySpace, MismatchError, Product, Space, meet

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from modula.module import Bond, Ends, SpaceType
+from modula.any_module import Ends
+from modula.module import Bond, SpaceType
 from modula.norms import Norm
 from modula.spaces import AnySpace, Space, meet
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from einops import rearrange, reduce
 from torch import Tensor
 
-from modula.module import Bond, Ends
+from modula.any_module import Ends
+from modula.module import Bond
 from modula.norms import RMS, ChannelRMS
 from modula.spaces import AnySpace, Space, meet
 

@@ -24,7 +24,8 @@ from modula import (
     Tanh,
     residual,
 )
-from modula.module import AnyModule, Elementwise, Transparent
+from modula.any_module import AnyModule
+from modula.module import Elementwise, Transparent
 
 
 def f() -> Module[RMS, RMS]:

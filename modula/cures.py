@@ -1,0 +1,66 @@
+"""What to insert where one module gives one space and the next takes another. Words for errors; nothing is computed with them."""
+
+from __future__ import annotations
+
+from modula.geometry import NormPairError, operator_geometry
+from modula.norms import HeadRMS, Norm, VectorNorm
+from modula.spaces import AnySpace, MismatchError, Product, Space, meet
+
+
+def cure(given: AnySpace, wanted: AnySpace) -> str:
+    """What to do where one module gives `given` and the next takes `wanted`, if something is known."""
+    if isinstance(given, Product) and isinstance(wanted, Product):
+        return _cure_of_parts(given.parts, wanted.parts)
+    if isinstance(wanted, Product):
+        return f"; a tuple of {len(wanted.parts)} modules is taken, as in … @ (f, g)" if isinstance(given, Space) else ""
+    if isinstance(given, Product):
+        return (
+            "; insert Add() between them" if isinstance(wanted, Space) and not _clash(given, Product((wanted,) * len(given.parts))) else ""
+        )
+    if not isinstance(given, Space) or not isinstance(wanted, Space):
+        return ""
+    if given.norm is wanted.norm:
+        widths = given.width, wanted.width
+        return f"; make both widths {widths[0]} or both {widths[1]}" if None not in widths else ""
+    known = _CURES.get((given.norm.__name__, wanted.norm.__name__)) or _CURES.get(("", wanted.norm.__name__))
+    return f"; {known}" if known else _bridge(given.norm, wanted.norm)
+
+
+_CURES = {
+    ("ChannelRMS", "RMS"): "insert AvgPool() or Flatten() between them",
+    ("RMS", "HeadRMS"): "insert SplitIntoHeads(num_heads) between them",
+    ("HeadRMS", "RMS"): "insert MergeHeads() between them",
+    ("OneHot", "RMS"): "insert Embed(d_embed, num_embed) between them",
+    ("Linf", "L1"): "insert Softmax() between them",
+    ("", "OneHot"): "one-hot ids enter a network only at its start",
+    ("", "ChannelRMS"): "only images and Conv2D give images",
+}
+"""By the norms that are given and wanted; given "" stands for every other."""
+
+
+def _cure_of_parts(given: tuple[AnySpace, ...], wanted: tuple[AnySpace, ...]) -> str:
+    if len(given) != len(wanted):
+        grouped = len(given) == 2 and isinstance(given[0], Product) and len(given[0].parts) == 2
+        if grouped and len(wanted) == 3 and not _clash(wanted[0], Space(HeadRMS)):
+            return "; insert Ungroup() between them"
+        return f"; a tuple of {len(wanted)} is taken and one of {len(given)} given"
+    return next((f"{cure(g, w)} (part {i})" for i, (g, w) in enumerate(zip(given, wanted, strict=True)) if _clash(g, w) and cure(g, w)), "")
+
+
+def _clash(one: AnySpace, other: AnySpace) -> bool:
+    try:
+        meet(one, other)
+    except MismatchError:
+        return True
+    return False
+
+
+def _bridge(given: type[Norm], wanted: type[Norm]) -> str:
+    """The Linear that leads from one norm to another, if there is one."""
+    if not (issubclass(given, VectorNorm) and issubclass(wanted, VectorNorm)):
+        return ""
+    try:
+        operator_geometry(given, wanted)
+    except NormPairError:
+        return f"; no Linear leads from {given.__name__} to {wanted.__name__}: change the norm of one of them"
+    return f"; a Linear(…, domain={given.__name__}, codomain={wanted.__name__}) leads from one to the other"
