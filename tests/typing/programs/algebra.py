@@ -81,6 +81,12 @@ assert_type(Concatenation(f(), f(), f(), f()) + Concatenation(f(), f(), f(), f()
 f() + (f(), f())  # E: a tuple is no plain space
 (f(), f()) + f()  # E: a tuple is no plain space
 Concatenation(f(), f()) + (f(), f(), f())  # E: two are not three
+(f(), f(), f()) + Concatenation(f(), f())  # E: three are not two
+(f(), f()) + Concatenation(f(), f(), f())  # E: two are not three
+(e(), e(), e()) + Concatenation(f(), f(), f())  # E: the domains differ
+(e(), e()) + Concatenation(f(), f())  # E: the domains differ
+Concatenation(f(), f(), f()) + (e(), e(), e())  # E: the domains differ
+Concatenation(f(), f()) + (e(), e())  # E: the domains differ
 Concatenation(f(), f()) + (f(), e())  # E: the domains differ
 (f(), e()) + Concatenation(f(), f())  # E: the domains differ
 Concatenation(f(), f(), f()) + (f(), f(), e())  # E: the domains differ

@@ -317,6 +317,8 @@ of_sum_2: Module[tuple[RMS, ...], tuple[RMS, Linf]] = (a(), b()) @ Add()
 of_sum_3: Module[tuple[RMS, ...], tuple[RMS, Linf, RMS]] = (a(), b(), a()) @ Add()
 of_sum_4: Module[tuple[RMS, ...], tuple[RMS, ...]] = (a(), a(), a(), a()) @ Add()
 assert_type((a(), b()) @ Add() @ (e(), e()), Module[OneHot, tuple[RMS, Linf]])
+assert_type((a(), b(), a()) @ Add() @ (e(), e()), Module[OneHot, tuple[RMS, Linf, RMS]])
+assert_type((a(), a(), a(), a()) @ Add() @ (e(), e()), Module[OneHot, tuple[RMS, ...]])
 Add() @ (a(), b())  # E: the codomains differ
 Add() @ (a(), e())  # E: the domains differ
 Add() @ (a(), a(), a(), b())  # E: the last codomain differs
