@@ -37,6 +37,7 @@ from modula import (
     SquaredReLU,
     Tanh,
 )
+from modula.module import Transparent
 
 # Functions of single entries take their neighbour's type, on either side.
 assert_type(Linear(4, 3) @ ReLU(), Module[RMS, RMS])
@@ -77,6 +78,7 @@ assert_type(Linear(4, 4) @ (ReLU() + 0.1 * Identity()), Module[RMS, RMS])
 assert_type(Linear(4, 3) @ (ReLU() ** 2), Module[RMS, RMS])
 
 # Identity and Mul take anything, ids and tuples too.
+assert_type(Identity() @ Mul(2.0), Transparent)
 assert_type(Identity() @ Linear(4, 3), Module[RMS, RMS])
 assert_type(Linear(4, 3) @ Identity(), Module[RMS, RMS])
 assert_type(Embed(4, 9) @ Identity(), Module[OneHot, RMS])
