@@ -100,10 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         lr = peak_lr * (1 - step / options.steps)
 
         if options.optimizer == "modula":
-            grad = (1 - options.momentum) * model.gradient(loss)
-            momentum = grad if momentum is None else options.momentum * momentum + grad
+            grad = model.gradient(loss)
+            momentum = grad.zeros_like() if momentum is None else momentum
+            momentum *= options.momentum
+            momentum += grad
             nesterov = options.momentum * momentum + grad
-            model.weights -= lr * model.dualize(nesterov)
+            model.weights -= model.dualize(nesterov, target_norm=lr)
         else:
             torch_step(optimizers, loss, lr / peak_lr)
 

@@ -82,7 +82,9 @@ class Spectral(Geometry):
         return _sum_of_singular_values(gradient) * self.unit(*gradient.shape[-2:])
 
     def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
-        return orthogonalize(gradient, method=method) * self.unit(*gradient.shape[-2:])
+        unit = self.unit(*gradient.shape[-2:])
+        orthogonal = orthogonalize(gradient, method=method)
+        return orthogonal if unit == 1 else orthogonal * unit
 
     def project(self, weight: Tensor) -> Tensor:
         return self.dualize(weight)
