@@ -59,14 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     batches = torch.Generator().manual_seed(options.seed)
     corpus = load(options.data)
     model = GPT(len(corpus.characters), d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks).to(options.device)
-    momentum: Gradient | None = None
+    momentum = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
     optimizers = torch_optimizers(options.optimizer, model, peak_lr)
     losses: list[float] = []
     seconds = 0.0
     if options.resume:
         state = torch.load(checkpoint, map_location=options.device, weights_only=True)
         model.load_state_dict(state["model"])
-        momentum = Gradient(state["momentum"]) if state["momentum"] else None
+        momentum = Gradient(state["momentum"])
         for optimizer, optimizer_state in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)
         batches.set_state(state["batches"].cpu())
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         """Write the checkpoint whole or not at all."""
         state = {
             "model": model.state_dict(),
-            "momentum": dict(momentum.items()) if momentum else {},
+            "momentum": dict(momentum.items()),
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "batches": batches.get_state(),
             "losses": losses,
@@ -101,7 +101,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
         if options.optimizer == "modula":
             grad = model.gradient(loss)
-            momentum = grad.zeros_like() if momentum is None else momentum
             momentum *= options.momentum
             momentum += grad
             nesterov = options.momentum * momentum + grad
