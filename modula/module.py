@@ -680,11 +680,11 @@ class Compound(Module[X, Y]):
         Raises:
             MismatchError: the parts do not fit.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say how its parts meet: subclass Composition or Concatenation")
 
     def _outer_ends(self, places: list[Ends]) -> Ends:
         """The ends of the whole, given those of each part."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say how its parts meet: subclass Composition or Concatenation")
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         ends = meet(self._ends[0], domain), meet(self._ends[1], codomain)

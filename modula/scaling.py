@@ -20,7 +20,7 @@ def split_scale(x: Tensor, dim: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
     Returns:
         `direction`, shaped like `x`, and `scale`, with the axes `dim` kept at length 1. Where `x` is zero the scale is 1.
     """
-    largest = x.abs().amax(dim=dim, keepdim=True)  # ten times faster than linalg.vector_norm(ord=inf) on a CPU
+    largest = x.abs().amax(dim=dim, keepdim=True)  # on a CPU far faster than linalg.vector_norm(ord=inf)
     scale = torch.where(largest == 0, 1, largest)
     return x / scale, scale
 
