@@ -20,7 +20,7 @@ from modula.geometry import Geometry
 from modula.polar import MethodLike
 from modula.spaces import ANYTHING, AnySpace, Value, meet, space_of
 from modula.tree import Node, render
-from modula.vector import Gradient, Update, Weights
+from modula.vector import Gradient, Scalar, Update, Weights
 
 Ends: TypeAlias = tuple[AnySpace, AnySpace]
 """The domain and the codomain of a module, as far as they are known."""
@@ -203,12 +203,12 @@ class AnyModule(nn.Module):
         return [next(found) if w.requires_grad else None for w in weights.tensors]
 
     @torch.no_grad()
-    def dualize(self, grad: Gradient, target_norm: float = 1.0, *, method: MethodLike | None = None) -> Update:
+    def dualize(self, grad: Gradient, target_norm: Scalar = 1.0, *, method: MethodLike | None = None) -> Update:
         """The update of norm `target_norm` along which `grad` says the loss rises fastest; subtract it to descend.
 
         Args:
             grad: the gradient of this model, as `model.gradient` returns it.
-            target_norm: the norm of the update.
+            target_norm: the norm of the update, a number or a scalar tensor (which a compiled step takes without compiling anew).
             method: how matrices are orthogonalised, one of `modula.polar`'s; None is its default.
 
         Returns:
@@ -260,7 +260,7 @@ class AnyModule(nn.Module):
         return self._plan().dual_norm(grad)
 
     @torch.no_grad()
-    def normalize(self, update: Update, target_norm: float = 1.0) -> Update:
+    def normalize(self, update: Update, target_norm: Scalar = 1.0) -> Update:
         """Rescale every atom's part to its full share of `target_norm`, keeping its direction.
 
         This is the normalisation of Large et al. 2024 (arXiv:2405.14813), algorithm 1, for any direction, such as Adam's. Parts

@@ -22,7 +22,7 @@ from torch import Tensor
 from modula.geometry import Geometry
 from modula.polar import MethodLike
 from modula.scaling import working_dtype
-from modula.vector import Gradient, LayoutError, Update, Vector
+from modula.vector import Gradient, LayoutError, Scalar, Update, Vector
 
 
 class Batch(NamedTuple):
@@ -51,14 +51,24 @@ class Plan:
     coefficients: list[float]
     owner: Callable[[], str]
 
-    def dualize(self, gradient: Gradient, target_norm: float, method: MethodLike | None) -> Update:
+    def only(self, chosen: Sequence[int]) -> Plan:
+        """The atoms at the `chosen` positions alone, each with the coefficient that it has among all."""
+        return Plan(
+            names=[self.names[i] for i in chosen],
+            weights=[self.weights[i] for i in chosen],
+            geometries=[self.geometries[i] for i in chosen],
+            coefficients=[self.coefficients[i] for i in chosen],
+            owner=self.owner,
+        )
+
+    def dualize(self, gradient: Gradient, target_norm: Scalar, method: MethodLike | None) -> Update:
         """dualize(g)_i = target_norm · coefficient_i · D_i(g_i). What is not trained (coefficient 0) is zero, whatever its gradient."""
         self._check(gradient, "dualize")
         trained = [i for i, coefficient in enumerate(self.coefficients) if coefficient > 0]
         parts: dict[int, Tensor] = {}
         for geometry, members, stacked in self._batches(gradient.tensors, trained):
             duals = geometry.dualize(stacked, method)
-            scales = _column([target_norm * self.coefficients[i] for i in members], duals)
+            scales = _column([self.coefficients[i] for i in members], duals) * target_norm
             parts.update(zip(members, (duals * scales).to(stacked.dtype).unbind(), strict=True))
         return Update._of(gradient.names, [parts[i] if i in parts else torch.zeros_like(g) for i, g in enumerate(gradient.tensors)])
 
@@ -76,7 +86,7 @@ class Plan:
         coefficients = self._coefficients(norms)
         return torch.where(coefficients == 0, 0, coefficients * norms).sum()
 
-    def normalize(self, update: Update, target_norm: float) -> Update:
+    def normalize(self, update: Update, target_norm: Scalar) -> Update:
         """Every atom's part at its full share, ‖u_i‖_i = target_norm · coefficient_i, in its own direction; zero stays zero."""
         self._check(update, "normalize")
         norms = self._norms(update)
@@ -99,7 +109,7 @@ class Plan:
         return self._in_order([(m, geometry.norm(u)) for geometry, m, u in self._batches(update.tensors)])
 
     def _coefficients(self, like: Tensor) -> Tensor:
-        return torch.tensor(self.coefficients, dtype=like.dtype, device=like.device)
+        return _numbers(self.coefficients, like.dtype, like.device)
 
     def _batches(self, tensors: Sequence[Tensor], chosen: Sequence[int] | None = None) -> Iterator[Batch]:
         """The tensors at the `chosen` positions (all of them by default), stacked by geometry, shape, dtype and device."""
@@ -119,7 +129,7 @@ class Plan:
             return torch.zeros(0)
         home = results[0][1].device
         order = [i for members, _ in results for i in members]
-        return torch.cat([values.to(home) for _, values in results])[torch.tensor(order, device=home).argsort()]
+        return torch.cat([values.to(home) for _, values in results])[torch.tensor(order).argsort().to(home, non_blocking=True)]
 
     def _check(self, vector: Vector, operation: str) -> None:
         """Refuse a vector whose names or shapes are not this model's.
@@ -141,5 +151,9 @@ class Plan:
 
 def _column(numbers: list[float], like: Tensor) -> Tensor:
     """One number for each member of the batch `like`, shaped to multiply it."""
-    column = torch.tensor(numbers, dtype=working_dtype(like.dtype), device=like.device)
-    return column.view(-1, *[1] * (like.dim() - 1))
+    return _numbers(numbers, working_dtype(like.dtype), like.device).view(-1, *[1] * (like.dim() - 1))
+
+
+def _numbers(numbers: list[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Python numbers as a tensor, sent to the device without waiting for what is running there."""
+    return torch.tensor(numbers, dtype=dtype).to(device, non_blocking=True)
