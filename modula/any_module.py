@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, Self, TypeAlias, overload
 
 import torch
 from torch import Tensor, nn
@@ -122,27 +122,54 @@ class AnyModule(nn.Module):
         """The space of the output, with its width if that is known."""
         return self.narrow(ANYTHING, ANYTHING)[1]
 
-    def tare(self, mass: float = 1.0) -> Self:
-        """Rescale the masses of all atoms inside so that they sum to `mass`, in place.
+    @overload
+    def tare(self, mass: float = 1.0, at: str = "") -> Self: ...
+    @overload
+    def tare(self, mass: Mapping[str, float]) -> Self: ...
+    def tare(self, mass: float | Mapping[str, float] = 1.0, at: str = "") -> Self:
+        """Rescale the masses of the atoms inside, in place: so that all of them sum to `mass`, or those of single parts.
+
+        Inside a part the proportions stay. Outside the parts that are named masses stay as they are, so that the total becomes the new
+        sum. Updates depend on ratios alone; to have a certain total too, tare the whole afterwards.
 
         Args:
-            mass: the new total, ≥ 0. With 0 the module is no longer trained, and its inner proportions are lost.
+            mass: the new mass of the part, ≥ 0, or of several, as {part: mass}. With 0 a part is no longer trained, and its inner
+                proportions are lost.
+            at: the part, by its path ("2.0", the places that the tree shows) or by the name of a class ("Attention"), which stands for
+                all the modules of that class together; empty for the whole.
 
         Returns:
             The module itself.
 
         Raises:
-            ValueError: a negative or non-finite mass, or a positive one for a module that has mass 0.
+            ValueError: a negative or non-finite mass, or a positive one for a part that has mass 0; a part that is not there; an atom
+                that is in two of the parts. Nothing is changed then.
+
+        Example:
+            >>> from modula import GPT
+            >>> model = GPT(65, d_embed=32, num_heads=4, num_blocks=2)
+            >>> model.tare({"Attention": 4.0, "FeedForward": 4.0, "0": 1.0, "4": 0.5}).mass
+            9.5
         """
-        check_mass(self, mass)
-        total = self.mass
-        if total == 0:
-            if mass == 0:
-                return self
-            raise ValueError(f"{self!r} has mass 0, so there is nothing to scale to {mass}: set the mass of its atoms instead")
-        for atom in self._roster().atoms:
-            atom.mass = atom.mass * (mass / total)
+        if isinstance(mass, Mapping) and at:
+            raise TypeError(f"tare takes the parts in a mapping, as in {{{at!r}: 1.0}}, or one part as at={at!r}; got both")
+        masses = mass if isinstance(mass, Mapping) else {at: mass}
+        parts = {part: self._atoms_of(part) for part in masses}
+        refuse_overlap(self, parts)
+        factors = {part: _factor(f"{part!r} in {self!r}" if part else repr(self), parts[part], masses[part]) for part in masses}
+        for part, atoms in parts.items():
+            for atom in atoms:
+                atom.mass = atom.mass * factors[part]
         return self
+
+    def _atoms_of(self, part: str) -> list[HasWeight]:
+        """The atoms of the module at the path `part`, or of all the modules of the class with that name."""
+        named = {path: module for path, module in self.named_modules() if isinstance(module, AnyModule)}
+        chosen = [named[part]] if part in named else [module for module in named.values() if type(module).__name__ == part]
+        if not chosen:
+            classes = ", ".join(sorted({type(module).__name__ for module in named.values() if module._roster().atoms}))
+            raise ValueError(f"there is no part {part!r} in {self!r}: give a path that its tree shows, such as '0', or a class: {classes}")
+        return list({id(atom): atom for module in chosen for atom in module._roster().atoms}.values())
 
     # Weights and duality
 
@@ -278,7 +305,7 @@ class AnyModule(nn.Module):
     def project(self) -> None:
         """Move every weight to its natural constraint set: semi-orthogonal matrices, unit rows, biases and gains within the unit ball."""
         weights = self.weights
-        torch._foreach_copy_(weights.tensors, self._plan().project(weights.tensors))
+        weights.copy_(Weights._of(weights.names, self._plan().project(weights.tensors)))
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator | None = None) -> None:
@@ -341,6 +368,27 @@ class AnyModule(nn.Module):
 
 def _refuse_vector(model: AnyModule, operation: str, wanted: str, got: object) -> NoReturn:
     raise TypeError(f"{operation} of {model!r} takes {wanted}; got {type(got).__name__}")
+
+
+def _factor(name: str, atoms: Sequence[HasWeight], mass: float) -> float:
+    """What the masses of `atoms` are multiplied by to sum to `mass`."""
+    check_mass(name, mass)
+    total = math.fsum([atom.mass for atom in atoms])
+    if total == 0 and mass != 0:
+        raise ValueError(f"{name} has mass 0, so there is nothing to scale to {mass}: set the mass of its atoms instead")
+    return mass / total if total else 1.0
+
+
+def refuse_overlap(model: AnyModule, parts: Mapping[str, Sequence[HasWeight]]) -> None:
+    """Refuse parts that share an atom, whose mass would be asked to be two things at once."""
+    owner: dict[int, str] = {}
+    for part, atoms in parts.items():
+        for atom in atoms:
+            other = owner.setdefault(id(atom), part)
+            if other != part:
+                raise ValueError(
+                    f"{other!r} and {part!r} in {model!r} share {atom!r}: tare the outer part first and the inner one after it"
+                )
 
 
 def refuse_repeated(atoms: Sequence[HasWeight]) -> None:

@@ -332,6 +332,47 @@ def test_tare_refuses_what_is_no_mass(mass):
     assert_unchanged(model, before)
 
 
+def test_tare_of_a_path_is_tare_of_the_module_there():
+    model = linear() @ (ReLU() @ linear() @ linear()).tare(3.0)
+    model.tare(0.5, "0")
+    close([atom.mass for atom in reference.atoms(model)], [0.5, 1.5, 1.0])
+
+
+def test_tare_of_a_class_shares_the_mass_among_its_modules_as_before():
+    model = Gain(WIDTH) @ linear().tare(3.0) @ Bias(WIDTH) @ linear()
+    model.tare(8.0, "Linear")
+    close([atom.mass for atom in reference.atoms(model)], [2.0, 1.0, 6.0, 1.0])
+
+
+def test_tare_of_several_parts_leaves_the_others_alone():
+    model = Gain(WIDTH) @ linear() @ Bias(WIDTH) @ linear()
+    close([atom.mass for atom in reference.atoms(model.tare({"Linear": 8.0, "1": 0.0}))], [4.0, 0.0, 4.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("masses", "message"),
+    [
+        ({"Linear": 1.0, "Gain": 1.0}, r"no part 'Gain' in .*such as '0', or a class: .*Linear"),
+        ({"0": 1.0, "Linear": 2.0}, r"'0' and 'Linear' in .* share Linear"),
+        ({"0": 1.0, "": 2.0}, r"'0' and '' in .* share Linear"),
+        ({"2": 1.0, "0": -1.0}, r"the mass of '0' in .* must be a finite number ≥ 0, got -1.0"),
+        ({"2": 1.0, "1": 1.0}, r"'1' in .* has mass 0, so there is nothing to scale"),
+    ],
+    ids=["missing", "overlapping", "whole and part", "negative", "massless"],
+)
+def test_tare_of_impossible_parts_changes_nothing(masses, message):
+    model = linear() @ ReLU() @ linear()
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=message):
+        model.tare(masses)
+    assert_unchanged(model, before)
+
+
+def test_tare_names_its_parts_once():
+    with pytest.raises(TypeError, match=r"as in \{'0': 1.0\}, or one part as at='0'; got both"):
+        (linear() @ linear()).tare({"0": 1.0}, "0")
+
+
 # Types and widths
 
 

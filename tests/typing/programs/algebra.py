@@ -159,6 +159,10 @@ residual(f())  # E: of how many?
 assert_type(f().tare(2.0), Module[RMS, RMS])
 assert_type((f() @ e()).tare(), Module[OneHot, RMS])
 assert_type(Conv2D(3, 3).tare(), Conv2D)
+assert_type((f() @ f()).tare(2.0, "0"), Module[RMS, RMS])
+assert_type((f() @ f()).tare({"0": 2.0}), Module[RMS, RMS])
+(f() @ f()).tare({"0": "2"})  # E: a mass is a number
+(f() @ f()).tare({"0": 2.0}, "0")  # E: the parts stand in the mapping, or one part beside a number
 
 
 def whole() -> AnyModule:
