@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import TypeGuard
+from typing import Literal, TypeAlias, TypeGuard
+
+Claim: TypeAlias = Literal["proved", "conditional", "estimate"]
+"""How sure a sensitivity is: for all inputs (and weights of norm at most 1), for those inputs that the docstring names, or neither."""
 
 
 def is_number(value: object) -> TypeGuard[float]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from modula.any_module import AnyModule, Ends, Roster, arrow, refuse_repeated
 from modula.cures import cure
-from modula.declarations import check_mass, is_number
+from modula.declarations import Claim, check_mass, is_number
 from modula.geometry import Geometry
 from modula.norms import Dense, Norm
 from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, MismatchError, Product, Space, Value, meet
@@ -349,6 +349,7 @@ class Atom(Module[S, T]):
     # Declared here, where the property of Module derives it.
     mass: float = 1.0
     sensitivity: float = 1.0  # pyright: ignore[reportIncompatibleMethodOverride]
+    claim: Claim = "estimate"  # until whoever writes an atom has proved its bounds
     geometry: Geometry
     weight: nn.Parameter
 
@@ -430,6 +431,7 @@ class Bond(Module[S, T]):
 
     mass: float = 0.0  # pyright: ignore[reportIncompatibleMethodOverride]
     sensitivity: float = 1.0  # pyright: ignore[reportIncompatibleMethodOverride]
+    claim: Claim = "estimate"
 
     def _check_declaration(self, name: str, value: object) -> None:
         if name == "mass" and value != 0:
@@ -546,6 +548,8 @@ class Identity(Transparent):
     Sensitivity 1: proved, under every norm.
     """
 
+    claim: Claim = "proved"
+
     def forward(self, x: Value) -> Value:
         return x
 
@@ -561,6 +565,8 @@ class Mul(Transparent):
     Raises:
         ValueError: the number is 0 or not finite.
     """
+
+    claim: Claim = "proved"
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -584,6 +590,8 @@ class Add(Bond[Neighbour, Neighbour]):
 
     Sensitivity 1: proved, by the triangle inequality, since the norm of a tuple is the sum of its parts' norms.
     """
+
+    claim: Claim = "proved"
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         if domain == ANYTHING:

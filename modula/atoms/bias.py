@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from modula.declarations import Claim
 from modula.geometry import BallVectors
 from modula.module import Atom, AtomOptions
 from modula.norms import RMS, Linf
@@ -28,6 +29,8 @@ class Bias(Atom[RMS, RMS]):
         >>> (Bias(10) @ Linear(10, 256)).mass
         2.0
     """
+
+    claim: Claim = "proved"
 
     def __init__(self, d: int, **options: Unpack[AtomOptions]) -> None:
         super().__init__((d,), BallVectors(RMS, axes=1), fan_out=d, fan_in=d, **options)
@@ -61,6 +64,8 @@ class Gain(Atom[RMS, RMS]):
         >>> str((Gain(64) @ RMSNorm()).domain)
         'RMS(64)'
     """
+
+    claim: Claim = "proved"
 
     def __init__(self, d: int, **options: Unpack[AtomOptions]) -> None:
         super().__init__((d,), BallVectors(Linf, axes=1), fan_out=d, fan_in=d, **options)

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from modula.declarations import Claim
 from modula.geometry import Taps
 from modula.module import Atom, AtomOptions
 from modula.norms import ChannelRMS
@@ -35,6 +36,8 @@ class Conv2D(Atom[ChannelRMS, ChannelRMS]):
 
     Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.1.
     """
+
+    claim: Claim = "proved"
 
     def __init__(
         self,

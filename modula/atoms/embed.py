@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from modula.declarations import Claim
 from modula.geometry import Vectors
 from modula.module import Atom, AtomOptions
 from modula.norms import RMS, OneHot
@@ -33,6 +34,8 @@ class Embed(Atom[OneHot, RMS]):
 
     Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.1.
     """
+
+    claim: Claim = "proved"
 
     def __init__(self, d_embed: int, num_embed: int, **options: Unpack[AtomOptions]) -> None:
         super().__init__((num_embed, d_embed), Vectors(RMS), fan_out=d_embed, fan_in=num_embed, **options)

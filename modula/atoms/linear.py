@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from modula.declarations import Claim
 from modula.geometry import NormPairError, operator_geometry
 from modula.module import Atom, AtomOptions
 from modula.norms import L1, L2, RMS, ChannelRMS, Linf, Norm, OneHot, VectorNorm
@@ -45,6 +46,8 @@ class Linear(Atom[X, Y]):
 
     Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.1.
     """
+
+    claim: Claim = "proved"
 
     @overload
     def __init__(

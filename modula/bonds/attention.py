@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from modula.any_module import Ends
 from modula.bonds.base import SameSpace
+from modula.declarations import Claim
 from modula.module import Bond
 from modula.norms import L1, RMS, HeadRMS, Linf
 from modula.scaling import working_dtype
@@ -35,6 +36,7 @@ class SplitIntoHeads(Bond[RMS, HeadRMS]):
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "conditional"
 
     def __init__(self, num_heads: int) -> None:
         super().__init__()
@@ -66,6 +68,7 @@ class MergeHeads(Bond[HeadRMS, RMS]):
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "proved"
 
     def forward(self, x: Tensor) -> Tensor:
         return rearrange(x, "... head position d_head -> ... position (head d_head)")
@@ -90,6 +93,7 @@ class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "proved"
 
     def __init__(self, d_head: int, base: float = 10_000.0) -> None:
         super().__init__()
@@ -129,6 +133,7 @@ class AttentionQK(Bond[tuple[HeadRMS, HeadRMS], Linf]):
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "conditional"
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         pair, scores = super().narrow(domain, codomain)
@@ -148,6 +153,7 @@ class CausalMask(SameSpace[Linf, Linf]):
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "proved"
 
     def forward(self, x: Tensor) -> Tensor:
         future = torch.ones(x.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
@@ -165,6 +171,8 @@ class Softmax(Bond[Linf, L1]):
     Raises:
         ValueError: the scale is 0 or not finite.
     """
+
+    claim: Claim = "proved"
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
@@ -186,6 +194,7 @@ class ApplyAttentionScores(Bond[tuple[HeadRMS, L1], HeadRMS]):
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "conditional"
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         pair, output = super().narrow(domain, codomain)
@@ -212,6 +221,8 @@ class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
 
     Source: Large et al. 2024 (arXiv:2405.14813), appendix B.3.
     """
+
+    claim: Claim = "conditional"
 
     def __init__(self, causal: bool = True, scale: float = 1.0) -> None:
         super().__init__()
@@ -242,6 +253,7 @@ class Ungroup(Bond[tuple[tuple[HeadRMS, HeadRMS], HeadRMS], tuple[HeadRMS, HeadR
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "proved"
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         grouped, flat = super().narrow(domain, codomain)

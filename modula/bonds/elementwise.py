@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from modula.declarations import Claim
 from modula.module import Elementwise
 
 
@@ -37,6 +38,7 @@ class ReLU(Elementwise):
     """max(x, 0). Sensitivity 1: proved, its Lipschitz constant."""
 
     sensitivity: float = 1.0
+    claim: Claim = "proved"
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x)
@@ -46,6 +48,7 @@ class ScaledReLU(Elementwise):
     """√2·max(x, 0), which keeps the RMS of inputs that are symmetric around zero. Sensitivity √2: proved, its Lipschitz constant."""
 
     sensitivity: float = math.sqrt(2)
+    claim: Claim = "proved"
 
     def forward(self, x: Tensor) -> Tensor:
         return math.sqrt(2) * F.relu(x)
@@ -55,6 +58,7 @@ class GELU(Elementwise):
     """x·Φ(x). Sensitivity Φ(√2) + √2·φ(√2) ≈ 1.129: proved, its Lipschitz constant."""
 
     sensitivity: float = _gelu_lipschitz()
+    claim: Claim = "proved"
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(x)
@@ -64,6 +68,7 @@ class ScaledGELU(Elementwise):
     """√2·x·Φ(x). Sensitivity √2 times that of GELU, ≈ 1.597: proved, its Lipschitz constant."""
 
     sensitivity: float = math.sqrt(2) * _gelu_lipschitz()
+    claim: Claim = "proved"
 
     def forward(self, x: Tensor) -> Tensor:
         return math.sqrt(2) * F.gelu(x)
@@ -73,6 +78,7 @@ class SiLU(Elementwise):
     """x·σ(x) for the logistic function σ. Sensitivity ≈ 1.0998: proved, its Lipschitz constant."""
 
     sensitivity: float = _silu_lipschitz()
+    claim: Claim = "proved"
 
     def forward(self, x: Tensor) -> Tensor:
         return F.silu(x)
@@ -82,6 +88,7 @@ class Tanh(Elementwise):
     """The hyperbolic tangent. Sensitivity 1: proved, its Lipschitz constant."""
 
     sensitivity: float = 1.0
+    claim: Claim = "proved"
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
@@ -91,6 +98,7 @@ class Abs(Elementwise):
     """|x|. Sensitivity 1: proved, its Lipschitz constant."""
 
     sensitivity: float = 1.0
+    claim: Claim = "proved"
 
     def forward(self, x: Tensor) -> Tensor:
         return x.abs()
@@ -103,6 +111,7 @@ class SquaredReLU(Elementwise):
     """
 
     sensitivity: float = 2.0
+    claim: Claim = "conditional"
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x).square()

@@ -6,6 +6,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from modula.any_module import Ends
+from modula.declarations import Claim
 from modula.module import Bond
 from modula.norms import RMS, ChannelRMS
 from modula.spaces import AnySpace, Space, meet
@@ -18,6 +19,7 @@ class AvgPool(Bond[ChannelRMS, RMS]):
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "proved"
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         image, vector = super().narrow(domain, codomain)
@@ -35,6 +37,7 @@ class Flatten(Bond[ChannelRMS, RMS]):
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "proved"
 
     def forward(self, x: Tensor) -> Tensor:
         return rearrange(x, "... channel height width -> ... (channel height width)")

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modula.bonds.base import SameSpace
+from modula.declarations import Claim
 from modula.norms import RMS
 
 
@@ -13,6 +14,7 @@ class MeanSubtract(SameSpace[RMS, RMS]):
     """x − mean(x) over the features. Sensitivity 1: proved, an orthogonal projection."""
 
     sensitivity: float = 1.0
+    claim: Claim = "proved"
 
     def forward(self, x: Tensor) -> Tensor:
         return x - x.mean(dim=-1, keepdim=True)
@@ -29,6 +31,7 @@ class RMSNorm(SameSpace[RMS, RMS]):
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "conditional"
 
     def __init__(self, eps: float | None = None) -> None:
         super().__init__()
@@ -51,6 +54,7 @@ class LayerNorm(SameSpace[RMS, RMS]):
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "conditional"
 
     def __init__(self, eps: float = 1e-5) -> None:
         super().__init__()
@@ -76,6 +80,7 @@ class Mean(SameSpace[RMS, RMS]):
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "proved"
 
     def __init__(self, axis: int = -2) -> None:
         super().__init__()

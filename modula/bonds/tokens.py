@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from modula.declarations import Claim
 from modula.module import Bond
 from modula.norms import OneHot
 
@@ -18,6 +19,7 @@ class Enumerate(Bond[OneHot, OneHot]):
     """
 
     sensitivity: float = 1.0
+    claim: Claim = "proved"
 
     def forward(self, ids: Tensor) -> Tensor:
         return torch.arange(ids.shape[-1], device=ids.device, dtype=ids.dtype).expand(ids.shape)
