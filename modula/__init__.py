@@ -4,7 +4,7 @@ Compose a network from typed modules, and `model.dualize(gradient)` is the direc
 composition defines, in which one learning rate fits every width and depth.
 """
 
-from modula import geometry, polar
+from modula import geometry, optim, polar
 from modula.any_module import AnyModule
 from modula.atoms import Bias, Conv2D, Embed, Gain, Linear
 from modula.bonds import (
@@ -52,6 +52,7 @@ from modula.module import (
     Mul,
 )
 from modula.norms import L1, L2, RMS, ChannelRMS, Dense, HeadRMS, Linf, Norm, OneHot, VectorNorm
+from modula.optim import SteepestDescent
 from modula.vector import Gradient, LayoutError, Update, Weights
 
 __version__ = "0.1.0"
@@ -117,12 +118,14 @@ __all__ = [
     "Softmax",
     "SplitIntoHeads",
     "SquaredReLU",
+    "SteepestDescent",
     "Tanh",
     "Ungroup",
     "Update",
     "VectorNorm",
     "Weights",
     "geometry",
+    "optim",
     "polar",
     "residual",
 ]

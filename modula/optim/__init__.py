@@ -1,0 +1,5 @@
+"""Steepest descent under the modular norm, as a `torch.optim.Optimizer`."""
+
+from modula.optim.steepest_descent import SteepestDescent
+
+__all__ = ["SteepestDescent"]

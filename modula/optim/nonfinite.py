@@ -1,0 +1,108 @@
+"""What a step does about gradients that hold a NaN or an infinity.
+
+A policy looks at the gradients and returns a verdict. A rejected step is taken all the same, with gradients of zero and with such
+numbers (a learning rate of 0, a momentum of 1) that it changes nothing. So the verdict never has to leave the device.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from modula.scaling import working_dtype
+from modula.vector import Gradient, Scalar
+
+NonFinite: TypeAlias = Literal["propagate", "skip", "raise"]
+
+
+class Verdict(ABC):
+    """Whether a step is taken."""
+
+    @abstractmethod
+    def choose(self, accepted: Scalar, rejected: float) -> Scalar:
+        """One number if the step is taken, another if it is not."""
+
+    @abstractmethod
+    def clean(self, gradient: Gradient) -> Gradient:
+        """The gradient itself if the step is taken, zero if it is not."""
+
+    @abstractmethod
+    def count(self, steps: list[Tensor], skipped: Tensor) -> None:
+        """Add one to each of `steps` if the step is taken, to `skipped` if it is not."""
+
+
+class Taken(Verdict):
+    """The step is taken, whatever the gradient holds."""
+
+    def choose(self, accepted: Scalar, rejected: float) -> Scalar:
+        return accepted
+
+    def clean(self, gradient: Gradient) -> Gradient:
+        return gradient
+
+    def count(self, steps: list[Tensor], skipped: Tensor) -> None:
+        torch._foreach_add_(steps, 1)
+
+
+@dataclass(frozen=True)
+class TakenIf(Verdict):
+    """The step is taken if the boolean scalar tensor `finite` is true. Its value stays on its device."""
+
+    finite: Tensor
+    dtype: torch.dtype
+
+    def choose(self, accepted: Scalar, rejected: float) -> Tensor:
+        return torch.where(self.finite, self._number(accepted), self._number(rejected))
+
+    def clean(self, gradient: Gradient) -> Gradient:
+        return Gradient._of(gradient.names, [torch.where(self.finite.to(g.device), g, 0) for g in gradient.tensors])
+
+    def count(self, steps: list[Tensor], skipped: Tensor) -> None:
+        torch._foreach_add_(steps, [self.finite.to(step) for step in steps])
+        skipped += self.finite.logical_not().to(skipped.device)
+
+    def _number(self, value: Scalar) -> Tensor:
+        if isinstance(value, Tensor):
+            return value.to(self.finite.device, self.dtype, non_blocking=True)
+        return torch.full_like(self.finite, value, dtype=self.dtype)
+
+
+Policy: TypeAlias = Callable[[Gradient], Verdict]
+"""How gradients are judged."""
+
+
+def propagate(gradient: Gradient) -> Verdict:
+    """Do not look: what is not finite reaches the weights, as in a plain loop."""
+    return Taken()
+
+
+def skip(gradient: Gradient) -> Verdict:
+    """One entry that is not finite, in any parameter, and nothing is changed."""
+    return TakenIf(all_finite(gradient), working_dtype(gradient.tensors[0].dtype))
+
+
+def refuse(gradient: Gradient) -> Verdict:
+    """One entry that is not finite, and an error names the parameters. Waits for the device."""
+    if not all_finite(gradient):
+        bad = [repr(name) for name, g in gradient.items() if not g.isfinite().all()]
+        shown = ", ".join(bad[:8]) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
+        raise FloatingPointError(
+            f"NaN or infinity in the gradient of {shown}; nothing was changed. Look for an overflow in the loss, lower the rate, or "
+            'pass nonfinite="skip" to leave such steps out'
+        )
+    return Taken()
+
+
+POLICIES: dict[str, Policy] = {"propagate": propagate, "skip": skip, "raise": refuse}
+
+
+def all_finite(gradient: Gradient) -> Tensor:
+    """Whether every entry is finite, as a boolean scalar tensor on the device of the first."""
+    return get_total_norm(gradient.tensors, math.inf).isfinite()

@@ -1,0 +1,101 @@
+"""From gradients to the update: which average is kept, and how it becomes a step of the length asked for."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from modula.duality import Plan
+from modula.optim.nonfinite import Verdict
+from modula.optim.settings import Settings
+from modula.polar import MethodLike
+from modula.vector import Gradient, Scalar, Update
+
+Base: TypeAlias = Literal["sgd", "adam"]
+State: TypeAlias = dict[str, Tensor]
+"""What is kept for one parameter, by name."""
+
+
+class Rule(ABC):
+    """One way to turn gradients into an update."""
+
+    buffers: ClassVar[tuple[str, ...]]
+    """What is kept for each parameter, shaped like it, beside the number of its steps."""
+
+    @abstractmethod
+    def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
+        """Take the gradient into the averages and return the update of norm lr, to be subtracted."""
+
+
+@dataclass(frozen=True)
+class DualizedMomentum(Rule):
+    """The duality map of an average of gradients."""
+
+    method: MethodLike | None
+    buffers = ("momentum_buffer",)
+
+    def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
+        average = averaged(gradient, states, settings, verdict)
+        return plan.dualize(average, target_norm=_length(settings, verdict), method=self.method)
+
+
+@dataclass(frozen=True)
+class NormalizedMomentum(Rule):
+    """An average of gradients, taken for a direction as it is and normalised atom by atom.
+
+    Source: Large et al. 2024 (arXiv:2405.14813), algorithm 1, over SGD.
+    """
+
+    buffers = ("momentum_buffer",)
+
+    def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
+        average = averaged(gradient, states, settings, verdict)
+        return plan.normalize(Update._of(average.names, average.tensors), target_norm=_length(settings, verdict))
+
+
+@dataclass(frozen=True)
+class NormalizedAdam(Rule):
+    """Adam's direction, normalised atom by atom.
+
+    Source: Large et al. 2024 (arXiv:2405.14813), algorithm 1, over Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1).
+    """
+
+    buffers = ("exp_avg", "exp_avg_sq")
+
+    def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
+        steps, m, v = ([state[name] for state in states] for name in ("step", *self.buffers))
+        beta1, beta2 = settings["betas"]
+        torch._foreach_mul_(m, verdict.choose(beta1, 1.0))
+        torch._foreach_add_(m, gradient.tensors, alpha=1 - beta1)
+        torch._foreach_mul_(v, verdict.choose(beta2, 1.0))
+        torch._foreach_addcmul_(v, gradient.tensors, gradient.tensors, value=1 - beta2)
+
+        t = torch._foreach_maximum(steps, 1.0)  # still 0 if the first step is rejected
+        root = torch._foreach_sqrt(torch._foreach_div(v, _remaining(beta2, t)))
+        torch._foreach_add_(root, settings["eps"])
+        direction = torch._foreach_div(torch._foreach_div(m, _remaining(beta1, t)), root)
+        return plan.normalize(Update._of(gradient.names, direction), target_norm=_length(settings, verdict))
+
+
+def averaged(gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Gradient:
+    """m ← momentum·m + g, in place; returns m, or momentum·m + g for Nesterov's look-ahead."""
+    momentum = settings["momentum"]
+    average = Gradient._of(gradient.names, [state["momentum_buffer"] for state in states])
+    average *= verdict.choose(momentum, 1.0)
+    average += gradient
+    return momentum * average + gradient if settings["nesterov"] else average
+
+
+def _length(settings: Settings, verdict: Verdict) -> Scalar:
+    return verdict.choose(settings["lr"], 0.0)
+
+
+def _remaining(beta: float, steps: tuple[Tensor, ...] | list[Tensor]) -> list[Tensor]:
+    """1 − βᵗ for each parameter: how much of its average its gradients make up. By expm1, which loses no digits where βᵗ is near 1."""
+    log_beta = math.log(beta) if beta else -math.inf
+    return [-torch.expm1(t * log_beta) for t in steps]

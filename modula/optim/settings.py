@@ -1,0 +1,72 @@
+"""The settings of `SteepestDescent`: what its parameter group holds, and which values are refused."""
+
+from __future__ import annotations
+
+import math
+from typing import TypedDict
+
+from torch import Tensor
+
+from modula.declarations import is_number
+
+
+class Settings(TypedDict):
+    """The one parameter group. Schedulers write `lr` (and `momentum` or `betas`); a step reads all of it anew."""
+
+    params: list[Tensor]
+    param_names: list[str]
+    lr: float | Tensor
+    momentum: float
+    nesterov: bool
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    skipped: Tensor
+
+
+def check_lr(lr: object) -> None:
+    """Refuse what is no length of a step.
+
+    Raises:
+        TypeError: neither a number nor a floating-point tensor.
+        ValueError: negative, not finite, or a tensor of several numbers.
+    """
+    if isinstance(lr, Tensor):
+        if not lr.is_floating_point():
+            raise TypeError(f"lr as a tensor is of floating-point dtype, got {lr.dtype}")
+        if lr.dim() != 0:
+            raise ValueError(f"lr as a tensor has no axes, got the shape {list(lr.shape)}: write torch.tensor(0.1)")
+        return  # its value is not read: that would wait for the device
+    _check_number("lr", lr)
+
+
+def check_weight_decay(weight_decay: object) -> None:
+    """Refuse what is no rate of decay, as `check_lr` does."""
+    _check_number("weight_decay", weight_decay)
+
+
+def check_momentum(momentum: object) -> None:
+    """Refuse a share of the past that is not in [0, 1)."""
+    _check_share("momentum", momentum)
+
+
+def check_adam(betas: object, eps: object) -> None:
+    """Refuse what Adam cannot average or divide with."""
+    if not (isinstance(betas, (tuple, list)) and len(betas) == 2):
+        raise TypeError(f"betas are two numbers, got {betas!r}")
+    for beta in betas:
+        _check_share("each of betas", beta)
+    _check_number("eps", eps)
+
+
+def _check_number(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or not is_number(value):
+        raise TypeError(f"{name} is a number, got {type(value).__name__}")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} is finite and at least 0, got {value}")
+
+
+def _check_share(name: str, value: object) -> None:
+    _check_number(name, value)
+    if isinstance(value, (int, float)) and value >= 1:
+        raise ValueError(f"{name} is below 1, got {value}: it is the share of the average that a step keeps")

@@ -1,0 +1,272 @@
+"""`SteepestDescent`: the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast, overload
+
+import torch
+from torch import Tensor, nn
+
+from modula.any_module import AnyModule
+from modula.duality import Plan
+from modula.optim.loading import check_state_dict
+from modula.optim.nonfinite import POLICIES, NonFinite, Policy
+from modula.optim.rules import Base, DualizedMomentum, NormalizedAdam, NormalizedMomentum, Rule, State
+from modula.optim.settings import Settings, check_adam, check_lr, check_momentum, check_weight_decay
+from modula.polar import MethodLike
+from modula.vector import Gradient, Update, Weights
+
+_MOMENTUM, _NESTEROV = 0.95, True
+_BETAS, _EPS = (0.9, 0.999), 1e-8
+
+
+class SteepestDescent(torch.optim.Optimizer):
+    """Steepest descent under the modular norm of a model, with momentum.
+
+    Every step moves the weights by an update of norm `lr`:
+
+        m ← momentum·m + g
+        w ← w − model.dualize(momentum·m + g, target_norm=lr)        (m in place of momentum·m + g without Nesterov)
+
+    The average m is one of gradients: it lives in the dual space, and the duality map comes after it. Parameters that are frozen
+    (`requires_grad=False`) or have no `.grad` are left alone, with their averages; the others keep the shares of the step that they
+    had.
+
+    Args:
+        model: the model itself, whose composition defines the norm; not its parameters. Wrap it (DistributedDataParallel,
+            torch.compile) as you like, and shard it (fully_shard) before.
+        lr: the norm of a step, a number or a scalar tensor. Let it fall to zero: steps do not shrink by themselves.
+        momentum: the share of the average that a step keeps, in [0, 1).
+        nesterov: look ahead by one step of the average.
+        weight_decay: λ ≥ 0. Each step also takes lr·λ·cᵢ·wᵢ off weight i, where cᵢ is the atom's coefficient: its share of the step is
+            its share of the decay. Then ‖wᵢ‖ ≤ 1/λ in the atom's own norm, once it holds, holds for good (while lr·λ·cᵢ ≤ 1).
+        normalize: take the direction that `base` finds as it is, and rescale every atom's part to its share of `lr`, in place of
+            dualizing.
+        base: "sgd" for the average of gradients, "adam" for Adam's direction, which goes with `normalize=True` only.
+        betas, eps: of base="adam", in place of momentum and nesterov.
+        nonfinite: what to do about a NaN or an infinity in a gradient: "propagate" does not look, "skip" leaves everything as it was
+            and counts the step in `skipped`, "raise" names the parameters before anything is changed. Only "raise" waits for the
+            device.
+        method: how matrices are orthogonalised, one of `modula.polar`'s; None is its default.
+
+    Raises:
+        TypeError: the model is not modula's, or an argument is of the wrong kind.
+        ValueError: an argument is out of range, or two contradict each other.
+
+    Example:
+        >>> import torch
+        >>> from modula import Linear, ReLU, SteepestDescent
+        >>> model = Linear(2, 8) @ ReLU() @ Linear(8, 4)
+        >>> optimizer = SteepestDescent(model, lr=0.1)
+        >>> schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=100)
+        >>> x = torch.randn(32, 4)
+        >>> for step in range(100):
+        ...     optimizer.zero_grad()
+        ...     loss = (model(x) - x[:, :2]).square().mean()
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     schedule.step()
+        >>> bool(loss < 0.05)
+        True
+
+    Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 3; with normalize=True, Large et al. 2024 (arXiv:2405.14813),
+    algorithm 1.
+    """
+
+    def __init__(
+        self,
+        model: AnyModule,
+        lr: float | Tensor,
+        momentum: float = _MOMENTUM,
+        nesterov: bool = _NESTEROV,
+        weight_decay: float = 0.0,
+        normalize: bool = False,
+        base: Base = "sgd",
+        nonfinite: NonFinite = "propagate",
+        *,
+        betas: tuple[float, float] = _BETAS,
+        eps: float = _EPS,
+        method: MethodLike | None = None,
+    ) -> None:
+        _check_model(model)
+        check_lr(lr)
+        check_momentum(momentum)
+        check_weight_decay(weight_decay)
+        check_adam(betas, eps)
+        if nonfinite not in POLICIES:
+            raise ValueError(f"nonfinite is one of {', '.join(map(repr, POLICIES))}; got {nonfinite!r}")
+        self.model: AnyModule = model
+        self._rule: Rule = _rule(
+            normalize,
+            base,
+            method,
+            own_momentum=(momentum, nesterov) != (_MOMENTUM, _NESTEROV),
+            own_betas=(tuple(betas), eps) != (_BETAS, _EPS),
+        )
+        self._judge: Policy = POLICIES[nonfinite]
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "skipped": torch.zeros((), dtype=torch.int64, device=_first_device(model.weights)),
+        }
+        super().__init__(list(model.weights.items()), defaults)
+        self._begin([p for p in self._settings["params"] if p.requires_grad])
+
+    @property
+    def skipped(self) -> Tensor:
+        """How many steps `nonfinite="skip"` has left out, as a scalar tensor on the device. To print it waits for the device."""
+        return self._settings["skipped"]
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Move the weights against what their `.grad` says.
+
+        Args:
+            closure: evaluates the model anew, calls backward and returns the loss.
+
+        Returns:
+            What the closure returned.
+
+        Raises:
+            RuntimeError: the model's parameters have been replaced since the optimizer was made.
+            FloatingPointError: with nonfinite="raise", a gradient is not finite. Nothing is changed.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        plan = self._plan()
+        moved = [i for i, p in enumerate(plan.weights) if p.requires_grad and p.grad is not None]
+        if moved:
+            self._move(plan.only(moved))
+        return loss
+
+    def _move(self, plan: Plan) -> None:
+        """One step of the weights of `plan`, all of which have a gradient."""
+        settings = self._settings
+        names = tuple(plan.names)
+        gradient = Gradient._of(names, [p.grad for p in plan.weights if p.grad is not None])
+        verdict = self._judge(gradient)
+        self._begin(plan.weights)
+        states: list[State] = [self.state[p] for p in plan.weights]
+
+        verdict.count([state["step"] for state in states], settings["skipped"])
+        update = self._rule(plan, verdict.clean(gradient), states, settings, verdict)
+        weights = Weights._of(names, plan.weights)
+        if settings["weight_decay"]:
+            decay = Update._of(names, torch._foreach_mul(weights.tensors, plan.coefficients))
+            update += settings["weight_decay"] * verdict.choose(settings["lr"], 0.0) * decay
+        weights -= update
+
+    @property
+    def _settings(self) -> Settings:
+        return cast("Settings", self.param_groups[0])
+
+    def _plan(self) -> Plan:
+        """The model's plan now, whose parameters must still be the optimizer's."""
+        plan = self.model._plan()
+        params = self._settings["params"]
+        if len(params) != len(plan.weights) or any(ours is not theirs for ours, theirs in zip(params, plan.weights, strict=True)):
+            raise RuntimeError(
+                f"{self.model!r} no longer has the parameters that this SteepestDescent was made for: make the optimizer after the model "
+                "has its final parameters, that is after fully_shard, parallelize_module and to_empty"
+            )
+        return plan
+
+    def _begin(self, params: Sequence[Tensor]) -> None:
+        """Averages of zero for the parameters that have none yet."""
+        for p in params:
+            if not self.state[p]:
+                self.state[p]["step"] = torch.zeros((), device=p.device)
+                for name in self._rule.buffers:
+                    self.state[p][name] = torch.zeros_like(p, memory_format=torch.preserve_format)
+
+    # State
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refused: the norm is one over the whole model.
+
+        Raises:
+            ValueError: always.
+        """
+        if self.param_groups:
+            raise ValueError(
+                "SteepestDescent has one parameter group: the norm of a step is one over the whole model, and the shares in it follow from "
+                "masses. To train a module more or less than others set its mass, as in model[0].tare(2.0); to train further weights "
+                "compose them into the model and make a new optimizer; to leave weights out freeze them with requires_grad_(False)"
+            )
+        super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over averages, counts and settings from `optimizer.state_dict()`, into this optimizer's dtypes and devices.
+
+        Raises:
+            StateMismatchError: it is of another model or another kind of optimizer. Nothing is changed.
+        """
+        checking = self.register_load_state_dict_pre_hook(_refuse_mismatch)  # the last hook: it sees what the others made
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            checking.remove()
+        loaded = self.param_groups[0]
+        for name, default in self.defaults.items():
+            loaded.setdefault(name, default)
+        loaded["skipped"] = torch.as_tensor(loaded["skipped"]).to(self.defaults["skipped"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"model": self.model, "_rule": self._rule, "_judge": self._judge}
+
+
+def _refuse_mismatch(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
+    own = cast("SteepestDescent", optimizer)
+    check_state_dict(state_dict, own._settings["param_names"], own._settings["params"], own._rule.buffers)
+
+
+def _rule(normalize: bool, base: Base, method: MethodLike | None, *, own_momentum: bool, own_betas: bool) -> Rule:
+    """The rule that the arguments name.
+
+    Raises:
+        ValueError: they contradict each other.
+    """
+    if base not in ("sgd", "adam"):
+        raise ValueError(f'base is "sgd" or "adam", got {base!r}')
+    if method is not None and normalize:
+        raise ValueError("method= says how matrices are orthogonalised, and normalize=True orthogonalises none: leave one of them out")
+    if base == "adam":
+        if not normalize:
+            raise ValueError(
+                'base="adam" needs normalize=True: Adam\'s direction is a displacement already, and only gradients can be dualized'
+            )
+        if own_momentum:
+            raise ValueError('base="adam" averages with betas: pass betas=(β1, β2) in place of momentum and nesterov')
+        return NormalizedAdam()
+    if own_betas:
+        raise ValueError('betas and eps are Adam\'s: pass base="adam" and normalize=True too, or momentum in place of them')
+    return NormalizedMomentum() if normalize else DualizedMomentum(method)
+
+
+def _check_model(model: object) -> None:
+    if isinstance(model, AnyModule):
+        return
+    if isinstance(model, nn.Module):
+        raise TypeError(
+            f"SteepestDescent takes a model of modula's, got {type(model).__name__}: if it wraps one, pass that one (as ddp.module); a "
+            "plain torch module does not say how its weights are measured"
+        )
+    raise TypeError(
+        f"SteepestDescent takes the model itself, got {type(model).__name__}: write SteepestDescent(model, lr=…), since the norm follows "
+        "from the model's composition and not from a list of parameters"
+    )
+
+
+def _first_device(weights: Weights) -> torch.device:
+    return weights.tensors[0].device if len(weights) else torch.device("cpu")
