@@ -18,6 +18,7 @@ from modula.declarations import check_mass, check_sensitivity
 from modula.duality import Plan
 from modula.geometry import Geometry
 from modula.polar import MethodLike
+from modula.sharding import refuse_fully_sharded
 from modula.spaces import ANYTHING, AnySpace, Value, meet, space_of
 from modula.tree import Node, render
 from modula.vector import Gradient, Scalar, Update, Weights
@@ -200,6 +201,7 @@ class AnyModule(nn.Module):
         Raises:
             ValueError: the loss is no scalar, or depends on none of the weights; or no loss is given and a `.grad` is missing.
             TypeError: a `.grad` is not of floating-point dtype.
+            RuntimeError: a loss is given and the model is under `fully_shard`, which sums gradients over processes in `backward()`.
         """
         weights = self.weights
         grads = self._collected(weights) if loss is None else self._derivative(weights, loss)
@@ -219,6 +221,7 @@ class AnyModule(nn.Module):
     def _derivative(self, weights: Weights, loss: Tensor) -> Sequence[Tensor | None]:
         if loss.dim() != 0:
             raise ValueError(f"a gradient is taken of a scalar loss, got one of shape {list(loss.shape)}: reduce it, as in loss.mean()")
+        refuse_fully_sharded(self)
         trained = [w for w in weights.tensors if w.requires_grad]
         grads = torch.autograd.grad(loss, trained, allow_unused=True) if loss.requires_grad and trained else [None] * len(trained)
         if all(g is None for g in grads):

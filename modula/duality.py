@@ -14,23 +14,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from modula.geometry import Geometry
+from modula.geometry import Geometry, Vectors
 from modula.polar import MethodLike
 from modula.scaling import working_dtype
+from modula.sharding import BatchMap, Sharding, part, reduced, sharding_of
 from modula.vector import Gradient, LayoutError, Scalar, Update, Vector
 
 
 class Batch(NamedTuple):
-    """Tensors of one geometry, shape, dtype and device, stacked; `members` are their positions in parameter order."""
+    """Tensors of one geometry, shape, dtype, device and sharding, stacked; `members` are their positions in parameter order.
+
+    Where a sharding is given, `stacked` holds this process's parts, and so do results of `map`.
+    """
 
     geometry: Geometry
     members: list[int]
     stacked: Tensor
+    sharding: Sharding | None
+
+    def map(self, f: BatchMap) -> Tensor:
+        """f on whole weights: [batch, *shape] -> [batch, *shape]."""
+        return f(self.stacked) if self.sharding is None else self.sharding.map(f, self.stacked, self._vectors())
+
+    def measure(self, f: BatchMap, combine: BatchMap) -> Tensor:
+        """f on whole weights: [batch, *shape] -> [batch]. `combine` makes one norm of the norms of pieces, [piece, batch] -> [batch]."""
+        return f(self.stacked) if self.sharding is None else self.sharding.measure(f, self.stacked, self._vectors(), combine)
+
+    def unstack(self, results: Tensor) -> list[Tensor]:
+        """One tensor for each member, from the results of `map`."""
+        return list(results.unbind()) if self.sharding is None else [self.sharding.place(result) for result in results.unbind()]
+
+    def _vectors(self) -> int | None:
+        return self.geometry.axis if isinstance(self.geometry, Vectors) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +87,11 @@ class Plan:
         self._check(gradient, "dualize")
         trained = [i for i, coefficient in enumerate(self.coefficients) if coefficient > 0]
         parts: dict[int, Tensor] = {}
-        for geometry, members, stacked in self._batches(gradient.tensors, trained):
-            duals = geometry.dualize(stacked, method)
-            scales = _column([self.coefficients[i] for i in members], duals) * target_norm
-            parts.update(zip(members, (duals * scales).to(stacked.dtype).unbind(), strict=True))
+        for batch in self._batches(gradient.tensors, trained):
+            duals = batch.map(partial(batch.geometry.dualize, method=method))
+            scales = _column([self.coefficients[i] for i in batch.members], duals) * target_norm
+            updates = batch.unstack((duals * scales).to(batch.stacked.dtype))
+            parts.update(zip(batch.members, updates, strict=True))
         return Update._of(gradient.names, [parts[i] if i in parts else torch.zeros_like(g) for i, g in enumerate(gradient.tensors)])
 
     def norm(self, update: Update) -> Tensor:
@@ -82,7 +104,9 @@ class Plan:
     def dual_norm(self, gradient: Gradient) -> Tensor:
         """Σ_i coefficient_i · ‖g_i‖_i†, where an atom that is not trained adds nothing."""
         self._check(gradient, "dual_norm")
-        norms = self._in_order([(m, geometry.dual_norm(g)) for geometry, m, g in self._batches(gradient.tensors)])
+        norms = self._in_order(
+            [(batch.members, batch.measure(batch.geometry.dual_norm, _sum)) for batch in self._batches(gradient.tensors)]
+        )
         coefficients = self._coefficients(norms)
         return torch.where(coefficients == 0, 0, coefficients * norms).sum()
 
@@ -100,27 +124,26 @@ class Plan:
     def project(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """Each weight's point in its natural constraint set."""
         parts: dict[int, Tensor] = {}
-        for geometry, members, stacked in self._batches(weights):
-            parts.update(zip(members, geometry.project(stacked).unbind(), strict=True))
+        for batch in self._batches(weights):
+            parts.update(zip(batch.members, batch.unstack(batch.map(batch.geometry.project)), strict=True))
         return [parts[i] for i in range(len(weights))]
 
     def _norms(self, update: Update) -> Tensor:
         """‖u_i‖_i for every atom, in parameter order."""
-        return self._in_order([(m, geometry.norm(u)) for geometry, m, u in self._batches(update.tensors)])
+        return self._in_order([(batch.members, batch.measure(batch.geometry.norm, _max)) for batch in self._batches(update.tensors)])
 
     def _coefficients(self, like: Tensor) -> Tensor:
         return _numbers(self.coefficients, like.dtype, like.device)
 
     def _batches(self, tensors: Sequence[Tensor], chosen: Sequence[int] | None = None) -> Iterator[Batch]:
-        """The tensors at the `chosen` positions (all of them by default), stacked by geometry, shape, dtype and device."""
-        groups: dict[object, list[int]] = {}
+        """The tensors at the `chosen` positions (all of them by default), stacked by geometry, shape, dtype, device and sharding."""
+        groups: dict[tuple[Geometry, Sharding | None, object], dict[int, Tensor]] = {}
         for i in range(len(tensors)) if chosen is None else chosen:
-            t = tensors[i]
-            groups.setdefault((self.geometries[i], t.shape, t.dtype, t.device), []).append(i)
-        for members in groups.values():
-            first = tensors[members[0]]
-            stacked = first.unsqueeze(0) if len(members) == 1 else torch.stack([tensors[i] for i in members])
-            yield Batch(self.geometries[members[0]], members, stacked)
+            t = reduced(tensors[i])
+            groups.setdefault((self.geometries[i], sharding_of(t), (t.shape, t.dtype, t.device)), {})[i] = part(t)
+        for (geometry, sharding, _), members in groups.items():
+            stacked = next(iter(members.values())).unsqueeze(0) if len(members) == 1 else torch.stack(list(members.values()))
+            yield Batch(geometry, list(members), stacked, sharding)
 
     @staticmethod
     def _in_order(results: list[tuple[list[int], Tensor]]) -> Tensor:
@@ -147,6 +170,14 @@ class Plan:
                     f"{operation}: the {kind} has {name!r} of shape {list(t.shape)} where {self.owner()} has {own_name!r} of shape "
                     f"{list(weight.shape)}; {hint}"
                 )
+
+
+def _sum(norms: Tensor) -> Tensor:
+    return norms.sum(dim=0)
+
+
+def _max(norms: Tensor) -> Tensor:
+    return norms.amax(dim=0)
 
 
 def _column(numbers: list[float], like: Tensor) -> Tensor:

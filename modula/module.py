@@ -22,6 +22,7 @@ from modula.cures import cure
 from modula.declarations import Claim, check_mass, is_number
 from modula.geometry import Geometry
 from modula.norms import Dense, Norm
+from modula.sharding import fill
 from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, MismatchError, Product, Space, Value, meet
 from modula.tree import Node
 
@@ -388,7 +389,7 @@ class Atom(Module[S, T]):
         """Fill the weight with a random one of norm 1. Does nothing on the meta device."""
         if not self.weight.is_meta:
             device = self.weight.device if generator is None else generator.device
-            self.weight.copy_(self.geometry.draw(tuple(self.weight.shape), generator, device))
+            fill(self.weight, self.geometry.draw(tuple(self.weight.shape), generator, device))
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         return meet(self._ends[0], domain), meet(self._ends[1], codomain)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from modula.declarations import is_number
 from modula.scaling import working_dtype
+from modula.sharding import dot, entrywise, parts, parts_as, placed_as, whole
 
 Scalar: TypeAlias = "int | float | Tensor"
 """A Python number or a tensor with no axes."""
@@ -143,29 +144,29 @@ class LinearVector(Vector):
     @torch.no_grad()
     def __add__(self, other: Self) -> Self:
         self._same_kind(other, "+")
-        return self._of(self.names, torch._foreach_add(self.tensors, other.tensors))
+        return self._of(self.names, entrywise(torch._foreach_add, self.tensors, other.tensors))
 
     @torch.no_grad()
     def __sub__(self, other: Self) -> Self:
         self._same_kind(other, "-")
-        return self._of(self.names, torch._foreach_sub(self.tensors, other.tensors))
+        return self._of(self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors))
 
     @torch.no_grad()
     def __iadd__(self, other: Self) -> Self:
         self._same_kind(other, "+=")
-        torch._foreach_add_(self.tensors, other.tensors)
+        torch._foreach_add_(parts(self.tensors), parts_as(other.tensors, self.tensors))
         return self
 
     @torch.no_grad()
     def __isub__(self, other: Self) -> Self:
         self._same_kind(other, "-=")
-        torch._foreach_sub_(self.tensors, other.tensors)
+        torch._foreach_sub_(parts(self.tensors), parts_as(other.tensors, self.tensors))
         return self
 
     @torch.no_grad()
     def __mul__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "*")
-        return self._of(self.names, torch._foreach_mul(self.tensors, factor))
+        return self._of(self.names, placed_as(torch._foreach_mul(parts(self.tensors), factor), self.tensors))
 
     def __rmul__(self, scalar: Scalar) -> Self:
         return self * scalar
@@ -173,18 +174,18 @@ class LinearVector(Vector):
     @torch.no_grad()
     def __imul__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "*=")
-        torch._foreach_mul_(self.tensors, factor)
+        torch._foreach_mul_(parts(self.tensors), factor)
         return self
 
     @torch.no_grad()
     def __truediv__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "/")
-        return self._of(self.names, torch._foreach_div(self.tensors, factor))
+        return self._of(self.names, placed_as(torch._foreach_div(parts(self.tensors), factor), self.tensors))
 
     @torch.no_grad()
     def __itruediv__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "/=")
-        torch._foreach_div_(self.tensors, factor)
+        torch._foreach_div_(parts(self.tensors), factor)
         return self
 
     def __neg__(self) -> Self:
@@ -202,7 +203,7 @@ class LinearVector(Vector):
         """The scalar as torch takes it."""
         if not _is_scalar(scalar):
             self._mixed(scalar, operation)
-        return scalar if isinstance(scalar, Tensor) else float(scalar)
+        return whole(scalar) if isinstance(scalar, Tensor) else float(scalar)
 
 
 class Update(LinearVector):
@@ -233,8 +234,7 @@ class Gradient(LinearVector):
         if not self.tensors:
             return torch.zeros(())
         home = self.tensors[0].device
-        products = [_pair(g, u).to(home) for g, u in zip(self.tensors, update.tensors, strict=True)]
-        return torch.stack(products).sum()
+        return torch.stack([total.to(home) for total in dot(self.tensors, update.tensors, _pair)]).sum()
 
 
 def _pair(g: Tensor, u: Tensor) -> Tensor:
@@ -254,7 +254,7 @@ class Weights(Vector):
     @torch.no_grad()
     def __add__(self, update: Update) -> Weights:
         self._moved_by(update, "+")
-        return Weights._of(self.names, torch._foreach_add(self.tensors, update.tensors))
+        return Weights._of(self.names, entrywise(torch._foreach_add, self.tensors, update.tensors))
 
     @overload
     def __sub__(self, other: Update) -> Weights: ...
@@ -264,20 +264,20 @@ class Weights(Vector):
     def __sub__(self, other: Update | Weights) -> Weights | Update:
         if isinstance(other, Weights):
             self._aligned(other, "Weights - Weights")
-            return Update._of(self.names, torch._foreach_sub(self.tensors, other.tensors))
+            return Update._of(self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors))
         self._moved_by(other, "-")
-        return Weights._of(self.names, torch._foreach_sub(self.tensors, other.tensors))
+        return Weights._of(self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors))
 
     @torch.no_grad()
     def __iadd__(self, update: Update) -> Self:
         self._moved_by(update, "+=")
-        torch._foreach_add_(self.tensors, update.tensors)
+        torch._foreach_add_(parts(self.tensors), parts_as(update.tensors, self.tensors))
         return self
 
     @torch.no_grad()
     def __isub__(self, update: Update) -> Self:
         self._moved_by(update, "-=")
-        torch._foreach_sub_(self.tensors, update.tensors)
+        torch._foreach_sub_(parts(self.tensors), parts_as(update.tensors, self.tensors))
         return self
 
     @torch.no_grad()
@@ -291,7 +291,7 @@ class Weights(Vector):
         if not isinstance(other, Weights):
             self._mixed(other, ".copy_")
         self._aligned(other, "Weights.copy_")
-        torch._foreach_copy_(self.tensors, other.tensors)
+        torch._foreach_copy_(parts(self.tensors), parts_as(other.tensors, self.tensors))
         return self
 
     def _moved_by(self, update: object, operation: str) -> None:

@@ -1,0 +1,285 @@
+"""Tensors that are spread over processes, and how a map of whole weights is computed on them.
+
+A DTensor is one tensor of which every process holds a part. What treats every entry by itself is computed on the parts as they lie.
+A geometry needs more: to orthogonalise a matrix, one process must have all of it. So a batch of matrices, of which each process holds
+some rows of every matrix, is redistributed until each process holds all rows of some matrices. That is one all-to-all, as is the way
+back. Every process then works on its share of the matrices, and none holds all of them.
+
+The distribution is PyTorch's: placements, meshes and `redistribute` (torch.distributed.tensor). It is imported where the first DTensor is
+met, since it takes half as long to import as torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import TypeIs
+
+from modula.scaling import working_dtype
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
+    from torch.distributed.tensor.placement_types import Placement
+
+Placements: TypeAlias = "tuple[Placement, ...]"
+BatchMap: TypeAlias = Callable[[Tensor], Tensor]
+"""A function of a batch, on one process."""
+
+Pairwise: TypeAlias = Callable[[list[Tensor], list[Tensor]], Sequence[Tensor]]
+"""One of torch's foreach operations."""
+
+split_meshes: list[DeviceMesh] = []
+"""The last entry is the mesh over which work on plain tensors is split; `modula.distributed.split_over` enters it. A list, not a context
+variable, because torch.compile cannot read those."""
+
+
+def is_sharded(t: Tensor) -> TypeIs[DTensor]:
+    """Whether the tensor is a DTensor."""
+    if type(t) is Tensor or type(t) is nn.Parameter or not torch.distributed.is_available():
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(t, DTensor)
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How one tensor lies on a mesh of processes. Tensors that lie alike can be stacked part by part.
+
+    Args:
+        mesh: the processes.
+        placements: what each axis of the mesh does with the tensor: shard one of its axes, or replicate it.
+        shape: of the whole tensor.
+        plain: whether it is an ordinary tensor, equal on all processes, on which they share the work.
+    """
+
+    mesh: DeviceMesh
+    placements: Placements
+    shape: torch.Size
+    plain: bool = False
+
+    def place(self, part: Tensor) -> Tensor:
+        """The tensor of which this process holds `part`."""
+        return part if self.plain else _dtensor(part, self.mesh, self.placements, self.shape)
+
+    def map(self, f: BatchMap, parts: Tensor, vectors: int | None) -> Tensor:
+        """The parts of f(whole weights), from the parts of the weights.
+
+        Args:
+            f: [batch, *shape] -> [batch, *shape].
+            parts: [batch, *part], of the same weights on every process.
+            vectors: the axis of a weight on which the vectors lie that f treats each by itself; None if f needs whole weights.
+        """
+        batch, work = self._batch(parts), self._workplace(vectors)
+        if work == batch.placements:
+            return f(parts)
+        whole = batch.redistribute(placements=work).to_local()
+        results = f(whole) if whole.numel() else whole
+        return _dtensor(results, self.mesh, work, batch.shape).redistribute(placements=batch.placements).to_local()
+
+    def measure(self, f: BatchMap, parts: Tensor, vectors: int | None, combine: BatchMap) -> Tensor:
+        """One number for each weight of the batch, known to every process.
+
+        Args:
+            f: [batch, *shape] -> [batch].
+            parts, vectors: as for `map`.
+            combine: [n, batch] -> [batch], from the numbers of n pieces of each weight to those of the weights.
+        """
+        work = self._workplace(vectors)
+        share = self._batch(parts).redistribute(placements=work).to_local()
+        dtype = working_dtype(parts.dtype)
+        numbers = f(share).to(dtype) if share.numel() else share.new_zeros(len(share), dtype=dtype)
+        if all(p.is_replicate() or p.is_shard(0) for p in work):
+            return _dtensor(numbers, self.mesh, work, torch.Size((len(parts),))).full_tensor()
+        rows = _in_place_of_shards(work, 0)
+        pieces = prod([self.mesh.size(axis) for axis, p in enumerate(rows) if p.is_shard(0)])
+        return combine(_dtensor(numbers[None], self.mesh, rows, torch.Size((pieces, len(parts)))).full_tensor())
+
+    def _batch(self, parts: Tensor) -> DTensor:
+        """The batch of whole weights, of which this process holds `parts`."""
+        return _dtensor(parts, self.mesh, self._stacked(), torch.Size((len(parts), *self.shape)))
+
+    def _stacked(self) -> Placements:
+        """The placements of a batch of tensors that lie like this one."""
+        from torch.distributed.tensor import Shard
+        from torch.distributed.tensor.placement_types import _StridedShard  # what fully_shard makes of a tensor-parallel weight
+
+        def one_axis_later(p: Placement) -> Placement:
+            if isinstance(p, _StridedShard):
+                return _StridedShard(p.dim + 1, split_factor=p.split_factor)
+            return Shard(p.dim + 1) if isinstance(p, Shard) else p
+
+        return tuple([one_axis_later(p) for p in self.placements])
+
+    def _workplace(self, vectors: int | None) -> Placements:
+        """The placements of a batch under which every process can apply the map to what it holds.
+
+        Whole weights: the batch is divided by weight among all processes, replicas included, which share the work.
+        Vectors: as they lie, if no vector is cut. If one is, divided along another axis of the weight, or by weight where there is
+        none. Replicas all do the work, which is less than to send the results.
+        """
+        from torch.distributed.tensor import Shard
+
+        if vectors is None:
+            return (Shard(0),) * self.mesh.ndim
+        stacked = self._stacked()
+        along = 1 + vectors % len(self.shape)
+        if not any(not p.is_replicate() and _axis(p) == along for p in stacked):
+            return stacked
+        others = [axis for axis in range(1, 1 + len(self.shape)) if axis != along]
+        return _in_place_of_shards(stacked, others[0] if others else 0)
+
+
+def sharding_of(t: Tensor) -> Sharding | None:
+    """How the tensor lies on its processes; None if this process works on it alone."""
+    if is_sharded(t):
+        return Sharding(t.device_mesh, t.placements, t.shape)
+    if not split_meshes:
+        return None
+    from torch.distributed.tensor import Replicate
+
+    mesh = split_meshes[-1]
+    return Sharding(mesh, (Replicate(),) * mesh.ndim, t.shape, plain=True)
+
+
+def reduced(t: Tensor) -> Tensor:
+    """The tensor with pending sums over processes carried out."""
+    if not is_sharded(t) or not any(p.is_partial() for p in t.placements):
+        return t
+    from torch.distributed.tensor import Replicate
+
+    return t.redistribute(placements=[Replicate() if p.is_partial() else p for p in t.placements])
+
+
+def part(t: Tensor) -> Tensor:
+    """What this process holds of the tensor: all of it, if it is a plain one. Shares its memory."""
+    return t.to_local() if is_sharded(t) else t
+
+
+def part_as(t: Tensor, like: Tensor) -> Tensor:
+    """What this process holds of `t` once it lies like `like`.
+
+    Raises:
+        TypeError: one of them is a DTensor and the other is not.
+    """
+    if is_sharded(t) != is_sharded(like):
+        raise TypeError(
+            "one of two tensors is a DTensor and the other a plain tensor: spread it with torch.distributed.tensor.distribute_tensor, or "
+            "make it whole with .full_tensor()"
+        )
+    if is_sharded(t) and is_sharded(like) and t.placements != like.placements:
+        t = t.redistribute(placements=like.placements)
+    return part(t)
+
+
+def parts(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """What this process holds of each tensor."""
+    return [part(t) for t in tensors]
+
+
+def parts_as(tensors: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
+    """What this process holds of each tensor once it lies as its counterpart does."""
+    return [part_as(t, other) for t, other in zip(tensors, like, strict=True)]
+
+
+def placed_as(parts: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors that lie as their counterparts do, and of which this process holds `parts`."""
+    return [
+        _dtensor(p, other.device_mesh, other.placements, other.shape) if is_sharded(other) else p
+        for p, other in zip(parts, like, strict=True)
+    ]
+
+
+def entrywise(operation: Pairwise, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+    """What one of torch's foreach operations makes of two lists of tensors, laid out as the first is."""
+    return placed_as(operation(parts(tensors), parts_as(others, tensors)), tensors)
+
+
+def whole(t: Tensor) -> Tensor:
+    """The tensor in full on every process. Meant for single numbers."""
+    return t.full_tensor() if is_sharded(t) else t
+
+
+def dot(a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
+    """Sums of products, known to every process: one for all tensors that lie on one mesh in one way.
+
+    Args:
+        a, b: lists of tensors of equal shapes.
+        multiply: the sum of the products of all entries, of two plain tensors.
+    """
+    sums: dict[Sharding | None, list[Tensor]] = {}
+    for one, other in zip(map(reduced, a), b, strict=True):
+        where = Sharding(one.device_mesh, one.placements, torch.Size(())) if is_sharded(one) else None
+        sums.setdefault(where, []).append(multiply(part(one), part_as(other, one)))
+    totals = []
+    for where, products in sums.items():
+        home = products[0].device
+        total = torch.stack([p.to(home) for p in products]).sum()
+        totals.append(total if where is None else _summed(total, where))
+    return totals
+
+
+def _summed(number: Tensor, where: Sharding) -> Tensor:
+    """The sum over all processes that hold different parts."""
+    from torch.distributed.tensor import Partial, Replicate
+
+    pending = tuple([Replicate() if p.is_replicate() else Partial() for p in where.placements])
+    return _dtensor(number, where.mesh, pending, torch.Size(())).full_tensor()
+
+
+def fill(weight: Tensor, values: Tensor) -> None:
+    """Write values into a weight in place. Of a DTensor's all processes take those of the mesh's first, whatever they have themselves.
+
+    Args:
+        weight: where to write.
+        values: the whole weight, a plain tensor.
+    """
+    if is_sharded(weight):
+        from torch.distributed.tensor import distribute_tensor
+
+        values = distribute_tensor(values.to(weight.device, weight.dtype), weight.device_mesh, weight.placements)
+    part(weight).copy_(part(values))
+
+
+def refuse_fully_sharded(model: nn.Module) -> None:
+    """Refuse to differentiate a model of which some part is under `fully_shard`, whose hooks run in backward() alone.
+
+    Raises:
+        RuntimeError: says what to do instead.
+    """
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    if any(isinstance(module, FSDPModule) for module in model.modules()):
+        raise RuntimeError(
+            f"{model!r} is under fully_shard, which sums gradients over processes in backward() alone: call loss.backward(), then "
+            "model.gradient() without the loss"
+        )
+
+
+def _dtensor(p: Tensor, mesh: DeviceMesh, placements: Placements, shape: torch.Size) -> DTensor:
+    """The DTensor of this shape of which this process holds `p`."""
+    from torch.distributed.tensor import DTensor
+
+    strides = tuple([prod(shape[axis + 1 :]) for axis in range(len(shape))])
+    return DTensor.from_local(p.contiguous(), mesh, placements, shape=shape, stride=strides)
+
+
+def _in_place_of_shards(placements: Placements, axis: int) -> Placements:
+    """The same mesh axes shard, all of them this axis."""
+    from torch.distributed.tensor import Shard
+
+    return tuple([p if p.is_replicate() else Shard(axis) for p in placements])
+
+
+def _axis(p: Placement) -> int:
+    """The axis of the tensor that a sharding placement divides."""
+    axis: int = p.dim  # type: ignore[attr-defined] # Shard and its strided form share no base class that says so
+    return axis
