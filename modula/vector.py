@@ -7,8 +7,9 @@ is the only way across.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn, Self, TypeAlias, cast, overload
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, NoReturn, Self, TypeAlias, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from modula.sharding import dot, entrywise, parts, parts_as, placed_as, whole
 
 Scalar: TypeAlias = "int | float | Tensor"
 """A Python number or a tensor with no axes."""
+
+Operator = TypeVar("Operator", bound=Callable[..., object])
 
 
 class LayoutError(ValueError):
@@ -128,6 +131,17 @@ def _advice(mine: str, theirs: str, operation: str) -> str:
     return f"{mine} can be added to {mine} and multiplied by a number"
 
 
+def _without_grad(operator: Operator) -> Operator:
+    """`torch.no_grad` for an operator: torch.compile (2.13) does not look through torch's own decorator there."""
+
+    @wraps(operator)
+    def run(left: object, right: object) -> object:
+        with torch.no_grad():
+            return operator(left, right)
+
+    return cast("Operator", run)
+
+
 def _is_scalar(value: object) -> bool:
     return value.dim() == 0 if isinstance(value, Tensor) else is_number(value)
 
@@ -141,29 +155,29 @@ class LinearVector(Vector):
         """The zero vector of the same space."""
         return self._of(self.names, [torch.zeros_like(t) for t in self.tensors])
 
-    @torch.no_grad()
+    @_without_grad
     def __add__(self, other: Self) -> Self:
         self._same_kind(other, "+")
         return self._of(self.names, entrywise(torch._foreach_add, self.tensors, other.tensors))
 
-    @torch.no_grad()
+    @_without_grad
     def __sub__(self, other: Self) -> Self:
         self._same_kind(other, "-")
         return self._of(self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors))
 
-    @torch.no_grad()
+    @_without_grad
     def __iadd__(self, other: Self) -> Self:
         self._same_kind(other, "+=")
         torch._foreach_add_(parts(self.tensors), parts_as(other.tensors, self.tensors))
         return self
 
-    @torch.no_grad()
+    @_without_grad
     def __isub__(self, other: Self) -> Self:
         self._same_kind(other, "-=")
         torch._foreach_sub_(parts(self.tensors), parts_as(other.tensors, self.tensors))
         return self
 
-    @torch.no_grad()
+    @_without_grad
     def __mul__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "*")
         return self._of(self.names, placed_as(torch._foreach_mul(parts(self.tensors), factor), self.tensors))
@@ -171,18 +185,18 @@ class LinearVector(Vector):
     def __rmul__(self, scalar: Scalar) -> Self:
         return self * scalar
 
-    @torch.no_grad()
+    @_without_grad
     def __imul__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "*=")
         torch._foreach_mul_(parts(self.tensors), factor)
         return self
 
-    @torch.no_grad()
+    @_without_grad
     def __truediv__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "/")
         return self._of(self.names, placed_as(torch._foreach_div(parts(self.tensors), factor), self.tensors))
 
-    @torch.no_grad()
+    @_without_grad
     def __itruediv__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "/=")
         torch._foreach_div_(parts(self.tensors), factor)
@@ -225,7 +239,7 @@ class Gradient(LinearVector):
 
     __slots__ = ()
 
-    @torch.no_grad()
+    @_without_grad
     def __matmul__(self, update: Update) -> Tensor:
         """The pairing <g, u>: the first-order change of the loss under `update`, as a scalar tensor (float32 at least)."""
         if not isinstance(update, Update):
@@ -251,7 +265,7 @@ class Weights(Vector):
 
     __slots__ = ()
 
-    @torch.no_grad()
+    @_without_grad
     def __add__(self, update: Update) -> Weights:
         self._moved_by(update, "+")
         return Weights._of(self.names, entrywise(torch._foreach_add, self.tensors, update.tensors))
@@ -260,7 +274,7 @@ class Weights(Vector):
     def __sub__(self, other: Update) -> Weights: ...
     @overload
     def __sub__(self, other: Weights) -> Update: ...
-    @torch.no_grad()
+    @_without_grad
     def __sub__(self, other: Update | Weights) -> Weights | Update:
         if isinstance(other, Weights):
             self._aligned(other, "Weights - Weights")
@@ -268,13 +282,13 @@ class Weights(Vector):
         self._moved_by(other, "-")
         return Weights._of(self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors))
 
-    @torch.no_grad()
+    @_without_grad
     def __iadd__(self, update: Update) -> Self:
         self._moved_by(update, "+=")
         torch._foreach_add_(parts(self.tensors), parts_as(update.tensors, self.tensors))
         return self
 
-    @torch.no_grad()
+    @_without_grad
     def __isub__(self, update: Update) -> Self:
         self._moved_by(update, "-=")
         torch._foreach_sub_(parts(self.tensors), parts_as(update.tensors, self.tensors))
