@@ -6,7 +6,6 @@ numbers (a learning rate of 0, a momentum of 1) that it changes nothing. So the 
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
 from modula.scaling import working_dtype
+from modula.sharding import dot, parts, placed_as
 from modula.vector import Gradient, Scalar
 
 NonFinite: TypeAlias = Literal["propagate", "skip", "raise"]
@@ -62,7 +61,8 @@ class TakenIf(Verdict):
         return torch.where(self.finite, self._number(accepted), self._number(rejected))
 
     def clean(self, gradient: Gradient) -> Gradient:
-        return Gradient._of(gradient.names, [torch.where(self.finite.to(g.device), g, 0) for g in gradient.tensors])
+        cleaned = [torch.where(self.finite.to(g.device), g, 0) for g in parts(gradient.tensors)]
+        return Gradient._of(gradient.names, placed_as(cleaned, gradient.tensors))
 
     def count(self, steps: list[Tensor], skipped: Tensor) -> None:
         torch._foreach_add_(steps, [self.finite.to(step) for step in steps])
@@ -104,5 +104,10 @@ POLICIES: dict[str, Policy] = {"propagate": propagate, "skip": skip, "raise": re
 
 
 def all_finite(gradient: Gradient) -> Tensor:
-    """Whether every entry is finite, as a boolean scalar tensor on the device of the first."""
-    return get_total_norm(gradient.tensors, math.inf).isfinite()
+    """Whether every entry on every process is finite, as a boolean scalar tensor on the device of the first."""
+    counts = dot(gradient.tensors, gradient.tensors, _holds_nonfinite)
+    return torch.stack([count.to(counts[0].device) for count in counts]).sum() == 0
+
+
+def _holds_nonfinite(g: Tensor, _: Tensor) -> Tensor:
+    return g.isfinite().all().logical_not()

@@ -14,7 +14,8 @@ from modula.duality import Plan
 from modula.optim.nonfinite import Verdict
 from modula.optim.settings import Settings
 from modula.polar import MethodLike
-from modula.vector import Gradient, Scalar, Update
+from modula.sharding import parts, parts_as, placed_as
+from modula.vector import Gradient, LinearVector, Scalar, Update
 
 Base: TypeAlias = Literal["sgd", "adam"]
 State: TypeAlias = dict[str, Tensor]
@@ -41,7 +42,7 @@ class DualizedMomentum(Rule):
 
     def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
         average = averaged(gradient, states, settings, verdict)
-        return plan.dualize(average, target_norm=_length(settings, verdict), method=self.method)
+        return plan.dualize(average, target_norm=length(settings, verdict), method=self.method)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class NormalizedMomentum(Rule):
 
     def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
         average = averaged(gradient, states, settings, verdict)
-        return plan.normalize(Update._of(average.names, average.tensors), target_norm=_length(settings, verdict))
+        return plan.normalize(Update._of(average.names, average.tensors), target_norm=length(settings, verdict))
 
 
 @dataclass(frozen=True)
@@ -68,31 +69,45 @@ class NormalizedAdam(Rule):
     buffers = ("exp_avg", "exp_avg_sq")
 
     def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
-        steps, m, v = ([state[name] for state in states] for name in ("step", *self.buffers))
+        steps, averages, squares = ([state[name] for state in states] for name in ("step", *self.buffers))
+        m, v, g = parts(averages), parts(squares), parts_as(gradient.tensors, averages)
         beta1, beta2 = settings["betas"]
         torch._foreach_mul_(m, verdict.choose(beta1, 1.0))
-        torch._foreach_add_(m, gradient.tensors, alpha=1 - beta1)
+        torch._foreach_add_(m, g, alpha=1 - beta1)
         torch._foreach_mul_(v, verdict.choose(beta2, 1.0))
-        torch._foreach_addcmul_(v, gradient.tensors, gradient.tensors, value=1 - beta2)
+        torch._foreach_addcmul_(v, g, g, value=1 - beta2)
 
         t = torch._foreach_maximum(steps, 1.0)  # still 0 if the first step is rejected
         root = torch._foreach_sqrt(torch._foreach_div(v, _remaining(beta2, t)))
         torch._foreach_add_(root, settings["eps"])
-        direction = torch._foreach_div(torch._foreach_div(m, _remaining(beta1, t)), root)
-        return plan.normalize(Update._of(gradient.names, direction), target_norm=_length(settings, verdict))
+        direction = placed_as(torch._foreach_div(torch._foreach_div(m, _remaining(beta1, t)), root), averages)
+        return plan.normalize(Update._of(gradient.names, direction), target_norm=length(settings, verdict))
 
 
 def averaged(gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Gradient:
     """m ← momentum·m + g, in place; returns m, or momentum·m + g for Nesterov's look-ahead."""
     momentum = settings["momentum"]
     average = Gradient._of(gradient.names, [state["momentum_buffer"] for state in states])
-    average *= verdict.choose(momentum, 1.0)
+    multiply(average, verdict.choose(momentum, 1.0))
     average += gradient
     return momentum * average + gradient if settings["nesterov"] else average
 
 
-def _length(settings: Settings, verdict: Verdict) -> Scalar:
+def decayed(plan: Plan, settings: Settings, verdict: Verdict) -> Update:
+    """lr·λ·coefficient_i·w_i for each weight."""
+    decay = Update._of(tuple(plan.names), placed_as(torch._foreach_mul(parts(plan.weights), plan.coefficients), plan.weights))
+    multiply(decay, settings["weight_decay"] * length(settings, verdict))
+    return decay
+
+
+def length(settings: Settings, verdict: Verdict) -> Scalar:
+    """The norm of the step: the learning rate, or 0 if the step is not taken."""
     return verdict.choose(settings["lr"], 0.0)
+
+
+def multiply(vector: LinearVector, factor: Scalar) -> None:
+    """vector *= factor, in a form that torch.compile (2.13) can follow when the factor is a tensor."""
+    torch._foreach_mul_(parts(vector.tensors), factor)
 
 
 def _remaining(beta: float, steps: tuple[Tensor, ...] | list[Tensor]) -> list[Tensor]:

@@ -12,10 +12,10 @@ from modula.any_module import AnyModule
 from modula.duality import Plan
 from modula.optim.loading import check_state_dict
 from modula.optim.nonfinite import POLICIES, NonFinite, Policy
-from modula.optim.rules import Base, DualizedMomentum, NormalizedAdam, NormalizedMomentum, Rule, State
+from modula.optim.rules import Base, DualizedMomentum, NormalizedAdam, NormalizedMomentum, Rule, State, decayed
 from modula.optim.settings import Settings, check_adam, check_lr, check_momentum, check_weight_decay
 from modula.polar import MethodLike
-from modula.vector import Gradient, Update, Weights
+from modula.vector import Gradient, Weights
 
 _MOMENTUM, _NESTEROV = 0.95, True
 _BETAS, _EPS = (0.9, 0.999), 1e-8
@@ -163,8 +163,7 @@ class SteepestDescent(torch.optim.Optimizer):
         update = self._rule(plan, verdict.clean(gradient), states, settings, verdict)
         weights = Weights._of(names, plan.weights)
         if settings["weight_decay"]:
-            decay = Update._of(names, torch._foreach_mul(weights.tensors, plan.coefficients))
-            update += settings["weight_decay"] * verdict.choose(settings["lr"], 0.0) * decay
+            update += decayed(plan, settings, verdict)
         weights -= update
 
     @property
