@@ -62,6 +62,25 @@ def test_train_gpt_leaves_a_curve_and_numbers(corpus: Path, tmp_path: Path) -> N
     assert "validation_loss" in (tmp_path / "result.json").read_text()
 
 
+def test_the_optimizer_reaches_the_plain_loops_losses_to_the_last_digit(corpus: Path, tmp_path: Path) -> None:
+    plain = load("train_gpt").main(gpt_arguments(corpus, tmp_path / "plain", "--steps", "30"))
+    optimizer = load("train_gpt_optimizer").main(gpt_arguments(corpus, tmp_path / "optimizer", "--steps", "30"))
+    one, other = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)["losses"] for run in ("plain", "optimizer"))
+    assert one == other
+    assert plain["validation_loss"] == optimizer["validation_loss"]
+
+
+def test_resumed_optimizer_ends_at_the_same_weights_bit_for_bit(corpus: Path, tmp_path: Path) -> None:
+    main = load("train_gpt_optimizer").main
+    main(gpt_arguments(corpus, tmp_path / "whole", "--steps", "8", "--weight-decay", "0.1"))
+    interrupted = gpt_arguments(corpus, tmp_path / "parts", "--steps", "8", "--weight-decay", "0.1")
+    main([*interrupted, "--stop-after", "5"])
+    main([*interrupted, "--resume"])
+    whole, parts = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "parts"))
+    assert whole["losses"] == parts["losses"]
+    assert all(torch.equal(whole["model"][name], parts["model"][name]) for name in whole["model"])
+
+
 def test_shakespeare_without_a_network_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = load("text")
     monkeypatch.setattr(text, "CACHE", tmp_path)

@@ -1,0 +1,116 @@
+"""Train a small GPT on text with `SteepestDescent`: the run of train_gpt.py, written with torch's conventions.
+
+    python examples/train_gpt_optimizer.py                # on the source of Python's standard library
+    python examples/train_gpt_optimizer.py --data FILE    # on any text
+
+loss.backward(), optimizer.step(), a scheduler of torch's, state dicts: same data, same arithmetic, and the same losses to the last digit.
+Leaves in --out: the loss curve (loss.png), the numbers (result.json), and a checkpoint from which --resume goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from text import batch, load
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+from train_gpt import evaluate, plot
+
+from modula import GPT, SteepestDescent
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
+    parser.add_argument("--lr", type=float, default=0.1, help="peak learning rate: the norm of a step")
+    parser.add_argument("--weight-decay", type=float, default=0.0)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--context", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=4)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--momentum", type=float, default=0.85, help="of the gradient's average")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, default=Path("runs/gpt_optimizer"))
+    parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
+    parser.add_argument("--stop-after", type=int, help="stop after this many steps, with a checkpoint; the schedule still ends at --steps")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
+    options = parse(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = options.out / "checkpoint.pt"
+
+    torch.manual_seed(options.seed)
+    batches = torch.Generator().manual_seed(options.seed)
+    corpus = load(options.data)
+    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks).to(options.device)
+    optimizer = SteepestDescent(model, options.lr, momentum=options.momentum, weight_decay=options.weight_decay)
+    schedule = LambdaLR(optimizer, lambda step: 1 - step / options.steps)
+    losses: list[float] = []
+    if options.resume:
+        state = torch.load(checkpoint, map_location=options.device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        batches.set_state(state["batches"].cpu())
+        losses = state["losses"]
+
+    def save() -> None:
+        """Write the checkpoint whole or not at all."""
+        state = {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "batches": batches.get_state(),
+            "losses": losses,
+        }
+        unfinished = checkpoint.with_suffix(".tmp")
+        torch.save(state, unfinished)
+        os.replace(unfinished, checkpoint)
+
+    start = time.perf_counter()
+    last = options.steps if options.stop_after is None else min(options.steps, len(losses) + options.stop_after)
+    bar = tqdm(range(len(losses), last), initial=len(losses), total=options.steps, unit="step")
+    for _ in bar:
+        x, y = batch(corpus.train, options.batch, options.context, batches)
+        logits = model(x.to(options.device))
+        loss = F.cross_entropy(logits.flatten(0, 1), y.to(options.device).flatten())
+
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
+        optimizer.step()
+        schedule.step()
+
+        losses.append(loss.item())
+        bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}", refresh=False)
+        if len(losses) % options.save_every == 0:
+            save()
+    bar.close()
+    save()
+    if last < options.steps:
+        print(f"stopped at step {last} of {options.steps}; --resume goes on from {checkpoint}")
+        return {"step": last}
+
+    validation_loss = evaluate(model, corpus.validation, options.context)
+    result = {"validation_loss": validation_loss, "train_loss": sum(losses[-100:]) / len(losses[-100:]), "lr": options.lr}
+    print(f"validation loss {validation_loss:.4f} nats a character, after {time.perf_counter() - start:.0f} s")
+    (options.out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    plot(losses, validation_loss, options.out / "loss.png", title=f"SteepestDescent, peak learning rate {options.lr:g}")
+    print(f"curve, numbers and checkpoint in {options.out}/")
+    return result
+
+
+if __name__ == "__main__":
+    main()
