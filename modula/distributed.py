@@ -1,0 +1,210 @@
+"""Training by many processes: sharing the duality map among replicas, and plans for tensor parallelism.
+
+Sharded parameters (`fully_shard`, `parallelize_module`, `distribute_tensor`) need nothing from here: `model.dualize` sees that they are
+DTensors, and the processes share the work. See docs/scaling-out.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_module, distribute_tensor
+from torch.distributed.tensor.parallel import ParallelStyle
+from torch.distributed.tensor.placement_types import Placement
+
+from modula.any_module import AnyModule
+from modula.atoms import Embed, Linear
+from modula.bonds import MergeHeads, SplitIntoHeads
+from modula.compounds import Attention, ComposedAttention
+from modula.module import Composition, Elementwise, Mul
+from modula.sharding import split_meshes
+
+__all__ = ["Sharded", "ShardedHeads", "column_parallel", "row_parallel", "split_over", "tensor_parallel_plan", "vocabulary_parallel"]
+
+
+@contextmanager
+def split_over(mesh: DeviceMesh) -> Iterator[None]:
+    """Inside this context the processes of `mesh` share the duality maps of plain tensors, of which all of them hold the same.
+
+    That is what DistributedDataParallel leaves: every process has all gradients. Without this context every process dualizes all of
+    them, which is right too, and needs no communication. With it each process orthogonalises its share of the matrices, and one
+    all-gather for each batch of equal shapes gives the results to all. Vectors (rows of an embedding, biases, gains) are dualized by
+    every process, since that is cheaper than to send them. DTensors are shared out whether in this context or not.
+
+    All processes of the mesh must enter with the same gradients. If they do not (a gradient that was not reduced), each matrix is moved by
+    what the one process saw that dualized it.
+
+    Args:
+        mesh: as `torch.distributed.device_mesh.init_device_mesh` makes it.
+
+    Example:
+        >>> import torch
+        >>> from modula import Linear, ReLU, SteepestDescent
+        >>> from modula.distributed import split_over
+        >>> def train(ddp, mesh, batches):
+        ...     optimizer = SteepestDescent(ddp.module, lr=0.1)
+        ...     for x, y in batches:
+        ...         optimizer.zero_grad()
+        ...         torch.nn.functional.cross_entropy(ddp(x), y).backward()
+        ...         with split_over(mesh):
+        ...             optimizer.step()
+    """
+    split_meshes.append(mesh)
+    try:
+        yield
+    finally:
+        split_meshes.pop()
+
+
+class Sharded(ParallelStyle):
+    """A module of which every process computes a part; a style for `torch.distributed.tensor.parallel.parallelize_module`.
+
+    What torch's ColwiseParallel and RowwiseParallel are for nn.Linear, for a module of modula's. Inputs and outputs are plain tensors,
+    the parts that the process holds.
+
+    Args:
+        taken: how the input lies on the processes.
+        given: how the output is to lie.
+        weight: how the weight is to lie; None for a module without one.
+    """
+
+    def __init__(self, taken: Placement, given: Placement, weight: Placement | None = None) -> None:
+        super().__init__()
+        self.taken = taken
+        self.given = given
+        self.weight = weight
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        self._check(module, device_mesh.size())
+        # torch annotates the last two as returning None, and uses what they return.
+        return distribute_module(module, device_mesh, self._spread, self._take, self._give)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+    def _check(self, module: nn.Module, processes: int) -> None:
+        """Refuse a module whose parts would not be equal, where the next module must know how large its part is."""
+        if isinstance(self.weight, Shard) and not (self.taken.is_replicate() and self.given.is_replicate()):
+            for weight in module.parameters(recurse=False):
+                _refuse_uneven(module, weight.shape[self.weight.dim], "rows" if self.weight.dim == 0 else "columns", processes)
+
+    def _spread(self, name: str, module: nn.Module, mesh: DeviceMesh) -> None:
+        for own, parameter in list(module.named_parameters(recurse=False)):
+            placements = [Replicate() if self.weight is None else self.weight]
+            spread = distribute_tensor(parameter.detach(), mesh, placements)
+            module.register_parameter(own, nn.Parameter(spread, requires_grad=parameter.requires_grad))
+
+    def _take(self, module: nn.Module, inputs: tuple[Tensor], mesh: DeviceMesh) -> DTensor:
+        return DTensor.from_local(inputs[0], mesh, [self.taken])
+
+    def _give(self, module: nn.Module, output: DTensor, mesh: DeviceMesh) -> Tensor:
+        return output.redistribute(placements=[self.given]).to_local()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(taken={self.taken}, given={self.given}, weight={self.weight})"
+
+
+class ShardedHeads(Sharded):
+    """`SplitIntoHeads` of features that are divided among the processes: each gets whole heads."""
+
+    def __init__(self) -> None:
+        super().__init__(taken=Shard(-1), given=Shard(-3))
+
+    def _check(self, module: nn.Module, processes: int) -> None:
+        if isinstance(module, SplitIntoHeads):
+            _refuse_uneven(module, module.num_heads, "heads", processes)
+
+
+def _refuse_uneven(module: nn.Module, count: int, what: str, processes: int) -> None:
+    if count % processes:
+        raise ValueError(
+            f"{module!r} cannot be divided among {processes} processes, since its {count} {what} do not split evenly: change the width or "
+            "the size of the mesh, or leave the module out of the plan"
+        )
+
+
+def column_parallel() -> Sharded:
+    """A Linear whose outputs are divided among the processes, by the rows of its weight."""
+    return Sharded(taken=Replicate(), given=Shard(-1), weight=Shard(0))
+
+
+def row_parallel() -> Sharded:
+    """A Linear whose inputs are divided among the processes, by the columns of its weight; the outputs are summed over them."""
+    return Sharded(taken=Shard(-1), given=Replicate(), weight=Shard(1))
+
+
+def vocabulary_parallel() -> Sharded:
+    """A table, or a Linear that stands alone: divided by the rows of its weight, with the whole output on every process."""
+    return Sharded(taken=Replicate(), given=Replicate(), weight=Shard(0))
+
+
+def tensor_parallel_plan(model: AnyModule) -> dict[str, ParallelStyle]:
+    """How the modules inside are divided for tensor parallelism, for `torch.distributed.tensor.parallel.parallelize_module`.
+
+    In `Attention` each process has some of the heads. A Linear that is followed by another one with nothing but functions of single entries
+    between them, as in an MLP, is divided by rows and the other by columns, so that the features between them stay divided. Every
+    other Linear, and every Embed, is divided by rows and its output gathered. Modules of other kinds stay whole on every process.
+
+    Args:
+        model: a model, or a part of one.
+
+    Returns:
+        Styles by the paths of modules. It is an ordinary dict: take entries out, or put your own in.
+
+    Raises:
+        ValueError: in `parallelize_module`, where heads, rows or columns do not split evenly among the processes.
+
+    Example:
+        >>> from modula import MLP
+        >>> from modula.distributed import tensor_parallel_plan
+        >>> for path, style in tensor_parallel_plan(MLP(10, 784, width=256)).items():
+        ...     print(path, style)
+        0 Sharded(taken=R, given=S(-1), weight=S(0))
+        2 Sharded(taken=S(-1), given=R, weight=S(1))
+
+    Source: Shoeybi et al. 2019, *Megatron-LM* (arXiv:1909.08053), section 3.
+    """
+    plan: dict[str, ParallelStyle] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, (Attention, ComposedAttention)):
+            plan |= _by_heads(path, module)
+        elif isinstance(module, Composition):
+            plan |= _in_pairs(path, module)
+    for path, module in model.named_modules():
+        if isinstance(module, (Embed, Linear)):
+            plan.setdefault(path, vocabulary_parallel())
+    return plan
+
+
+def _by_heads(path: str, attention: nn.Module) -> dict[str, ParallelStyle]:
+    """Attention by heads: Linear before SplitIntoHeads by rows, Linear after MergeHeads by columns."""
+    plan: dict[str, ParallelStyle] = {}
+    for inner, module in attention.named_modules(prefix=path):
+        for (first, one), (second, other) in pairwise(_links(inner, module)):
+            if isinstance(one, Linear) and isinstance(other, SplitIntoHeads):
+                plan |= {first: column_parallel(), second: ShardedHeads()}
+            elif isinstance(one, MergeHeads) and isinstance(other, Linear):
+                plan[second] = row_parallel()
+    return plan
+
+
+def _in_pairs(path: str, chain: nn.Module) -> dict[str, ParallelStyle]:
+    """Two Linears with functions of single entries between them, the first by rows, the second by columns."""
+    plan: dict[str, ParallelStyle] = {}
+    first = None
+    for second, module in _links(path, chain):
+        if isinstance(module, Linear) and first is not None:
+            plan |= {first: column_parallel(), second: row_parallel()}
+            first = None
+        elif isinstance(module, Linear):
+            first = second
+        elif not isinstance(module, (Elementwise, Mul)):
+            first = None
+    return plan
+
+
+def _links(path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """What a composition strings together, in flow order, by path."""
+    prefix = f"{path}." if path else ""
+    return [(prefix + name, part) for name, part in module.named_children()] if isinstance(module, Composition) else []
