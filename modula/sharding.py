@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from functools import cache
+from math import ceil, prod
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,29 @@ def is_sharded(t: Tensor) -> TypeIs[DTensor]:
     return isinstance(t, DTensor)
 
 
+class Move(NamedTuple):
+    """One redistribution of a batch, along one axis of the mesh.
+
+    Args:
+        axis: of the mesh.
+        mesh: the processes along it, this one among them.
+        shape: of what they hold together.
+        before, after: how it lies on them.
+    """
+
+    axis: int
+    mesh: DeviceMesh
+    shape: torch.Size
+    before: Placement
+    after: Placement
+
+    def make(self, held: Tensor) -> Tensor:
+        return _dtensor(held, self.mesh, (self.before,), self.shape).redistribute(placements=[self.after]).to_local()
+
+    def undo(self, held: Tensor) -> Tensor:
+        return _dtensor(held, self.mesh, (self.after,), self.shape).redistribute(placements=[self.before]).to_local()
+
+
 @dataclass(frozen=True)
 class Sharding:
     """How one tensor lies on a mesh of processes. Tensors that lie alike can be stacked part by part.
@@ -76,12 +100,13 @@ class Sharding:
             parts: [batch, *part], of the same weights on every process.
             vectors: the axis of a weight on which the vectors lie that f treats each by itself; None if f needs whole weights.
         """
-        batch, work = self._batch(parts), self._workplace(vectors)
-        if work == batch.placements:
-            return f(parts)
-        whole = batch.redistribute(placements=work).to_local()
-        results = f(whole) if whole.numel() else whole
-        return _dtensor(results, self.mesh, work, batch.shape).redistribute(placements=batch.placements).to_local()
+        held, moves = parts, self._moves(len(parts), vectors)
+        for move in moves:
+            held = move.make(held)
+        held = f(held) if held.numel() else held
+        for move in reversed(moves):
+            held = move.undo(held)
+        return held
 
     def measure(self, f: BatchMap, parts: Tensor, vectors: int | None, combine: BatchMap) -> Tensor:
         """One number for each weight of the batch, known to every process.
@@ -91,49 +116,71 @@ class Sharding:
             parts, vectors: as for `map`.
             combine: [n, batch] -> [batch], from the numbers of n pieces of each weight to those of the weights.
         """
-        work = self._workplace(vectors)
-        share = self._batch(parts).redistribute(placements=work).to_local()
+        held, moves = parts, self._moves(len(parts), vectors)
+        for move in moves:
+            held = move.make(held)
         dtype = working_dtype(parts.dtype)
-        numbers = f(share).to(dtype) if share.numel() else share.new_zeros(len(share), dtype=dtype)
-        if all(p.is_replicate() or p.is_shard(0) for p in work):
-            return _dtensor(numbers, self.mesh, work, torch.Size((len(parts),))).full_tensor()
-        rows = _in_place_of_shards(work, 0)
-        pieces = prod([self.mesh.size(axis) for axis, p in enumerate(rows) if p.is_shard(0)])
-        return combine(_dtensor(numbers[None], self.mesh, rows, torch.Size((pieces, len(parts)))).full_tensor())
+        numbers = f(held).to(dtype) if held.numel() else held.new_zeros(len(held), dtype=dtype)
+        by_weight = [move for move in moves if move.after.is_shard(0)]
+        for move in reversed(by_weight):
+            numbers = _dtensor(numbers, move.mesh, (move.after,), move.shape[:1]).full_tensor()
+        done = [move.axis for move in by_weight]
+        for axis in range(self.mesh.ndim):
+            if axis not in done and not self.placements[axis].is_replicate():
+                numbers = combine(_listed(numbers, _along(self.mesh, axis)))
+        return numbers
 
-    def _batch(self, parts: Tensor) -> DTensor:
-        """The batch of whole weights, of which this process holds `parts`."""
-        return _dtensor(parts, self.mesh, self._stacked(), torch.Size((len(parts), *self.shape)))
-
-    def _stacked(self) -> Placements:
-        """The placements of a batch of tensors that lie like this one."""
-        from torch.distributed.tensor import Shard
-        from torch.distributed.tensor.placement_types import _StridedShard  # what fully_shard makes of a tensor-parallel weight
-
-        def one_axis_later(p: Placement) -> Placement:
-            if isinstance(p, _StridedShard):
-                return _StridedShard(p.dim + 1, split_factor=p.split_factor)
-            return Shard(p.dim + 1) if isinstance(p, Shard) else p
-
-        return tuple([one_axis_later(p) for p in self.placements])
-
-    def _workplace(self, vectors: int | None) -> Placements:
-        """The placements of a batch under which every process can apply the map to what it holds.
+    def _moves(self, count: int, vectors: int | None) -> list[Move]:
+        """What brings a batch of `count` weights to where the processes can work on it.
 
         Whole weights: the batch is divided by weight among all processes, replicas included, which share the work.
-        Vectors: as they lie, if no vector is cut. If one is, divided along another axis of the weight, or by weight where there is
-        none. Replicas all do the work, which is less than to send the results.
+        Vectors: nothing is moved unless vectors are cut. If they are, the weights are divided along another axis, or by weight where there
+        is none. Replicas all do the work, which is less than to send the results.
         """
-        from torch.distributed.tensor import Shard
+        from torch.distributed.tensor import Replicate, Shard
 
+        shape = list(self._part_shape(count))
+        moves = []
         if vectors is None:
-            return (Shard(0),) * self.mesh.ndim
-        stacked = self._stacked()
-        along = 1 + vectors % len(self.shape)
-        if not any(not p.is_replicate() and _axis(p) == along for p in stacked):
-            return stacked
-        others = [axis for axis in range(1, 1 + len(self.shape)) if axis != along]
-        return _in_place_of_shards(stacked, others[0] if others else 0)
+            for axis in [axis for axis, p in enumerate(self.placements) if p.is_replicate()]:
+                moves.append(Move(axis, _along(self.mesh, axis), torch.Size(shape), Replicate(), Shard(0)))
+                shape[0] = _length(shape[0], self.mesh, axis)
+        for cut in range(len(self.shape)) if vectors is None else [vectors % len(self.shape)]:
+            others = [1 + axis for axis in range(len(self.shape)) if axis != cut]
+            target = 0 if vectors is None or not others else others[0]
+            for axis, length in reversed(self._divisions(cut)):
+                shape[1 + cut] = length
+                moves.append(Move(axis, _along(self.mesh, axis), torch.Size(shape), Shard(1 + cut), Shard(target)))
+                shape[target] = _length(shape[target], self.mesh, axis)
+        return moves
+
+    def _part_shape(self, count: int) -> list[int]:
+        """The shape of the parts that this process holds of a batch."""
+        shape = [count, *self.shape]
+        for cut in range(len(self.shape)):
+            for axis, length in self._divisions(cut):
+                shape[1 + cut] = _length(length, self.mesh, axis)
+        return shape
+
+    def _divisions(self, cut: int) -> list[tuple[int, int]]:
+        """The axes of the mesh that divide the tensor's axis `cut`, the first to divide it first, each with the length that it divides.
+
+        The axes of a mesh divide from left to right. A strided one divides after those on its right that make up its split_factor; that
+        is how `fully_shard` divides the weights of a tensor-parallel layer.
+        """
+        order: list[int] = []
+        for axis, p in reversed(list(enumerate(self.placements))):
+            if p.is_replicate() or _divided_axis(p) != cut:
+                continue
+            before = 0
+            while prod([self.mesh.size(other) for other in order[:before]]) < _split_factor(p):
+                before += 1
+            order.insert(before, axis)
+        divisions, length = [], self.shape[cut]
+        for axis in order:
+            divisions.append((axis, length))
+            length = _length(length, self.mesh, axis)
+        return divisions
 
 
 def sharding_of(t: Tensor) -> Sharding | None:
@@ -272,14 +319,34 @@ def _dtensor(p: Tensor, mesh: DeviceMesh, placements: Placements, shape: torch.S
     return DTensor.from_local(p.contiguous(), mesh, placements, shape=shape, stride=strides)
 
 
-def _in_place_of_shards(placements: Placements, axis: int) -> Placements:
-    """The same mesh axes shard, all of them this axis."""
+@cache
+def _along(mesh: DeviceMesh, axis: int) -> DeviceMesh:
+    """The processes that differ from this one along one axis of the mesh."""
+    from torch.distributed.device_mesh import DeviceMesh
+
+    return mesh if mesh.ndim == 1 else DeviceMesh.from_group(mesh.get_group(axis), mesh.device_type)
+
+
+def _length(length: int, mesh: DeviceMesh, axis: int) -> int:
+    """What this process gets of an axis of some length that an axis of the mesh divides: equal chunks, the last of them smaller."""
+    chunk = ceil(length / mesh.size(axis))
+    return max(0, min(chunk, length - chunk * mesh.get_local_rank(axis)))
+
+
+def _listed(numbers: Tensor, mesh: DeviceMesh) -> Tensor:
+    """The numbers of all processes of a mesh: [n] -> [process, n]."""
     from torch.distributed.tensor import Shard
 
-    return tuple([p if p.is_replicate() else Shard(axis) for p in placements])
+    return _dtensor(numbers[None], mesh, (Shard(0),), torch.Size((mesh.size(), len(numbers)))).full_tensor()
 
 
-def _axis(p: Placement) -> int:
+def _divided_axis(p: Placement) -> int:
     """The axis of the tensor that a sharding placement divides."""
-    axis: int = p.dim  # type: ignore[attr-defined] # Shard and its strided form share no base class that says so
+    axis: int = p.dim  # type: ignore[attr-defined] # Shard and its strided form share no base class that has it
     return axis
+
+
+def _split_factor(p: Placement) -> int:
+    """Into how many pieces the axis is divided before this placement divides it."""
+    factor: int = getattr(p, "split_factor", 1)
+    return factor
