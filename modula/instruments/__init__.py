@@ -1,0 +1,51 @@
+"""Instruments: functions that take a module and data, measure whether the theory holds there, and return plain dataclasses.
+
+Each result prints as a table, plots itself with matplotlib (`pip install 'modula-torch[plots]'`), and gives its numbers by name.
+"""
+
+from modula.instruments.alignment import Alignment, AlignmentReport, alignment
+from modula.instruments.calibrate import CalibrationReport, Change, calibrate
+from modula.instruments.feature_learning import FeatureLearningReport, Share, feature_learning
+from modula.instruments.log import Log, ScalarWriter
+from modula.instruments.mass_sweep import MassSweep, Point, Run, mass_sweep
+from modula.instruments.movement import Movement, MovementReport, movement
+from modula.instruments.report import Report
+from modula.instruments.sensitivity import SensitivityReport, Stretch, sensitivity
+from modula.instruments.spectra import SpectraReport, Spectrum, spectra
+from modula.instruments.watch import Moment, Recorder, Watch, watch
+from modula.instruments.well_normed import Bounds, WellNormedReport, well_normed
+
+__all__ = [
+    "Alignment",
+    "AlignmentReport",
+    "Bounds",
+    "CalibrationReport",
+    "Change",
+    "FeatureLearningReport",
+    "Log",
+    "MassSweep",
+    "Moment",
+    "Movement",
+    "MovementReport",
+    "Point",
+    "Recorder",
+    "Report",
+    "Run",
+    "ScalarWriter",
+    "SensitivityReport",
+    "Share",
+    "SpectraReport",
+    "Spectrum",
+    "Stretch",
+    "Watch",
+    "WellNormedReport",
+    "alignment",
+    "calibrate",
+    "feature_learning",
+    "mass_sweep",
+    "movement",
+    "sensitivity",
+    "spectra",
+    "watch",
+    "well_normed",
+]

@@ -1,0 +1,139 @@
+"""`alignment`: how close activations and updates come to what the norms allow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, jvp
+
+from modula.any_module import AnyModule
+from modula.instruments.derivative import differentiable
+from modula.instruments.places import Visit, visits
+from modula.instruments.report import Report, canvas, name_rows, number, prominent, short, table, where
+from modula.module import Atom, SpaceType
+from modula.spaces import Value, measure
+from modula.vector import Update
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """One atom at what flowed through it. A ratio is 1 where input and weight line up as far as they can, None where it is 0/0."""
+
+    path: str
+    module: str
+
+    update: float | None
+    """‖ΔW·x‖ / (‖ΔW‖·‖x‖)."""
+
+    weights: float | None
+    """‖W·x‖ / (‖W‖·‖x‖)."""
+
+    input_norm: float
+    """‖x‖."""
+
+    weight_norm: float
+    """‖W‖."""
+
+    update_norm: float
+    """‖ΔW‖."""
+
+
+@dataclass(frozen=True)
+class AlignmentReport(Report[Alignment]):
+    """What `alignment` measured, one row an atom."""
+
+    def __str__(self) -> str:
+        rows, left_out = prominent(self.rows, [row.update or 0.0 for row in self.rows])
+        header = ["path", "module", "‖ΔW·x‖/‖ΔW‖‖x‖", "‖W·x‖/‖W‖‖x‖", "‖x‖", "‖W‖", "‖ΔW‖"]
+        cells = [
+            [where(row.path), short(row.module), *map(number, (row.update, row.weights, row.input_norm, row.weight_norm, row.update_norm))]
+            for row in rows
+        ]
+        return table(header, cells, left_out=left_out, reason="none better aligned")
+
+    def scalars(self) -> dict[str, float]:
+        update = {f"alignment/update/{where(row.path)}": row.update for row in self.rows if row.update is not None}
+        return update | {f"alignment/weights/{where(row.path)}": row.weights for row in self.rows if row.weights is not None}
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        rows, _ = prominent(self.rows, [row.update or 0.0 for row in self.rows])
+        axes = canvas(axes, height=1.2 + 0.25 * len(rows))
+        height = 0.4
+        axes.barh([i - height / 2 for i in range(len(rows))], [row.update or 0.0 for row in rows], height, label="‖ΔW·x‖ / ‖ΔW‖‖x‖")
+        axes.barh([i + height / 2 for i in range(len(rows))], [row.weights or 0.0 for row in rows], height, label="‖W·x‖ / ‖W‖‖x‖")
+        axes.axvline(1.0, color="black", linewidth=1, label="the bound")
+        name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
+        axes.set(xlabel="share of the bound", title="Alignment")
+        axes.legend(fontsize=8)
+        return axes
+
+
+def alignment(model: AnyModule, x: Value, update: Update) -> AlignmentReport:
+    """Measure how much of its bound each atom uses: ‖ΔW·x‖ over ‖ΔW‖·‖x‖ for the update, and the same for the weights.
+
+    Inputs come from the present weights, and norms are those of the atoms and of their spaces, the largest over batch and positions. An
+    atom that is no multiple of its weight, such as Bias, is measured by ‖∂f·Δw‖/‖Δw‖.
+
+    Args:
+        model: the model, at its present weights.
+        x: its input.
+        update: such as `model.dualize` returns; its size does not matter.
+
+    Returns:
+        One row an atom.
+
+    Raises:
+        TypeError: `update` is no Update, or `model` no module of modula's.
+        LayoutError: `update` belongs to another model.
+
+    Example:
+        >>> import torch
+        >>> from modula import Linear, ReLU
+        >>> from modula.instruments import alignment
+        >>> model = Linear(2, 8) @ ReLU() @ Linear(8, 4)
+        >>> x = torch.randn(1, 4)  # with a single example, an update lines up with it entirely
+        >>> report = alignment(model, x, model.dualize(model.gradient(model(x).sum()), method="svd"))
+        >>> round(report["0"].update, 3)
+        1.0
+
+    Source: Yang et al. 2023 (arXiv:2310.17813), claim 1 and condition 1.
+    """
+    model.norm(update)  # which refuses what is no update of this model
+    with differentiable():
+        atoms = [visit for visit in visits(model, x) if isinstance(visit.place.module, Atom)]
+        return AlignmentReport(tuple([_aligned(visit, update) for visit in atoms]))
+
+
+def _aligned(visit: Visit, update: Update) -> Alignment:
+    place = visit.place
+    atom = cast("Atom[SpaceType, SpaceType]", place.module)
+    change = update[f"{place.path}.weight".lstrip(".")]
+    weight = atom.weight.detach()
+    domain, codomain = place.ends
+
+    def output(moved: Tensor) -> Value:
+        return cast("Value", functional_call(atom, {"weight": moved}, (visit.x,)))
+
+    moved = float(measure(codomain, cast("Value", jvp(output, (weight,), (change,))[1])))
+    input_norm = float(measure(domain, visit.x))
+    weight_norm, update_norm = (float(atom.geometry.norm(w[None])) for w in (weight, change))
+    is_multiple = not float(measure(codomain, output(torch.zeros_like(weight))))
+    return Alignment(
+        place.path,
+        place.label,
+        _ratio(moved, update_norm * (input_norm if is_multiple else 1.0)),
+        _ratio(float(measure(codomain, visit.y)), weight_norm * input_norm) if is_multiple else None,
+        input_norm,
+        weight_norm,
+        update_norm,
+    )
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return numerator / denominator if denominator else None

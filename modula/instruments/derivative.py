@@ -1,0 +1,249 @@
+"""The derivative of a module as a linear map between normed spaces, and the search for the direction that it stretches most.
+
+The largest gain max ‖Jv‖ / ‖v‖ is found by the power method for two norms (Boyd 1974, *The power method for lᵖ norms*): a direction is
+pushed through J, the functional that attains the norm of the result is pulled back through Jᵀ, and the duality map of the space where
+directions live turns it into the next direction. With ℓ2 at both ends this is power iteration on JᵀJ. No round loses gain, and every
+gain on the way is one that a direction attains, so that the outcome is a lower bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, jvp, vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from modula.instruments.places import Visit
+from modula.norms import Dense
+from modula.scaling import working_dtype
+from modula.spaces import AnySpace, Product, Space, Value, measure
+from modula.vector import Gradient, Update
+
+V = TypeVar("V")
+G = TypeVar("G")
+
+STALLED = 1e-9
+"""A round that raises the gain by less than this share has converged."""
+
+TARGETS = 3
+"""Single vectors of the output that a search sets out to raise."""
+
+
+@dataclass(frozen=True)
+class Derivative(Generic[V, G]):
+    """A linear map from directions of kind `V`, whose functionals are of kind `G`, to changes of an activation."""
+
+    push: Callable[[V], Value]
+    """v ↦ Jv."""
+
+    pull: Callable[[Value], G]
+    """u ↦ Jᵀu."""
+
+    norm: Callable[[V], Tensor]
+    steepest: Callable[[G], V]
+    """The direction of norm 1 that pairs best with a functional."""
+
+    codomain: AnySpace
+
+    def gain(self, direction: V) -> float:
+        """‖Jv‖ / ‖v‖."""
+        return self._gain(direction, self.push(direction))
+
+    def worst(self, starts: Iterable[V], targets: Iterable[Value], steps: int) -> float:
+        """The largest gain that is found, in at most `steps` rounds of each climb.
+
+        From each of `starts` the climb first raises every vector of the output at once, so that maps which act vector by vector are
+        searched in all their vectors together, and then the largest one alone, as the norm demands. It also begins at the directions
+        that raise each of `targets` most, functionals on single vectors of the output, since every vector may have a summit of its own.
+        """
+        climbs = [self._climbed(start, (_raising_every_vector, _raising_the_norm), steps) for start in starts]
+        climbs += [self._climbed(self.steepest(self.pull(target)), (_raising_the_norm,), steps) for target in targets]
+        return largest(climbs)
+
+    def _climbed(self, start: V, functionals: Iterable[Callable[[AnySpace, Value], Value]], steps: int) -> float:
+        best, summit = 0.0, start
+        for functional in functionals:
+            direction, stalled = summit, 0
+            for _ in range(steps):
+                change = self.push(direction)
+                gain = self._gain(direction, change)
+                if not math.isfinite(gain):
+                    return gain
+                stalled = 0 if gain > best * (1 + STALLED) else stalled + 1
+                if gain > best:
+                    best, summit = gain, direction
+                if stalled == 2:
+                    break
+                direction = self.steepest(self.pull(functional(self.codomain, change)))
+        return best
+
+    def _gain(self, direction: V, change: Value) -> float:
+        size = float(self.norm(direction))
+        return float(measure(self.codomain, change)) / size if size else 0.0
+
+
+def in_input(visit: Visit) -> Derivative[Value, Value]:
+    """The derivative of a module in its input, at what flowed through it."""
+    module, x, (domain, codomain) = visit.place.module, visit.x, visit.place.ends
+    pullback = vjp(module, x)[1]
+
+    def push(direction: Value) -> Value:
+        return cast("Value", jvp(module, (x,), (direction,))[1])
+
+    def pull(functional: Value) -> Value:
+        return cast("Value", pullback(functional)[0])
+
+    return Derivative(push, pull, lambda v: measure(domain, v), lambda g: steepest(domain, g), codomain)
+
+
+def in_weights(visit: Visit) -> Derivative[Update, Gradient]:
+    """The derivative of a module in its weights, at what flowed through it, under its modular norm."""
+    module = visit.place.module
+    weights = {name: weight.detach() for name, weight in module.weights.items()}
+
+    def output(moved: dict[str, Tensor]) -> Value:
+        return cast("Value", functional_call(module, moved, (visit.x,)))
+
+    pullback = vjp(output, weights)[1]
+
+    def push(direction: Update) -> Value:
+        return cast("Value", jvp(output, (weights,), (dict(direction.items()),))[1])
+
+    def pull(functional: Value) -> Gradient:
+        return Gradient(pullback(functional)[0])
+
+    return Derivative(push, pull, module.norm, lambda g: module.dualize(g, method="svd"), visit.place.ends[1])
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Where derivatives are taken: attention by products that can be differentiated forwards, no graph kept, nothing compiled."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+def steepest(space: AnySpace, g: Value) -> Value:
+    """The value of norm 1 in `space` that pairs best with g: every vector's own dual; for a tuple, in its best part alone."""
+    if isinstance(space, Product) and isinstance(g, tuple):
+        parts = [steepest(part, piece) for part, piece in zip(space.parts, g, strict=True)]
+        pairings = [_pairing(part, piece) for part, piece in zip(parts, g, strict=True)]
+        best = pairings.index(max(pairings))
+        return tuple([part if i == best else _zero(part) for i, part in enumerate(parts)])
+    norm = _dense(space)
+    return norm.dualize(cast("Tensor", g).movedim(norm.axis, -1)).movedim(-1, norm.axis)
+
+
+def random_direction(space: AnySpace, like: Value, generator: torch.Generator) -> Value:
+    """A direction in which every vector has norm 1 and is otherwise random; for a tuple, in every part."""
+    if isinstance(space, Product) and isinstance(like, tuple):
+        return tuple([random_direction(part, piece, generator) for part, piece in zip(space.parts, like, strict=True)])
+    return steepest(space, draw(cast("Tensor", like), generator))
+
+
+def starts(space: AnySpace, like: Value, generator: torch.Generator) -> list[Value]:
+    """Where the search begins: a random direction; for a tuple, one in each of its parts alone as well."""
+    everywhere = random_direction(space, like, generator)
+    alone = [_alone(everywhere, i) for i in range(len(_leaves(everywhere)))]
+    return [everywhere, *alone] if len(alone) > 1 else [everywhere]
+
+
+def targets(space: AnySpace, like: Value, generator: torch.Generator) -> list[Value]:
+    """Random functionals, each on a single vector of a value like `like`."""
+    return [_on_one_vector(space, like, generator) for _ in range(TARGETS)]
+
+
+def _on_one_vector(space: AnySpace, like: Value, generator: torch.Generator) -> Value:
+    if isinstance(space, Product) and isinstance(like, tuple):
+        return tuple([_on_one_vector(part, piece, generator) for part, piece in zip(space.parts, like, strict=True)])
+    axis = _dense(space).axis
+    vectors = draw(cast("Tensor", like), generator).movedim(axis, -1)
+    count = vectors.shape[:-1].numel()
+    chosen = torch.randint(count, (), generator=generator, device=generator.device)
+    alone = (torch.arange(count, device=vectors.device) == chosen.to(vectors.device)).view(*vectors.shape[:-1], 1)
+    return torch.where(alone, vectors, 0).movedim(-1, axis)
+
+
+def draw(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Normal entries, drawn where the generator lives."""
+    dtype = working_dtype(like.dtype)
+    return torch.randn(like.shape, generator=generator, device=generator.device, dtype=dtype).to(like)
+
+
+def own_generator() -> torch.Generator:
+    """The random numbers of an instrument that was given none: the same each time, and not the training run's."""
+    return torch.Generator().manual_seed(0)
+
+
+def holds_ids(value: Value) -> bool:
+    """Whether there are integers in it, which have no directions."""
+    return any(not leaf.is_floating_point() for leaf in _leaves(value))
+
+
+def is_known(space: AnySpace) -> bool:
+    """Whether it can be measured."""
+    return all(map(is_known, space.parts)) if isinstance(space, Product) else isinstance(space, Space)
+
+
+def _raising_every_vector(space: AnySpace, change: Value) -> Value:
+    """The functionals that attain the norm of each vector by itself."""
+    return _slope(lambda y: _sum_of_norms(space, y), change)
+
+
+def _raising_the_norm(space: AnySpace, change: Value) -> Value:
+    """The functional that attains the norm of the whole."""
+    return _slope(lambda y: measure(space, y), change)
+
+
+def _sum_of_norms(space: AnySpace, y: Value) -> Tensor:
+    if isinstance(space, Product) and isinstance(y, tuple):
+        return torch.stack([_sum_of_norms(part, piece) for part, piece in zip(space.parts, y, strict=True)]).sum()
+    norm = _dense(space)
+    return norm.norm(cast("Tensor", y).movedim(norm.axis, -1)).sum()
+
+
+def _slope(size: Callable[[Value], Tensor], change: Value) -> Value:
+    """The gradient of a norm."""
+    with torch.enable_grad():
+        variables = [leaf.detach().requires_grad_() for leaf in _leaves(change)]
+        slopes = torch.autograd.grad(size(_like(change, iter(variables))), variables)
+    return _like(change, iter(slopes))
+
+
+def _dense(space: AnySpace) -> type[Dense]:
+    if isinstance(space, Space) and issubclass(space.norm, Dense):
+        return space.norm
+    raise TypeError(f"there are no directions in {space}")
+
+
+def _leaves(value: Value) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else [leaf for part in value for leaf in _leaves(part)]
+
+
+def _like(value: Value, leaves: Iterator[Tensor]) -> Value:
+    return next(leaves) if isinstance(value, Tensor) else tuple([_like(part, leaves) for part in value])
+
+
+def _zero(value: Value) -> Value:
+    return _like(value, iter([torch.zeros_like(leaf) for leaf in _leaves(value)]))
+
+
+def _alone(value: Value, chosen: int) -> Value:
+    return _like(value, iter([leaf if i == chosen else torch.zeros_like(leaf) for i, leaf in enumerate(_leaves(value))]))
+
+
+def _pairing(one: Value, other: Value) -> float:
+    return sum([float((a * b).sum()) for a, b in zip(_leaves(one), _leaves(other), strict=True)])
+
+
+def largest(gains: Sequence[float]) -> float:
+    """The largest, or one that is not finite if there is any."""
+    return next((gain for gain in gains if not math.isfinite(gain)), max(gains))

@@ -1,0 +1,233 @@
+"""`watch`: instruments read every n steps of a training loop, and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
+
+from torch import Tensor
+
+from modula.any_module import AnyModule
+from modula.instruments.alignment import alignment
+from modula.instruments.feature_learning import feature_learning
+from modula.instruments.log import Log, Sink, open_log
+from modula.instruments.movement import movement
+from modula.instruments.report import canvas
+from modula.instruments.sensitivity import sensitivity
+from modula.instruments.spectra import spectra
+from modula.instruments.well_normed import well_normed
+from modula.spaces import Value
+from modula.vector import Gradient, Update, Weights
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What an instrument may look at: one step of the loop, before the weights move."""
+
+    model: AnyModule
+    step: int
+    x: Value | None
+    gradient: Gradient | None
+    update: Update | None
+
+    before: Weights | None
+    """The weights when they were recorded last; None the first time."""
+
+
+Recorder: TypeAlias = Callable[[Moment], Mapping[str, float]]
+
+
+def _norms(moment: Moment) -> dict[str, float]:
+    numbers = {} if moment.update is None else {"norms/update": float(moment.model.norm(moment.update))}
+    return numbers if moment.gradient is None else numbers | {"norms/gradient": float(moment.model.dual_norm(moment.gradient))}
+
+
+def _spectra(moment: Moment) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for vector in (moment.gradient, moment.update):
+        numbers |= {} if vector is None else spectra(vector).scalars()
+    return numbers
+
+
+def _alignment(moment: Moment) -> dict[str, float]:
+    return alignment(moment.model, _given(moment.x, "x"), _given(moment.update, "update")).scalars()
+
+
+def _feature_learning(moment: Moment) -> dict[str, float]:
+    return feature_learning(moment.model, _given(moment.update, "update"), _given(moment.x, "x")).scalars()
+
+
+def _movement(moment: Moment) -> dict[str, float]:
+    return {} if moment.before is None else movement(moment.before, moment.model.weights).scalars()
+
+
+def _sensitivity(moment: Moment) -> dict[str, float]:
+    return sensitivity(moment.model, _given(moment.x, "x")).scalars()
+
+
+def _well_normed(moment: Moment) -> dict[str, float]:
+    return well_normed(moment.model, _given(moment.x, "x")).scalars()
+
+
+def _given(value: T | None, name: str) -> T:
+    if value is None:
+        raise ValueError(
+            f"an instrument that is recorded needs {name}: pass it, as in watcher.step(x, gradient=gradient, update=update), or leave the "
+            "instrument out of `record`"
+        )
+    return value
+
+
+RECORDERS: dict[str, Recorder] = {
+    "norms": _norms,
+    "alignment": _alignment,
+    "spectra": _spectra,
+    "movement": _movement,
+    "feature_learning": _feature_learning,
+    "sensitivity": _sensitivity,
+    "well_normed": _well_normed,
+}
+"""What can be recorded by name."""
+
+
+class Watch:
+    """A watch on a training loop. Made by `watch`; close it at the end, or use it in a `with` statement."""
+
+    def __init__(self, model: AnyModule, every: int, sink: Sink, recorders: Sequence[Recorder], start: int) -> None:
+        self.model: AnyModule = model
+        self.every: int = every
+        self.recorders: Sequence[Recorder] = recorders
+        self.next_step: int = start
+        self.history: list[tuple[int, dict[str, float]]] = []
+        self._sink = sink
+        self._before: Weights | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether the next call of `step` records: whoever has to prepare something for it needs to do so only then."""
+        return self.next_step % self.every == 0
+
+    def step(
+        self, x: Value | None = None, *, gradient: Gradient | None = None, update: Update | None = None, **scalars: float | Tensor
+    ) -> dict[str, float] | None:
+        """Count one step of the loop, and record it if it is due. Call it before the update is subtracted from the weights.
+
+        Args:
+            x: the input of the step; some rows of it are enough.
+            gradient: of the loss.
+            update: what is about to be subtracted.
+            scalars: more numbers to be written, such as `loss=loss`.
+
+        Returns:
+            What was recorded; None if the step was not due.
+
+        Raises:
+            ValueError: something is recorded that needs `x` or `update`, and it was not passed.
+        """
+        step, due = self.next_step, self.due
+        self.next_step += 1
+        if not due:
+            return None
+        moment = Moment(self.model, step, x, gradient, update, self._before)
+        numbers = {name: float(value.detach() if isinstance(value, Tensor) else value) for name, value in scalars.items()}
+        for recorder in self.recorders:
+            numbers |= recorder(moment)
+        if _movement in self.recorders:
+            self._before = self.model.weights.clone()
+        self.history.append((step, numbers))
+        self._sink.write(step, numbers)
+        return numbers
+
+    def plot(self, pattern: str = "*", axes: Axes | None = None) -> Axes:
+        """Draw what was recorded over the steps.
+
+        Args:
+            pattern: which numbers, such as "alignment/update/*".
+            axes: where to draw; None makes a new figure.
+
+        Raises:
+            ValueError: no number that was recorded fits the pattern.
+            ImportError: matplotlib is not installed.
+        """
+        names = list(dict.fromkeys([name for _, numbers in self.history for name in numbers if fnmatch(name, pattern)]))
+        if not names:
+            recorded = sorted({name.partition("/")[0] for _, numbers in self.history for name in numbers})
+            raise ValueError(f"nothing that was recorded fits {pattern!r}; there are {', '.join(recorded) or 'no numbers'}")
+        axes = canvas(axes)
+        for name in names:
+            points = [(step, numbers[name]) for step, numbers in self.history if name in numbers]
+            axes.plot([step for step, _ in points], [value for _, value in points], marker=".", label=name if len(names) <= 12 else None)
+        axes.set(xlabel="step", title=pattern)
+        if len(names) <= 12:
+            axes.legend(fontsize=8)
+        return axes
+
+    def close(self) -> None:
+        """Close the log."""
+        self._sink.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def watch(
+    model: AnyModule,
+    every: int = 100,
+    log: Log = "watch.csv",
+    *,
+    record: Sequence[str | Recorder] = ("norms", "alignment", "spectra", "movement"),
+    start: int = 0,
+) -> Watch:
+    """Record instruments every n steps of a training loop.
+
+    The loop calls `step` on what this returns, once a step, before the weights move. Measuring draws no random numbers from the run and
+    changes nothing in it. What is recorded by default costs less than 3% of a GPT's training at n = 100 (`python -m benchmarks.watch`);
+    "feature_learning" costs one forward pass an atom, "sensitivity" and "well_normed" many more: give those a few rows of the input.
+
+    Args:
+        model: the model that is trained.
+        every: n; the first step is recorded.
+        log: a path that ends in ".csv", for a table of step, name and value; any other path, for a folder of TensorBoard's; an object with
+            `add_scalar`, such as a SummaryWriter; or a function of the step and the numbers by name.
+        record: what is recorded: names among "norms", "alignment", "spectra", "movement", "feature_learning", "sensitivity" and
+            "well_normed", and functions of a `Moment` that return numbers by name.
+        start: the number of the first step, for a run that goes on; what the log has from there on is replaced.
+
+    Raises:
+        ValueError: `every` below 1, a negative `start`, or an unknown name in `record`.
+        ImportError: TensorBoard is asked for and not installed.
+
+    Example:
+        >>> import torch
+        >>> from modula import Linear, ReLU
+        >>> from modula.instruments import watch
+        >>> model = Linear(2, 8) @ ReLU() @ Linear(8, 4)
+        >>> x = torch.randn(16, 4)
+        >>> with watch(model, every=2, log="run.csv") as watcher:
+        ...     for step in range(4):
+        ...         loss = model(x).square().mean()
+        ...         gradient = model.gradient(loss)
+        ...         update = model.dualize(gradient, target_norm=0.1)
+        ...         _ = watcher.step(x, gradient=gradient, update=update, loss=loss)
+        ...         model.weights -= update
+        >>> print(open("run.csv").read()[:15].strip())
+        step,name,value
+    """
+    if every < 1 or start < 0:
+        raise ValueError(f"watch records every n steps, n at least 1, from a step that is not negative; got every={every}, start={start}")
+    unknown = [name for name in record if isinstance(name, str) and name not in RECORDERS]
+    if unknown:
+        raise ValueError(f"watch cannot record {unknown[0]!r}: it knows {', '.join(RECORDERS)}, and takes functions of a Moment")
+    recorders = [RECORDERS[one] if isinstance(one, str) else one for one in record]
+    return Watch(model, every, open_log(log, start), recorders, start)

@@ -1,0 +1,193 @@
+"""The two inequalities: they hold where they are proved, they fail where they must, and the report says which is which."""
+
+import math
+
+import pytest
+import torch
+
+import modula
+from modula import (
+    GPT,
+    MLP,
+    RMS,
+    Atom,
+    Bias,
+    Bond,
+    Conv2D,
+    Embed,
+    FunctionBond,
+    Gain,
+    Linear,
+    ReLU,
+    ResCNN,
+    ResMLP,
+    RMSNorm,
+)
+from modula.geometry import Vectors
+from modula.instruments import well_normed
+from tests.helpers import PAIRS, close, full, largest_weight_gain, rand
+
+
+def unit(model, *shape, seed=0):
+    """An input in which every vector has norm 1."""
+    return full(model.domain, rand(seed, *shape))
+
+
+# What is proved holds
+
+
+PROVED = {
+    "Linear": (lambda: Linear(3, 4), (5, 4)),
+    "Gain": (lambda: Gain(4), (5, 4)),
+    "Bias": (lambda: Bias(4), (5, 4)),
+    "Conv2D": (lambda: Conv2D(3, 2), (2, 2, 4, 4)),
+    "MLP": (lambda: MLP(3, 4, width=8, depth=3), (5, 4)),
+    "ResMLP": (lambda: ResMLP(3, 4, width=8, num_blocks=3), (5, 4)),
+    "ResCNN": (lambda: ResCNN(3, 2, width=4, num_blocks=2), (2, 2, 4, 4)),
+    **{f"{a.__name__}→{b.__name__}": (lambda a=a, b=b: Linear(3, 4, domain=a, codomain=b), (5, 4)) for a, b in PAIRS},
+}
+
+
+@pytest.mark.parametrize("name", PROVED)
+def test_every_bound_holds_at_initialisation(name):
+    build, shape = PROVED[name]
+    torch.manual_seed(0)
+    model = build().double()
+    report = well_normed(model, unit(model, *shape), steps=8)
+    assert [row.path for row in report if row.verdict != "holds"] == []
+    assert {row.claim for row in report} == {"proved"}
+
+
+@pytest.mark.parametrize("name", ["Linear", "Gain", "Bias", *[name for name in PROVED if "→" in name]])
+def test_the_bound_on_the_weights_of_an_atom_is_attained(name):
+    build, shape = PROVED[name]
+    torch.manual_seed(0)
+    model = build().double()
+    close(well_normed(model, unit(model, *shape), steps=100)[""].weights, 1.0, rtol=1e-6)
+
+
+def test_an_embedding_attains_its_bound():
+    close(well_normed(Embed(4, 7).double(), torch.tensor([1, 2]))[""].weights, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_search_in_weight_space_agrees_with_one_over_the_whole_jacobian(seed):
+    model = (Linear(2, 5) @ ReLU() @ Linear(5, 4)).double()
+    model.initialize(torch.Generator().manual_seed(seed))
+    x = unit(model, 3, 4, seed=seed)
+    assert well_normed(model, x, steps=20)[""].weights >= 0.95 * largest_weight_gain(model, x, starts=2, rounds=6)
+
+
+# What is wrong is found
+
+
+class Diagonal(Atom[RMS, RMS]):
+    """A gain that is measured by the mean square of its entries, which does not bound it."""
+
+    claim = "proved"
+
+    def __init__(self, d: int) -> None:
+        super().__init__((d,), Vectors(RMS, axes=1), fan_out=d, fan_in=d)
+
+    def forward(self, x):
+        return self.weight * x
+
+
+class Double(Bond[RMS, RMS]):
+    """x ↦ 2x, with a sensitivity that is too small."""
+
+    sensitivity = 1.0
+    claim = "proved"
+
+    def forward(self, x):
+        return 2 * x
+
+
+def test_a_wrong_geometry_is_found():
+    model = Diagonal(4).double()
+    model.weight.data.fill_(1.0)
+    report = well_normed(model, torch.tensor([[2.0, 0.0, 0.0, 0.0]]).double())
+    close(report[""].weights, 2.0)
+    assert (report.holds, report[""].verdict) == (False, "VIOLATED")
+
+
+def test_a_wrong_sensitivity_is_found_in_the_bond_and_in_what_holds_it():
+    model = Double() @ Linear(4, 4)
+    report = well_normed(model, full(model.domain, torch.randn(3, 4)))
+    assert [row.path for row in report.violated] == ["", "1"]
+
+
+# What lies outside is told
+
+
+def test_a_weight_beyond_norm_one_is_no_violation():
+    model = (ReLU() @ Linear(4, 4)).double()
+    model[0].weight.data.mul_(3)
+    report = well_normed(model, unit(model, 5, 4))
+    close(report["0"].input, 3.0, rtol=1e-6)
+    assert report.holds
+    assert report["0"].verdict == report[""].verdict == "exceeded: ‖w‖ = 3 at 0"
+
+
+def test_an_input_beyond_norm_one_is_no_violation():
+    model = Linear(4, 4).double()
+    report = well_normed(model, 2 * unit(model, 5, 4))
+    close(report[""].weights, 2.0, rtol=1e-6)
+    assert report[""].verdict == "exceeded: ‖x‖ = 2 at model"
+
+
+def test_a_condition_that_is_not_met_is_named():
+    model = (RMSNorm() @ Linear(4, 4)).double()
+    report = well_normed(model, 0.5 * unit(model, 5, 4))
+    close(report["1"].input, 2.0, rtol=1e-6)
+    assert report["1"].verdict == "exceeded: RMSNorm() at 1 is conditional"
+    assert report[""].claim == "conditional"
+
+
+def test_an_estimate_is_named():
+    half = FunctionBond(torch.relu, domain=RMS, codomain=RMS, sensitivity=0.5)
+    report = well_normed(half, torch.rand(5, 4))
+    assert report[""].verdict == "exceeded: FunctionBond(relu) at model is an estimate"
+
+
+def test_the_worst_excess_comes_first():
+    model = (RMSNorm() @ Linear(4, 4)).double()
+    model[0].weight.data.mul_(0.25)
+    worst = [row.worst for row in well_normed(model, unit(model, 5, 4)).exceeded]
+    assert len(worst) == 2
+    assert worst == sorted(worst, reverse=True)
+
+
+def test_a_gpt_claims_no_more_than_its_parts():
+    model = GPT(7, d_embed=8, num_heads=2, num_blocks=1)
+    report = well_normed(model, torch.tensor([[1, 2, 3]]), steps=3)
+    assert report[""].claim == "conditional"
+    assert report.holds
+
+
+def test_a_module_without_mass_has_no_bound_on_its_weights():
+    model = Linear(3, 4) @ Linear(4, 4).tare(0)
+    assert well_normed(model, torch.randn(2, 4))["0"].weights is None
+
+
+def test_every_bond_and_atom_of_the_library_makes_a_claim():
+    kinds = [value for value in vars(modula).values() if isinstance(value, type) and issubclass(value, (Atom, Bond))]
+    silent = [kind.__name__ for kind in kinds if kind.__module__ != "modula.module" and kind.claim == "estimate"]
+    assert sorted(silent) == ["FunctionBond", "SameSpace"]
+
+
+def test_claims_are_those_of_the_docstrings():
+    for kind in [value for value in vars(modula).values() if isinstance(value, type) and issubclass(value, Bond)]:
+        if kind.claim != "estimate":
+            assert f": {kind.claim}" in " ".join((kind.__doc__ or "").split()), kind
+
+
+def test_no_steps_are_refused():
+    with pytest.raises(ValueError, match="at least 1 step, got steps=0"):
+        well_normed(Linear(3, 4), torch.randn(2, 4), steps=0)
+
+
+def test_a_nan_is_no_pass():
+    model = Linear(3, 4)
+    model.weight.data[0, 0] = math.nan
+    assert well_normed(model, torch.randn(2, 4))[""].verdict != "holds"
