@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import random
 from pathlib import Path
 from types import ModuleType
@@ -79,6 +80,17 @@ def test_resumed_optimizer_ends_at_the_same_weights_bit_for_bit(corpus: Path, tm
     whole, parts = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "parts"))
     assert whole["losses"] == parts["losses"]
     assert all(torch.equal(whole["model"][name], parts["model"][name]) for name in whole["model"])
+
+
+def test_mixed_precision_compares_every_variant_and_repeats_none(corpus: Path, tmp_path: Path) -> None:
+    small = ["--data", str(corpus), "--batch", "2", "--context", "8", "--blocks", "1", "--width", "8", "--steps", "50", "--seeds", "1"]
+    main = load("mixed_precision").main
+    first = main([*small, "--out", str(tmp_path / "runs"), "--assets", str(tmp_path)])
+    assert all(loss < math.log(12) for (loss,) in first.values())  # guessing among the 12 characters
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
+    assert main([*small, "--out", str(tmp_path / "runs"), "--assets", str(tmp_path)]) == first
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
+    assert (tmp_path / "mixed-precision.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_shakespeare_without_a_network_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

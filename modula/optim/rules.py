@@ -14,8 +14,9 @@ from modula.duality import Plan
 from modula.optim.nonfinite import Verdict
 from modula.optim.settings import Settings
 from modula.polar import MethodLike
+from modula.scaling import working_dtype
 from modula.sharding import parts, parts_as, placed_as
-from modula.vector import Gradient, LinearVector, Scalar, Update
+from modula.vector import Gradient, LinearVector, Scalar, Update, Weights
 
 Base: TypeAlias = Literal["sgd", "adam"]
 State: TypeAlias = dict[str, Tensor]
@@ -27,6 +28,10 @@ class Rule(ABC):
 
     buffers: ClassVar[tuple[str, ...]]
     """What is kept for each parameter, shaped like it, beside the number of its steps."""
+
+    def kept_in(self, p: Tensor) -> torch.dtype:
+        """The dtype in which the buffers of a parameter are kept."""
+        return p.dtype
 
     @abstractmethod
     def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
@@ -68,9 +73,14 @@ class NormalizedAdam(Rule):
 
     buffers = ("exp_avg", "exp_avg_sq")
 
+    def kept_in(self, p: Tensor) -> torch.dtype:
+        """At least float32: 16 bits lose squares of small gradients, and what is 1 − β2 of an average."""
+        return working_dtype(p.dtype)
+
     def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
         steps, averages, squares = ([state[name] for state in states] for name in ("step", *self.buffers))
-        m, v, g = parts(averages), parts(squares), parts_as(gradient.tensors, averages)
+        m, v = parts(averages), parts(squares)
+        g = [t.to(average.dtype) for t, average in zip(parts_as(gradient.tensors, averages), m, strict=True)]
         beta1, beta2 = settings["betas"]
         torch._foreach_mul_(m, verdict.choose(beta1, 1.0))
         torch._foreach_add_(m, g, alpha=1 - beta1)
@@ -93,9 +103,10 @@ def averaged(gradient: Gradient, states: list[State], settings: Settings, verdic
     return momentum * average + gradient if settings["nesterov"] else average
 
 
-def decayed(plan: Plan, settings: Settings, verdict: Verdict) -> Update:
+def decayed(weights: Weights, coefficients: list[float], settings: Settings, verdict: Verdict) -> Update:
     """lr·λ·coefficient_i·w_i for each weight."""
-    decay = Update._of(tuple(plan.names), placed_as(torch._foreach_mul(parts(plan.weights), plan.coefficients), plan.weights))
+    shares = torch._foreach_mul(parts(weights.tensors), coefficients)
+    decay = Update._of(weights.names, placed_as(shares, weights.tensors))
     multiply(decay, settings["weight_decay"] * length(settings, verdict))
     return decay
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from modula.any_module import AnyModule
 from modula.duality import Plan
 from modula.optim.loading import check_state_dict
+from modula.optim.master import MASTER, master_of, masters, needs_master, publish, restore_precision
 from modula.optim.nonfinite import POLICIES, NonFinite, Policy
 from modula.optim.rules import Base, DualizedMomentum, NormalizedAdam, NormalizedMomentum, Rule, State, decayed
 from modula.optim.settings import Settings, check_adam, check_lr, check_momentum, check_weight_decay
@@ -161,10 +162,11 @@ class SteepestDescent(torch.optim.Optimizer):
 
         verdict.count([state["step"] for state in states], settings["skipped"])
         update = self._rule(plan, verdict.clean(gradient), states, settings, verdict)
-        weights = Weights._of(names, plan.weights)
+        weights = Weights._of(names, masters(plan.weights, states))
         if settings["weight_decay"]:
-            update += decayed(plan, settings, verdict)
+            weights -= decayed(weights, plan.coefficients, settings, verdict)
         weights -= update
+        publish(plan.weights, weights.tensors)
 
     @property
     def _settings(self) -> Settings:
@@ -182,12 +184,14 @@ class SteepestDescent(torch.optim.Optimizer):
         return plan
 
     def _begin(self, params: Sequence[Tensor]) -> None:
-        """Averages of zero for the parameters that have none yet."""
+        """Averages of zero and master copies, for the parameters that have none yet."""
         for p in params:
-            if not self.state[p]:
-                self.state[p]["step"] = torch.zeros((), device=p.device)
-                for name in self._rule.buffers:
-                    self.state[p][name] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            state = self.state[p]
+            if not state:
+                state["step"] = torch.zeros((), device=p.device)
+                state.update({name: torch.zeros_like(p, dtype=self._rule.kept_in(p)) for name in self._rule.buffers})
+            if needs_master(p) and MASTER not in state:
+                state[MASTER] = master_of(p)
 
     # State
 
@@ -211,23 +215,27 @@ class SteepestDescent(torch.optim.Optimizer):
         Raises:
             StateMismatchError: it is of another model or another kind of optimizer. Nothing is changed.
         """
-        checking = self.register_load_state_dict_pre_hook(_refuse_mismatch)  # the last hook: it sees what the others made
+        taken: dict[str, Any] = {}
+
+        def check(_: torch.optim.Optimizer, given: dict[str, Any]) -> None:
+            check_state_dict(given, self._settings["param_names"], self._settings["params"], self._rule.buffers)
+            taken.update(given)
+
+        checking = self.register_load_state_dict_pre_hook(check)  # the last of its kind: it sees what the others made
         try:
             super().load_state_dict(state_dict)
         finally:
             checking.remove()
-        loaded = self.param_groups[0]
+        settings = self.param_groups[0]
         for name, default in self.defaults.items():
-            loaded.setdefault(name, default)
-        loaded["skipped"] = torch.as_tensor(loaded["skipped"]).to(self.defaults["skipped"])
+            settings.setdefault(name, default)
+        settings["skipped"] = torch.as_tensor(settings["skipped"]).to(self.defaults["skipped"])
+        for index, p in zip(taken["param_groups"][0]["params"], settings["params"], strict=True):
+            kept_in = dict.fromkeys(self._rule.buffers, self._rule.kept_in(p))
+            restore_precision(self.state.get(p, {}), taken["state"].get(index, {}), p, kept_in)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"model": self.model, "_rule": self._rule, "_judge": self._judge}
-
-
-def _refuse_mismatch(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
-    own = cast("SteepestDescent", optimizer)
-    check_state_dict(state_dict, own._settings["param_names"], own._settings["params"], own._rule.buffers)
 
 
 def _rule(normalize: bool, base: Base, method: MethodLike | None, *, own_momentum: bool, own_betas: bool) -> Rule:
