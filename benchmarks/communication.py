@@ -1,0 +1,281 @@
+"""What a step of steepest descent sends between processes: as formulas, and counted while a GPT is trained.
+
+    python -m torch.distributed.run --standalone --nproc-per-node 4 -m benchmarks.communication
+    python -m torch.distributed.run --standalone --nproc-per-node 4 -m benchmarks.communication --write docs/scaling-out.md
+
+A collective is charged with what each process sends in it when all links are used alike: of n processes, (n − 1)/n of what is gathered or
+scattered or exchanged, and twice that for a sum that all of them get. On a CPU PyTorch replaces the exchange by a gathering of everything,
+n times as much; `exchange_as_on_gpus` counts what is sent where there is an all-to-all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch._C._distributed_c10d import _resolve_process_group
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Shard, placement_types
+from torch.distributed.tensor.parallel import parallelize_module
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from modula import GPT, AnyModule, SteepestDescent
+from modula.compounds.gpt import TransformerBlock
+from modula.distributed import split_over, tensor_parallel_plan
+from modula.geometry import Vectors
+
+# Formulas
+
+
+@dataclass(frozen=True)
+class Stack:
+    """`count` weights of one geometry and of shape [rows, columns], which are dualized in one batch.
+
+    `vectors` is True if the geometry treats each row by itself, so that no row has to travel.
+    """
+
+    count: int
+    rows: int
+    columns: int
+    vectors: bool = False
+
+    @property
+    def entries(self) -> int:
+        return self.count * self.rows * self.columns
+
+
+def stacks(model: AnyModule) -> list[Stack]:
+    """The batches in which the weights of a model are dualized. Its rows are what is sharded: the first axis, if the model is plain."""
+    plan = model._plan()
+    keys = [(geometry, w.shape, _sharded_axis(w)) for geometry, w in zip(plan.geometries, plan.weights, strict=True)]
+    return [
+        Stack(count, shape[axis], shape.numel() // shape[axis], isinstance(geometry, Vectors))
+        for (geometry, shape, axis), count in Counter(keys).items()
+    ]
+
+
+def _sharded_axis(weight: Tensor) -> int:
+    return next((p.dim for p in weight.placements if isinstance(p, Shard)), 0) if isinstance(weight, DTensor) else 0
+
+
+def padded(length: int, processes: int) -> int:
+    """The next multiple of `processes`: an axis is divided into equal parts for a collective."""
+    return processes * ceil(length / processes)
+
+
+def sent_when_sharded(stack: Stack, processes: int) -> float:
+    """Entries that a process sends to dualize a stack sharded by rows: two exchanges, 2·(N − 1)/N² of the stack."""
+    if stack.vectors:
+        return 0.0
+    whole = padded(stack.count, processes) * padded(stack.rows, processes) * stack.columns
+    return 2 * (processes - 1) / processes**2 * whole
+
+
+def sent_when_split(stack: Stack, processes: int) -> float:
+    """Entries that a process sends to dualize a stack that all have: one gathering, (N − 1)/N of the stack."""
+    if stack.vectors:
+        return 0.0
+    return (processes - 1) / processes * padded(stack.count, processes) * stack.rows * stack.columns
+
+
+def sent_when_hybrid(stack: Stack, replicas: int, shards: int) -> float:
+    """Entries that a process sends where `replicas` groups of `shards` processes each hold the stack sharded by rows.
+
+    Each group dualizes its share of the matrices, and the parts of the results are gathered across the groups.
+    """
+    share = Stack(ceil(stack.count / replicas), padded(stack.rows, shards), stack.columns, stack.vectors)
+    gathered = 0 if stack.vectors else replicas * share.entries / shards
+    return sent_when_sharded(share, shards) + (replicas - 1) / replicas * gathered
+
+
+def total(sent: Callable[..., float], batches: Sequence[Stack], *processes: int, bytes_per_entry: int = 4) -> float:
+    """Bytes that a process sends in one `dualize`."""
+    return bytes_per_entry * sum(sent(stack, *processes) for stack in batches)
+
+
+# Counting
+
+
+class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does not annotate it
+    """Counts the bytes that this process sends, by the kind of collective, and the entries of the largest tensor that it makes."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch does not annotate it
+        self.sent: dict[str, float] = defaultdict(float)
+        self.largest = 0
+
+    @property
+    def bytes(self) -> float:
+        return sum(self.sent.values())
+
+    def __torch_dispatch__(self, f: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if any(issubclass(t, DTensor) for t in types):
+            return NotImplemented  # it will be seen again on the parts
+        result = f(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, Tensor):
+                self.largest = max(self.largest, tensor.numel())
+        name = f.name().split("::")[-1].removesuffix("_")
+        if name in COLLECTIVES:
+            label, share, measured = COLLECTIVES[name]
+            processes = _group_size(args)
+            self.sent[label] += share * (processes - 1) / processes * _bytes(measured(args, result))
+        return result
+
+
+COLLECTIVES: dict[str, tuple[str, int, Callable[[Any, Any], Any]]] = {
+    # name of the operation: label, how often the data goes round, and which tensor is the whole
+    "all_gather_into_tensor": ("all-gather", 1, lambda args, result: result),
+    "_allgather_base": ("all-gather", 1, lambda args, result: args[0]),
+    "reduce_scatter_tensor": ("reduce-scatter", 1, lambda args, result: args[0]),
+    "_reduce_scatter_base": ("reduce-scatter", 1, lambda args, result: args[1]),
+    "all_reduce": ("all-reduce", 2, lambda args, result: args[0]),
+    "allreduce": ("all-reduce", 2, lambda args, result: args[0]),
+    "shard_dim_alltoall": ("all-to-all", 1, lambda args, result: args[0]),
+}
+
+
+def _group_size(args: Sequence[Any]) -> int:
+    """How many processes take part, from whichever argument names the group; it comes after all other names."""
+    for arg in reversed(args):
+        if isinstance(arg, str):
+            return _resolve_process_group(dist.GroupName(arg)).size()
+        if isinstance(arg, torch.ScriptObject) and "ProcessGroup" in str(arg._type()):
+            return dist.ProcessGroup.unbox(arg).size()
+        if isinstance(arg, dist.ProcessGroup):
+            return arg.size()
+    raise ValueError(f"no process group among {[type(arg).__name__ for arg in args]}")
+
+
+def _bytes(tensors: Tensor | Sequence[Tensor]) -> int:
+    listed = [tensors] if isinstance(tensors, Tensor) else tensors
+    return sum(t.numel() * t.element_size() for t in listed)
+
+
+@contextmanager
+def exchange_as_on_gpus() -> Iterator[None]:
+    """On CPUs too, redistribute by the all-to-all that PyTorch takes on GPUs."""
+
+    def exchange(part: Tensor, gather_dim: int, shard_dim: int, mesh: DeviceMesh, mesh_dim: int) -> Tensor:
+        made: Tensor = torch.ops._dtensor.shard_dim_alltoall(part, gather_dim, shard_dim, mesh.get_group(mesh_dim).group_name)
+        return made
+
+    with patch.object(placement_types, "shard_dim_alltoall", exchange):
+        yield
+
+
+# The table
+
+MARKS = "<!-- measured:begin -->", "<!-- measured:end -->"
+VOCABULARY = 512
+
+
+def gpt() -> GPT:
+    return GPT(VOCABULARY, d_embed=128, num_heads=4, num_blocks=4)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One way to train, and the formula of what its duality map sends."""
+
+    name: str
+    wrap: Callable[[GPT], Callable[[Tensor], Tensor]]
+    formula: Callable[[list[Stack]], float]
+    split: DeviceMesh | None = None
+
+
+def runs(processes: int) -> list[Run]:
+    """All the ways. At least four processes, of which half are replicas where some are."""
+    everyone = init_device_mesh("cpu", (processes,))
+    half = processes // 2
+    hybrid = init_device_mesh("cpu", (2, half), mesh_dim_names=("replicas", "shards"))
+
+    def tensor_parallel(model: GPT) -> GPT:
+        parallelize_module(model, everyone, tensor_parallel_plan(model))
+        return model
+
+    return [
+        Run("DDP", DistributedDataParallel, lambda _: 0.0),
+        Run("DDP, `split_over`", DistributedDataParallel, lambda batches: total(sent_when_split, batches, processes), everyone),
+        Run("`fully_shard`", lambda model: sharded(model, everyone), lambda batches: total(sent_when_sharded, batches, processes)),
+        Run(f"HSDP, 2×{half}", lambda model: sharded(model, hybrid), lambda batches: total(sent_when_hybrid, batches, 2, half)),
+        Run("tensor parallel", tensor_parallel, lambda batches: total(sent_when_sharded, batches, processes)),
+    ]
+
+
+def sharded(model: GPT, mesh: DeviceMesh) -> GPT:
+    for module in model.modules():
+        if isinstance(module, TransformerBlock):
+            fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def row(run: Run) -> str:
+    """One line of the table: what this process sends in one step."""
+    torch.manual_seed(0)
+    model = gpt()
+    entries = sum(p.numel() for p in model.parameters())
+    forward = run.wrap(model)
+    optimizer = SteepestDescent(model, lr=0.1)
+    ids = torch.randint(VOCABULARY, (4, 33))
+    with exchange_as_on_gpus():
+        with Traffic() as passes:
+            F.cross_entropy(forward(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).backward()  # type: ignore[no-untyped-call]
+        with Traffic() as step, split_over(run.split) if run.split else nullcontext():
+            optimizer.step()
+    kinds = ", ".join(sorted(step.sent)) or "nothing"
+    largest = f"{step.largest / entries:.0%}"
+    return f"| {run.name} | {passes.bytes:,.0f} | {run.formula(stacks(model)):,.0f} | {step.bytes:,.0f} | {kinds} | {largest} |"
+
+
+def table(processes: int) -> str:
+    model = gpt()
+    entries = sum(p.numel() for p in model.parameters())
+    return "\n".join(
+        [
+            "| | forward and backward | `dualize`, formula | counted | by | largest tensor |",
+            "|---|---|---|---|---|---|",
+            *[row(run) for run in runs(processes)],
+            "",
+            f"{model!r}: {entries:,} weights, {4 * entries:,} bytes; batch of 4×32 tokens; {processes} processes.",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", type=Path, help="a page with the marks between which the table stands")
+    options = parser.parse_args()
+    dist.init_process_group("gloo")
+    measured = table(dist.get_world_size())
+    if dist.get_rank() == 0:
+        print(measured)
+        if options.write:
+            write_between(options.write, MARKS, measured)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def write_between(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Replace what stands between two marks of a page."""
+    before, rest = page.read_text().split(marks[0])
+    _, after = rest.split(marks[1])
+    page.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}")
+
+
+if __name__ == "__main__":
+    main()

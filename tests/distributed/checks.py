@@ -1,0 +1,401 @@
+"""What holds on several processes. `worker.py` runs these under torchrun, and `test_distributed.py` reports each as a test.
+
+A check is a function without arguments that every process calls. It raises what it finds wrong.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import cache, partial
+from unittest.mock import patch
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
+from torch.distributed.tensor.parallel import parallelize_module
+
+from benchmarks.communication import (
+    Traffic,
+    exchange_as_on_gpus,
+    sent_when_hybrid,
+    sent_when_sharded,
+    sent_when_split,
+    stacks,
+    total,
+)
+from modula import L1, RMS, Bias, Conv2D, Embed, Gain, Gradient, Linear, Linf, Module, ReLU, SteepestDescent, Weights
+from modula.distributed import split_over, tensor_parallel_plan
+from modula.geometry import Spectral
+from tests.distributed.setup import batch, gathered, gpt, loss_of, mesh_of, pairs, same, shard, spread, train, ways, whole
+from tests.helpers import random_gradient
+
+Check = Callable[[], None]
+
+EXACT = 1e-10
+"""For float64, in which only the order of sums differs."""
+
+WAYS = ["ddp", "ddp, split", "fsdp", "hsdp", "tp", "tp, fsdp"]
+
+
+# Every operation, on every atom, wherever it is cut. Widths that no number of processes divides; fewer matrices than processes.
+
+
+def zoo() -> dict[str, Module]:
+    torch.manual_seed(0)
+    models = {
+        "matrices": Gain(5) @ Linear(5, 7) @ ReLU() @ Bias(7) @ Linear(7, 7) @ Linear(7, 7) @ Linear(7, 3),
+        "table": Linear(5, 6) @ Embed(6, 11),
+        "kernels": Conv2D(5, 3) @ Conv2D(3, 5, kernel_size=1),
+        "rows": Linear(5, 7, domain=RMS, codomain=Linf),
+        "columns": Linear(7, 5, domain=L1, codomain=RMS),
+    }
+    return {name: model.double() for name, model in models.items()}
+
+
+def layouts() -> Iterator[tuple[str, Module, Module]]:
+    """Every model, plain and spread in every way, and the name of the case."""
+    rows, columns = Shard(0), Shard(1)
+    on_a_line: list[list[Placement]] = [[Replicate()], [rows], [columns]]
+    on_a_grid: list[list[Placement]] = [[Replicate(), rows], [rows, rows], [columns, rows], [rows, columns]]
+    line = dist.get_world_size() < 4
+    for placements in on_a_line if line else on_a_grid:
+        for name, model in zoo().items():
+            yield f"{name} on {placements}", model, spread(model, mesh_of(2) if line else mesh_of(2, 2), placements)
+
+
+def operation(compare: Callable[[Module, Module, list], None]) -> None:
+    for case, model, sharded in layouts():
+        try:
+            compare(model, sharded, list(pairs(model, sharded, seed=1)))
+        except Exception as error:
+            error.add_note(f"in the case of {case}")
+            raise
+
+
+def dualize(model: Module, sharded: Module, vectors: list) -> None:
+    (gradient, _), (parts, _) = vectors
+    same(sharded.dualize(parts, 0.5), model.dualize(gradient, 0.5), EXACT)
+
+
+def layout_of_the_update(model: Module, sharded: Module, vectors: list) -> None:
+    _, (parts, _) = vectors
+    assert [u.placements for u in sharded.dualize(parts).tensors] == [w.placements for w in sharded.weights.tensors]
+
+
+def norm(model: Module, sharded: Module, vectors: list) -> None:
+    (_, update), (_, parts) = vectors
+    torch.testing.assert_close(sharded.norm(parts), model.norm(update), rtol=EXACT, atol=0)
+
+
+def dual_norm(model: Module, sharded: Module, vectors: list) -> None:
+    (gradient, _), (parts, _) = vectors
+    torch.testing.assert_close(sharded.dual_norm(parts), model.dual_norm(gradient), rtol=EXACT, atol=0)
+
+
+def normalize(model: Module, sharded: Module, vectors: list) -> None:
+    (_, update), (_, parts) = vectors
+    same(sharded.normalize(parts, 0.5), model.normalize(update, 0.5), EXACT)
+
+
+def pairing(model: Module, sharded: Module, vectors: list) -> None:
+    (gradient, update), (gradient_parts, update_parts) = vectors
+    torch.testing.assert_close(gradient_parts @ update_parts, gradient @ update, rtol=EXACT, atol=EXACT)
+
+
+def arithmetic(model: Module, sharded: Module, vectors: list) -> None:
+    (gradient, update), (gradient_parts, update_parts) = vectors
+    same(2 * gradient_parts - gradient_parts / 3 + gradient_parts, 2 * gradient - gradient / 3 + gradient, EXACT)
+    same(sharded.weights - update_parts, model.weights - update, EXACT)
+    same((sharded.weights + update_parts) - sharded.weights, update, EXACT)
+
+
+def in_place(model: Module, sharded: Module, vectors: list) -> None:
+    (_, update), (_, update_parts) = vectors
+    sharded.weights -= update_parts
+    expected = model.weights - update
+    same(sharded.weights, expected, EXACT)
+
+
+def project(model: Module, sharded: Module, vectors: list) -> None:
+    model = copy.deepcopy(model)
+    model.project()
+    sharded.project()
+    same(sharded.weights, model.weights, EXACT)
+
+
+def pending_sums() -> None:
+    """A gradient whose sum over processes was not carried out yet."""
+    model = zoo()["matrices"]
+    mesh = mesh_of(dist.get_world_size())
+    own = random_gradient(model, seed=dist.get_rank())
+    pending = Gradient({name: DTensor.from_local(g, mesh, [Partial()]) for name, g in own.items()})
+    summed = Gradient({name: whole(g) for name, g in pending.items()})
+    same(model.dualize(pending), model.dualize(summed), EXACT)
+
+
+# The GPT
+
+
+def gradient_of(way_name: str, dtype: torch.dtype) -> tuple[Module, Gradient, Module, Gradient]:
+    """A GPT and its gradient on one process, and spread."""
+    way = ways()[way_name]
+    model, sharded = gpt().to(dtype), gpt().to(dtype)
+    forward = way.wrap(sharded)
+    inputs, targets = batch(0)
+    loss_of(forward, way.share(inputs), way.share(targets)).backward()
+    return model, model.gradient(loss_of(model, inputs, targets)), sharded, sharded.gradient()
+
+
+def gradient(way: str) -> None:
+    _, expected, _, actual = gradient_of(way, torch.float32)
+    same(actual, expected, 1e-6)
+
+
+def dualized_gradient(way: str, dtype: torch.dtype, tolerance: float) -> None:
+    model, expected, sharded, actual = gradient_of(way, dtype)
+    with ways()[way].context():
+        update = sharded.dualize(actual)
+    same(update, model.dualize(expected), tolerance)
+
+
+@cache
+def after_twenty_steps_alone() -> Weights:
+    model = gpt()
+    train(model, None, steps=20)
+    return model.weights
+
+
+def twenty_steps(way: str) -> None:
+    sharded = gpt()
+    train(sharded, ways()[way], steps=20)
+    same(sharded.weights, after_twenty_steps_alone(), 1e-5)
+
+
+def mixed_precision() -> None:
+    """A forward pass in bfloat16 leaves float32 gradients, which are dualized as those of one process are."""
+    model, _, sharded, parts = gradient_of("fsdp, bfloat16", torch.float32)
+    assert {g.dtype for g in parts.tensors} == {torch.float32}
+    same(sharded.dualize(parts), model.dualize(Gradient(gathered(parts))), 1e-5)
+
+
+def replicas_agree() -> None:
+    """After steps in which each replica dualized other matrices, all hold the same weights, bit for bit."""
+    model = gpt()
+    train(model, ways()["ddp, split"], steps=5)
+    for w in model.weights.tensors:
+        first = w.detach().clone()
+        dist.broadcast(first, src=0)
+        assert torch.equal(first, w)
+
+
+def frozen_weights() -> None:
+    model, sharded = gpt(), gpt()
+    for each in (model, sharded):
+        each[0].requires_grad_(False)
+        each[-2].requires_grad_(False)
+    before = [w.detach().clone() for w in model.weights.tensors]
+    train(model, None, steps=3)
+    train(sharded, ways()["fsdp"], steps=3)
+    same(sharded.weights, model.weights, 1e-5)
+    frozen = [i for i, w in enumerate(model.weights.tensors) if not w.requires_grad]
+    assert all(torch.equal(whole(sharded.weights.tensors[i]), before[i]) for i in frozen)
+    assert len(frozen) == 2
+
+
+def plain_weights_beside_sharded_ones() -> None:
+    """A Gain is in no plan for tensor parallelism, and stays a plain tensor."""
+    torch.manual_seed(0)
+    model = (Linear(4, 8) @ Gain(8) @ Linear(8, 8) @ ReLU() @ Linear(8, 4)).double()
+    sharded = copy.deepcopy(model)
+    parallelize_module(sharded, mesh_of(dist.get_world_size()), tensor_parallel_plan(sharded))
+    x = torch.randn(20, 4, dtype=torch.float64)
+    for each in (model, sharded):
+        optimizer = SteepestDescent(each, lr=0.1, weight_decay=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            each(x).sub(1).square().mean().backward()
+            optimizer.step()
+    assert len({type(w.data) for w in sharded.weights.tensors}) == 2
+    same(sharded.weights, model.weights, EXACT)
+
+
+def nan_on_one_process() -> None:
+    """nonfinite="skip": every process leaves the step out, though only one has the entry."""
+    model = gpt()
+    forward = ways()["fsdp"].wrap(model)
+    optimizer = SteepestDescent(model, lr=0.1, nonfinite="skip")
+    loss_of(forward, *batch(0)).backward()
+    before = gathered(model.weights)
+    if dist.get_rank() == 1:
+        model.weights.tensors[3].grad.to_local()[0, 0] = torch.nan
+    optimizer.step()
+    assert int(optimizer.skipped) == 1
+    assert all(torch.equal(whole(w), before[name]) for name, w in model.weights.items())
+
+
+# Construction
+
+
+def meta_construction() -> None:
+    """Built on the meta device, sharded, then drawn: the weights of one process, for equal seeds."""
+    model = gpt()
+    model.initialize(torch.Generator().manual_seed(3))
+    with torch.device("meta"):
+        sharded = gpt()
+    shard(sharded, mesh_of(dist.get_world_size()))
+    sharded.to_empty(device="cpu").initialize(torch.Generator().manual_seed(3))
+    same(sharded.weights, model.weights, 0)
+
+
+def seeds_that_differ() -> None:
+    """All processes take the first one's weights, so that matrices are semi-orthogonal as a whole."""
+    sharded = shard(gpt(), mesh_of(dist.get_world_size()))
+    sharded.initialize(torch.Generator().manual_seed(dist.get_rank()))
+    model = gpt()
+    model.initialize(torch.Generator().manual_seed(0))
+    same(sharded.weights, model.weights, 0)
+
+
+# Communication and memory
+
+
+def counted(way_name: str, exchange: Callable) -> tuple[Traffic, list]:
+    """What a step of the optimizer sends, and the batches that it dualizes."""
+    way = ways()[way_name]
+    model = gpt()
+    forward = way.wrap(model)
+    optimizer = SteepestDescent(model, lr=0.1)
+    inputs, targets = batch(0)
+    loss_of(forward, way.share(inputs), way.share(targets)).backward()
+    with exchange(), way.context(), Traffic() as traffic:
+        optimizer.step()
+    return traffic, stacks(model)
+
+
+def sends_nothing() -> None:
+    traffic, _ = counted("ddp", exchange_as_on_gpus)
+    assert not traffic.sent
+
+
+def sends_when_sharded(way: str) -> None:
+    traffic, batches = counted(way, exchange_as_on_gpus)
+    assert dict(traffic.sent) == {"all-to-all": total(sent_when_sharded, batches, dist.get_world_size())}
+
+
+def sends_when_split() -> None:
+    traffic, batches = counted("ddp, split", exchange_as_on_gpus)
+    assert dict(traffic.sent) == {"all-gather": total(sent_when_split, batches, dist.get_world_size())}
+
+
+def sends_when_hybrid() -> None:
+    """The formula is that of the first process, whose share of no batch is smaller than another's."""
+    traffic, batches = counted("hsdp", exchange_as_on_gpus)
+    sent = torch.tensor([traffic.bytes])
+    dist.all_reduce(sent, dist.ReduceOp.MAX)
+    assert float(sent) == total(sent_when_hybrid, batches, 2, 2)
+
+
+def exchanges_alone_when_divided_twice() -> None:
+    """Tensor-parallel weights that fully_shard divides once more: matrices are never gathered on all processes."""
+    traffic, _ = counted("tp, fsdp", exchange_as_on_gpus)
+    assert set(traffic.sent) == {"all-to-all"}
+
+
+def sends_on_cpus() -> None:
+    """PyTorch gathers on a CPU where it exchanges on a GPU: as many times more as there are processes."""
+    traffic, batches = counted("fsdp", nullcontext)
+    processes = dist.get_world_size()
+    assert dict(traffic.sent) == {"all-gather": processes * total(sent_when_sharded, batches, processes)}
+
+
+def holds_no_more_than_a_share() -> None:
+    """The largest tensor of a step is a process's share of the largest batch, or one matrix where there are fewer than processes."""
+    traffic, batches = counted("fsdp", exchange_as_on_gpus)
+    processes = dist.get_world_size()
+    shares = [
+        -(-stack.count // processes) * -(-stack.rows // processes) * processes * stack.columns for stack in batches if not stack.vectors
+    ]
+    assert traffic.largest <= max(shares)
+
+
+def splits_the_work() -> None:
+    """In split_over each process dualizes its share of the matrices."""
+    torch.manual_seed(0)
+    model = Linear(6, 6) ** 8
+    with (
+        patch.object(Spectral, "dualize", autospec=True, side_effect=Spectral.dualize) as dualized,
+        split_over(mesh_of(dist.get_world_size())),
+    ):
+        model.dualize(random_gradient(model, 0))
+    assert [len(call.args[1]) for call in dualized.call_args_list] == [8 // dist.get_world_size()]
+
+
+# Refusals
+
+
+def loss_under_fully_shard() -> None:
+    model = shard(gpt(), mesh_of(dist.get_world_size()))
+    loss = loss_of(model, *batch(0))
+    with pytest.raises(RuntimeError, match=r"call loss\.backward\(\), then model\.gradient\(\)"):
+        model.gradient(loss)
+
+
+def plain_update_of_sharded_weights() -> None:
+    model = zoo()["rows"]
+    sharded = spread(model, mesh_of(dist.get_world_size()), [Shard(0)])
+    with pytest.raises(TypeError, match="distribute_tensor"):
+        sharded.weights -= model.dualize(random_gradient(model, 0))
+
+
+def heads_that_do_not_split() -> None:
+    model = gpt()
+    plan = tensor_parallel_plan(model)
+    path = next(path for path, style in plan.items() if "Heads" in repr(style))
+    model.get_submodule(path).num_heads = 3
+    with pytest.raises(ValueError, match="its 3 heads do not split evenly"):
+        parallelize_module(model, mesh_of(dist.get_world_size()), plan)
+
+
+CHECKS: dict[str, Check] = {
+    f"operation: {f.__name__}": partial(operation, f)
+    for f in (dualize, layout_of_the_update, norm, dual_norm, normalize, pairing, arithmetic, in_place, project)
+}
+for _way in WAYS:
+    CHECKS[f"gradient: {_way}"] = partial(gradient, _way)
+    CHECKS[f"dualize in float32: {_way}"] = partial(dualized_gradient, _way, torch.float32, 1e-5)
+    CHECKS[f"dualize in float64: {_way}"] = partial(dualized_gradient, _way, torch.float64, EXACT)
+    CHECKS[f"twenty steps: {_way}"] = partial(twenty_steps, _way)
+for _way in ("fsdp", "tp"):
+    CHECKS[f"sends when sharded: {_way}"] = partial(sends_when_sharded, _way)
+for _check in (
+    pending_sums,
+    mixed_precision,
+    replicas_agree,
+    frozen_weights,
+    plain_weights_beside_sharded_ones,
+    nan_on_one_process,
+    meta_construction,
+    seeds_that_differ,
+    sends_nothing,
+    sends_when_split,
+    sends_on_cpus,
+    holds_no_more_than_a_share,
+    splits_the_work,
+    loss_under_fully_shard,
+    plain_update_of_sharded_weights,
+    heads_that_do_not_split,
+):
+    CHECKS[_check.__name__.replace("_", " ")] = _check
+
+CHECKS_ON_FOUR: dict[str, Check] = {
+    "sends when hybrid": sends_when_hybrid,
+    "exchanges alone when divided twice": exchanges_alone_when_divided_twice,
+}
+
+
+def checks(processes: int) -> dict[str, Check]:
+    """The checks that make sense on so many processes, by name."""
+    return CHECKS | CHECKS_ON_FOUR if processes >= 4 else CHECKS
