@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -80,6 +84,36 @@ def test_resumed_optimizer_ends_at_the_same_weights_bit_for_bit(corpus: Path, tm
     whole, parts = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "parts"))
     assert whole["losses"] == parts["losses"]
     assert all(torch.equal(whole["model"][name], parts["model"][name]) for name in whole["model"])
+
+
+@pytest.mark.parametrize("parallel", ["fsdp", "ddp", "hsdp", "tp"])
+def test_train_gpt_distributed_takes_the_steps_of_one_process(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: str
+) -> None:
+    """As the only process there is: all the machinery, and nobody to share with."""
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+    for name, value in alone.items():
+        monkeypatch.setenv(name, value)
+    load("train_gpt_optimizer").main(gpt_arguments(corpus, tmp_path / "alone", "--steps", "5"))
+    load("train_gpt_distributed").main(gpt_arguments(corpus, tmp_path / "shared", "--steps", "5", "--parallel", parallel))
+    expected = torch.load(tmp_path / "alone" / "checkpoint.pt", weights_only=True)["losses"]
+    assert json.loads((tmp_path / "shared" / "result.json").read_text())["losses"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_train_gpt_distributed_under_torchrun(corpus: Path, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = [str(EXAMPLES / "train_gpt_distributed.py"), *gpt_arguments(corpus, tmp_path / "two", "--steps", "5")]
+    subprocess.run([*torchrun, *script], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+    load("train_gpt_optimizer").main(gpt_arguments(corpus, tmp_path / "one", "--steps", "5"))
+    expected = torch.load(tmp_path / "one" / "checkpoint.pt", weights_only=True)["losses"]
+    # Few letters make gradients of less than full rank, and rounding in the directions that they leave out is lifted a thousandfold.
+    assert json.loads((tmp_path / "two" / "result.json").read_text())["losses"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_train_gpt_distributed_says_how_it_is_started(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(SystemExit, match="torchrun"):
+        load("train_gpt_distributed").main(gpt_arguments(corpus, tmp_path))
 
 
 def test_mixed_precision_compares_every_variant_and_repeats_none(corpus: Path, tmp_path: Path) -> None:

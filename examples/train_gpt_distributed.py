@@ -1,0 +1,151 @@
+"""Train a small GPT on text by several processes: the run of train_gpt_optimizer.py, shared out.
+
+    torchrun --standalone --nproc-per-node 2 examples/train_gpt_distributed.py                     # weights sharded by fully_shard
+    torchrun --standalone --nproc-per-node 2 examples/train_gpt_distributed.py --parallel ddp      # a copy on every process
+    torchrun --standalone --nproc-per-node 4 examples/train_gpt_distributed.py --parallel hsdp --shards 2
+    torchrun --standalone --nproc-per-node 2 examples/train_gpt_distributed.py --parallel tp       # every layer divided
+
+One process a GPU, by NCCL, where there are GPUs; else on the CPU, by gloo (set OMP_NUM_THREADS to its cores over the processes).
+However many processes there are, each step takes the same batch, so that the losses are those of one process up to rounding.
+Leaves in --out: the loss curve (loss.png) and the numbers (result.json).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from text import batch, load
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import parallelize_module
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+from train_gpt import evaluate, plot
+
+from modula import GPT, SteepestDescent
+from modula.compounds.gpt import TransformerBlock
+from modula.distributed import split_over, tensor_parallel_plan
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parallel", choices=["fsdp", "ddp", "hsdp", "tp"], default="fsdp")
+    parser.add_argument("--shards", type=int, help="hsdp: how many processes share one copy of the weights; by default those of a machine")
+    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
+    parser.add_argument("--lr", type=float, default=0.1, help="peak learning rate: the norm of a step")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=12, help="of all processes together")
+    parser.add_argument("--context", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=4)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--momentum", type=float, default=0.85, help="of the gradient's average")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, default=Path("runs/gpt_distributed"))
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
+    options = parse(arguments)
+    device = join(options.device)
+    try:
+        return train(options, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def join(kind: str) -> torch.device:
+    """Meet the other processes. The device of this one."""
+    if "RANK" not in os.environ:
+        raise SystemExit("this script is one of several processes: start it by torchrun --standalone --nproc-per-node 2 " + __file__)
+    if kind == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+        dist.init_process_group("nccl", device_id=device)
+        return device
+    dist.init_process_group("gloo")
+    return torch.device(kind)
+
+
+def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]:
+    first = dist.get_rank() == 0
+    everyone = init_device_mesh(device.type, (dist.get_world_size(),))
+
+    torch.manual_seed(options.seed)
+    batches = torch.Generator().manual_seed(options.seed)
+    corpus = load(options.data)
+    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks).to(device)
+    weights = sum(p.numel() for p in model.parameters())
+    forward = distribute(model, options, device)
+    optimizer = SteepestDescent(model, options.lr, momentum=options.momentum)
+    schedule = LambdaLR(optimizer, lambda step: 1 - step / options.steps)
+
+    # A tensor-parallel layer needs the same input on every process; otherwise each takes its share of the batch.
+    replicas, replica = (1, 0) if options.parallel == "tp" else (dist.get_world_size(), dist.get_rank())
+    if options.batch % replicas:
+        raise SystemExit(f"--batch {options.batch} does not divide into {replicas} equal shares, one a process")
+    if first:
+        print(f"{options.parallel} on {dist.get_world_size()} processes, {device.type}: {weights:,} weights")
+
+    losses: list[float] = []
+    start = time.perf_counter()
+    for _ in tqdm(range(options.steps), unit="step", disable=not first):
+        x, y = batch(corpus.train, options.batch, options.context, batches)
+        x, y = (ids.chunk(replicas)[replica].to(device) for ids in (x, y))
+        loss = F.cross_entropy(forward(x).flatten(0, 1), y.flatten())
+
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
+        with split_over(everyone):
+            optimizer.step()
+        schedule.step()
+
+        mean = loss.detach()
+        dist.all_reduce(mean)
+        losses.append(mean.item() / dist.get_world_size())
+
+    validation_loss = evaluate(model, corpus.validation, options.context)
+    result = {"validation_loss": validation_loss, "train_loss": sum(losses[-100:]) / len(losses[-100:]), "lr": options.lr}
+    if first:
+        print(f"validation loss {validation_loss:.4f} nats a character, after {time.perf_counter() - start:.0f} s")
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "result.json").write_text(json.dumps(result | {"losses": losses}, indent=2) + "\n")
+        plot(losses, validation_loss, options.out / "loss.png", title=f"{options.parallel} on {dist.get_world_size()} processes")
+        print(f"curve and numbers in {options.out}/")
+    return result
+
+
+def distribute(model: GPT, options: argparse.Namespace, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Spread the model over the processes. What is called forward."""
+    processes = dist.get_world_size()
+    if options.parallel == "ddp":
+        return DistributedDataParallel(model)
+    if options.parallel == "tp":
+        parallelize_module(model, init_device_mesh(device.type, (processes,)), tensor_parallel_plan(model))
+        return model
+    shards = processes
+    if options.parallel == "hsdp":
+        shards = options.shards or int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+        if processes % shards:
+            raise SystemExit(f"{processes} processes do not divide into copies on --shards {shards} processes each")
+    mesh = init_device_mesh(device.type, (processes // shards, shards), mesh_dim_names=("copies", "shards"))
+    for module in model.modules():
+        if isinstance(module, TransformerBlock):
+            fully_shard(module, mesh=mesh if options.parallel == "hsdp" else mesh["shards"])
+    fully_shard(model, mesh=mesh if options.parallel == "hsdp" else mesh["shards"])
+    return model
+
+
+if __name__ == "__main__":
+    main()
