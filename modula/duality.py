@@ -20,11 +20,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modula.geometry import Geometry, Vectors
+from modula.geometry import Geometry, Orthogonal, Vectors
 from modula.polar import MethodLike
+from modula.polar.batching import orthogonalize_all
 from modula.scaling import working_dtype
 from modula.sharding import BatchMap, Sharding, part, reduced, sharding_of
 from modula.vector import Gradient, LayoutError, Scalar, Update, Vector
+from modula.workspace import entries_at_once
 
 
 class Batch(NamedTuple):
@@ -87,11 +89,8 @@ class Plan:
         self._check(gradient, "dualize")
         trained = [i for i, coefficient in enumerate(self.coefficients) if coefficient > 0]
         parts: dict[int, Tensor] = {}
-        for batch in self._batches(gradient.tensors, trained):
-            duals = batch.map(partial(batch.geometry.dualize, method=method))
-            scales = _column([self.coefficients[i] for i in batch.members], duals) * target_norm
-            updates = batch.unstack((duals * scales).to(batch.stacked.dtype))
-            parts.update(zip(batch.members, updates, strict=True))
+        for batch, duals in self._duals(list(self._batches(gradient.tensors, trained)), target_norm, method):
+            parts.update(zip(batch.members, batch.unstack(duals.to(batch.stacked.dtype)), strict=True))
         return Update._of(gradient.names, [parts[i] if i in parts else torch.zeros_like(g) for i, g in enumerate(gradient.tensors)])
 
     def norm(self, update: Update) -> Tensor:
@@ -128,6 +127,27 @@ class Plan:
             parts.update(zip(batch.members, batch.unstack(batch.map(batch.geometry.project)), strict=True))
         return [parts[i] for i in range(len(weights))]
 
+    def _duals(self, batches: Sequence[Batch], target_norm: Scalar, method: MethodLike | None) -> Iterator[tuple[Batch, Tensor]]:
+        """target_norm · coefficient_i · D_i(g_i) for each batch. All matrices that have to be orthogonalised are so together."""
+        together: list[tuple[Batch, Orthogonal, Tensor]] = []
+        for batch in batches:
+            geometry = batch.geometry
+            if batch.sharding is None and isinstance(geometry, Orthogonal):
+                together.append((batch, geometry, geometry.matrices(batch.stacked)))
+            else:
+                duals = batch.map(partial(geometry.dualize, method=method))
+                yield batch, duals * self._column(batch, 1.0, duals) * target_norm
+        factors = orthogonalize_all([matrices.flatten(0, 1) for _, _, matrices in together], method)
+        for (batch, geometry, matrices), found in zip(together, factors, strict=True):
+            shape = tuple(batch.stacked.shape[1:])
+            duals = geometry.weight(found.view(matrices.shape), shape)
+            yield batch, duals.mul_(self._column(batch, geometry.unit(shape), duals) * target_norm)
+
+    def _column(self, batch: Batch, unit: float, like: Tensor) -> Tensor:
+        """unit · coefficient_i for each member of the batch, shaped to multiply `like`."""
+        numbers = [unit * self.coefficients[i] for i in batch.members]
+        return _numbers(numbers, working_dtype(like.dtype), like.device).view(-1, *[1] * (like.dim() - 1))
+
     def _norms(self, update: Update) -> Tensor:
         """‖u_i‖_i for every atom, in parameter order."""
         return self._in_order([(batch.members, batch.measure(batch.geometry.norm, _max)) for batch in self._batches(update.tensors)])
@@ -142,8 +162,9 @@ class Plan:
             t = reduced(tensors[i])
             groups.setdefault((self.geometries[i], sharding_of(t), (t.shape, t.dtype, t.device)), {})[i] = part(t)
         for (geometry, sharding, _), members in groups.items():
-            stacked = next(iter(members.values())).unsqueeze(0) if len(members) == 1 else torch.stack(list(members.values()))
-            yield Batch(geometry, list(members), stacked, sharding)
+            for some in _split(list(members.items())):
+                stacked = some[0][1].unsqueeze(0) if len(some) == 1 else torch.stack([t for _, t in some])
+                yield Batch(geometry, [i for i, _ in some], stacked, sharding)
 
     @staticmethod
     def _in_order(results: list[tuple[list[int], Tensor]]) -> Tensor:
@@ -172,17 +193,19 @@ class Plan:
                 )
 
 
+def _split(members: list[tuple[int, Tensor]]) -> Iterator[list[tuple[int, Tensor]]]:
+    """Tensors of one shape in groups that are dualized at once."""
+    count = max(1, entries_at_once() // max(1, members[0][1].numel()))
+    for start in range(0, len(members), count):
+        yield members[start : start + count]
+
+
 def _sum(norms: Tensor) -> Tensor:
     return norms.sum(dim=0)
 
 
 def _max(norms: Tensor) -> Tensor:
     return norms.amax(dim=0)
-
-
-def _column(numbers: list[float], like: Tensor) -> Tensor:
-    """One number for each member of the batch `like`, shaped to multiply it."""
-    return _numbers(numbers, working_dtype(like.dtype), like.device).view(-1, *[1] * (like.dim() - 1))
 
 
 def _numbers(numbers: list[float], dtype: torch.dtype, device: torch.device) -> Tensor:

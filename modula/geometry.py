@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from einops import rearrange
 from torch import Tensor
 
 from modula.norms import L1, L2, RMS, ChannelRMS, Dense, Euclidean, HeadRMS, Linf, Norm, OneHot, VectorNorm
-from modula.polar import MethodLike, orthogonalize
+from modula.polar import MethodLike, PolarExpress, orthogonalize
 from modula.scaling import split_scale, working_dtype
 
 
@@ -59,8 +60,34 @@ class Geometry(ABC):
         """A random weight of norm 1, as float32 on `device`."""
 
 
+class Orthogonal(Geometry):
+    """Weights made of matrices whose singular values the duality map sets to one value: `unit`·UVᵀ for each.
+
+    Matrices of one shape, or of its transpose, are orthogonalised in one batch, whichever of these geometries and weights they come from.
+    """
+
+    @abstractmethod
+    def unit(self, shape: tuple[int, ...]) -> float:
+        """What the singular values of each matrix are, in the dual of a gradient of that shape."""
+
+    @abstractmethod
+    def matrices(self, weight: Tensor) -> Tensor:
+        """The matrices of each weight, without a copy: [batch, *shape] -> [batch, count, d_out, d_in]."""
+
+    @abstractmethod
+    def weight(self, matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """What `matrices` has taken apart: [batch, count, d_out, d_in] -> [batch, *shape]."""
+
+    def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
+        shape = tuple(gradient.shape[1:])
+        return self.weight(orthogonalize(self.matrices(gradient), method=method) * self.unit(shape), shape)
+
+    def project(self, weight: Tensor) -> Tensor:
+        return self.dualize(weight, method=PolarExpress(accuracy="high"))
+
+
 @dataclass(frozen=True)
-class Spectral(Geometry):
+class Spectral(Orthogonal):
     """Matrices [d_out, d_in] between Euclidean norms.
 
     With r the radius of each end's unit ball (√d for RMS, 1 for L2), ‖W‖ = r(d_in)/r(d_out)·σ_max, and the duality map of
@@ -71,27 +98,25 @@ class Spectral(Geometry):
     codomain: type[Euclidean]
     axes = 2
 
-    def unit(self, d_out: int, d_in: int) -> float:
-        """The largest singular value of a matrix of norm 1."""
+    def unit(self, shape: tuple[int, ...]) -> float:
+        d_out, d_in = shape
         return self.codomain.radius(d_out) / self.domain.radius(d_in)
 
+    def matrices(self, weight: Tensor) -> Tensor:
+        return weight.unsqueeze(1)
+
+    def weight(self, matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return matrices.squeeze(1)
+
     def norm(self, weight: Tensor) -> Tensor:
-        return _largest_singular_value(weight) / self.unit(*weight.shape[-2:])
+        return _largest_singular_value(weight) / self.unit(tuple(weight.shape[1:]))
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
-        return _sum_of_singular_values(gradient) * self.unit(*gradient.shape[-2:])
-
-    def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
-        unit = self.unit(*gradient.shape[-2:])
-        orthogonal = orthogonalize(gradient, method=method)
-        return orthogonal if unit == 1 else orthogonal * unit
-
-    def project(self, weight: Tensor) -> Tensor:
-        return self.dualize(weight)
+        return _sum_of_singular_values(gradient) * self.unit(tuple(gradient.shape[1:]))
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
         weight = torch.empty(shape, device=device)
-        return torch.nn.init.orthogonal_(weight, generator=generator) * self.unit(*shape)
+        return torch.nn.init.orthogonal_(weight, generator=generator) * self.unit(shape)
 
 
 @dataclass(frozen=True)
@@ -139,38 +164,37 @@ class BallVectors(Vectors):
 
 
 @dataclass(frozen=True)
-class Taps(Geometry):
+class Taps(Orthogonal):
     """Convolution kernels [d_out, d_in, k_h, k_w]: k_h·k_w times the largest norm among the taps, each a matrix."""
 
     tap: Spectral = Spectral(RMS, RMS)
     axes = 4
 
+    def unit(self, shape: tuple[int, ...]) -> float:
+        d_out, d_in, k_h, k_w = shape
+        return self.tap.unit((d_out, d_in)) / (k_h * k_w)
+
+    def matrices(self, weight: Tensor) -> Tensor:
+        return rearrange(weight, "batch d_out d_in k_h k_w -> batch (k_h k_w) d_out d_in")
+
+    def weight(self, matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return rearrange(matrices, "batch (k_h k_w) d_out d_in -> batch d_out d_in k_h k_w", k_h=shape[2]).contiguous()
+
     def norm(self, weight: Tensor) -> Tensor:
-        return self._count(weight) * self.tap.norm(self._taps(weight)).amax(dim=-1)
+        return self._over_taps(self.tap.norm, weight).amax(dim=-1) * math.prod(weight.shape[-2:])
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
-        return self.tap.dual_norm(self._taps(gradient)).sum(dim=-1) / self._count(gradient)
-
-    def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
-        k_h, k_w = gradient.shape[-2:]
-        taps = self.tap.dualize(self._taps(gradient), method=method) / self._count(gradient)
-        return rearrange(taps, "... (k_h k_w) d_out d_in -> ... d_out d_in k_h k_w", k_h=k_h, k_w=k_w)
-
-    def project(self, weight: Tensor) -> Tensor:
-        return self.dualize(weight)
+        return self._over_taps(self.tap.dual_norm, gradient).sum(dim=-1) / math.prod(gradient.shape[-2:])
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
         d_out, d_in, k_h, k_w = shape
         taps = [self.tap.draw((d_out, d_in), generator, device) for _ in range(k_h * k_w)]
         return rearrange(taps, "(k_h k_w) d_out d_in -> d_out d_in k_h k_w", k_h=k_h) / (k_h * k_w)
 
-    @staticmethod
-    def _count(weight: Tensor) -> int:
-        return math.prod(weight.shape[-2:])
-
-    @staticmethod
-    def _taps(weight: Tensor) -> Tensor:
-        return rearrange(weight, "... d_out d_in k_h k_w -> ... (k_h k_w) d_out d_in")
+    def _over_taps(self, norm: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
+        """One number for each tap: [batch, *shape] -> [batch, count]."""
+        taps = self.matrices(weight)
+        return norm(taps.flatten(0, 1)).view(taps.shape[:2])
 
 
 def operator_geometry(domain: type[Norm], codomain: type[Norm]) -> Geometry:

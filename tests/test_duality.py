@@ -15,7 +15,7 @@ from tests.helpers import close, rand, random_gradient, random_update
 from tests.strategies import feature_trees, seeds, trained_trees, trees
 
 many = settings(max_examples=60)
-METHODS = ["svd", "polar_express", "newton_schulz"]
+METHODS = ["svd", "polar_express", "newton_schulz", "inverse_root", "sketch"]
 NUMBERS = ["norm", "dual_norm", "mass", "sensitivity"]
 
 

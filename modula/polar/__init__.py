@@ -1,9 +1,25 @@
 """Orthogonalisation: UVᵀ from G = UΣVᵀ, for batches of matrices. Pure linear algebra; one file a method."""
 
-from modula.polar.method import Method
+from modula.polar.inverse_root import InverseRoot, inverse_root
+from modula.polar.method import Accuracy, Method
+from modula.polar.minimax import minimax_coefficients
 from modula.polar.newton_schulz import NewtonSchulz
 from modula.polar.orthogonalize import MethodLike, MethodName, orthogonalize
-from modula.polar.polar_express import PolarExpress, minimax_coefficients
+from modula.polar.polar_express import PolarExpress
+from modula.polar.sketch import Sketch
 from modula.polar.svd import SVD
 
-__all__ = ["SVD", "Method", "MethodLike", "MethodName", "NewtonSchulz", "PolarExpress", "minimax_coefficients", "orthogonalize"]
+__all__ = [
+    "SVD",
+    "Accuracy",
+    "InverseRoot",
+    "Method",
+    "MethodLike",
+    "MethodName",
+    "NewtonSchulz",
+    "PolarExpress",
+    "Sketch",
+    "inverse_root",
+    "minimax_coefficients",
+    "orthogonalize",
+]

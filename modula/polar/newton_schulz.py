@@ -1,4 +1,4 @@
-"""Newton–Schulz: one fixed odd polynomial, applied until every singular value has arrived at 1.
+"""Newton–Schulz: one fixed odd polynomial, applied until every singular value has arrived at 1, or a schedule of one's own.
 
 Sources: Kovarik 1970 and Björck & Bowie 1971; Higham 2008, *Functions of Matrices*, section 8.3; the rectangular iteration of
 Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.2.
@@ -6,13 +6,15 @@ Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
 
-from modula.polar.iteration import OddQuintic, iterate
+from modula.polar.iteration import iterate
 from modula.polar.method import Method
+from modula.polar.minimax import OddQuintic
 
 CUBIC: OddQuintic = (3 / 2, -1 / 2, 0.0)
 QUINTIC: OddQuintic = (15 / 8, -10 / 8, 3 / 8)
@@ -22,30 +24,49 @@ QUINTIC: OddQuintic = (15 / 8, -10 / 8, 3 / 8)
 class NewtonSchulz(Method):
     """The Newton–Schulz iteration of degree 3 or 5, which converges to UVᵀ from any singular values in (0, 1].
 
-    Costs 2 matrix products m×m×n a step at degree 3, and one m×m×m more at degree 5. A small singular value grows by 3/2 or 15/8
-    a step, so that one of 1/1000 takes 20 or 14 steps to come near 1. Pick it to check another method, or where one
-    polynomial for all steps is wanted.
+    Costs 2 matrix products m×m×n a step at degree 3, and one m×m×m more at degree 5, all in full precision. A small singular value grows
+    by 3/2 or 15/8 a step, so that one of 1/1000 takes 21 or 14 steps to come within 1e-4 of 1. Pick it to check another method, or where
+    one polynomial for all steps is wanted.
 
     Args:
-        steps: how often the polynomial is applied; None takes enough to lift 1/1000 to within 1e-4 of 1.
+        steps: how often the polynomial is applied; None takes enough to lift 1/1000 to within 1e-4 of 1. With a schedule: how many of
+            its polynomials are applied, the last again and again where it has fewer; None takes each once.
         degree: 3 or 5.
+        schedule: polynomials of your own in place of the iteration's, (a, b, c) for a·x + b·x³ + c·x⁵. Each must map [0, 1], and whatever
+            the ones before it make of that, near to [0, 1].
 
     Raises:
-        ValueError: another degree, or `steps` < 1.
+        ValueError: another degree, `steps` < 1, or an empty schedule.
+
+    Example:
+        >>> import torch
+        >>> from modula.polar import NewtonSchulz, orthogonalize
+        >>> muon = NewtonSchulz(schedule=((3.4445, -4.7750, 2.0315),) * 5)
+        >>> orthogonalize(torch.diag(torch.tensor([3.0, 2.0])), muon).diagonal()
+        tensor([0.7018, 1.1072])
     """
 
     steps: int | None = None
     degree: Literal[3, 5] = 5
+    schedule: tuple[OddQuintic, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.degree not in (3, 5):
             raise ValueError(f"NewtonSchulz has degree 3 or 5, got degree={self.degree}")
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"NewtonSchulz takes at least 1 step, got steps={self.steps}")
+        if self.schedule is not None and not self.schedule:
+            raise ValueError("NewtonSchulz takes a schedule of at least one polynomial (a, b, c), got an empty one")
 
     def __call__(self, X: Tensor) -> Tensor:
-        polynomial, enough = (CUBIC, 21) if self.degree == 3 else (QUINTIC, 14)
-        return iterate(X, [polynomial] * (enough if self.steps is None else self.steps))
+        return iterate(X, self._polynomials())
 
     def with_steps(self, steps: int) -> NewtonSchulz:
         return replace(self, steps=steps)
+
+    def _polynomials(self) -> Sequence[OddQuintic]:
+        if self.schedule is None:
+            polynomial, enough = (CUBIC, 21) if self.degree == 3 else (QUINTIC, 14)
+            return [polynomial] * (enough if self.steps is None else self.steps)
+        steps = len(self.schedule) if self.steps is None else self.steps
+        return [*self.schedule[:steps], *[self.schedule[-1]] * (steps - len(self.schedule))]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modula.polar.method import Method
+from modula.polar.method import Accuracy, Method
 
 
 @dataclass(frozen=True)
 class SVD(Method):
-    """Exact to rounding, and about ten times slower than the iterations.
+    """Exact to rounding, and many times slower than the iterations. Pick it for tests and as a reference.
 
     Directions whose singular value is rounding error (at most eps·max(m, n)·σ_max, the convention of `matrix_rank`) count as
     directions that the matrix does not touch, and stay zero.
@@ -26,5 +26,5 @@ class SVD(Method):
         orthogonal: Tensor = (U * touched) @ Vh
         return torch.where(broken, torch.nan, orthogonal)
 
-    def with_steps(self, steps: int) -> SVD:
-        raise ValueError("the method 'svd' takes no steps; leave `steps` out, or pick 'polar_express' or 'newton_schulz'")
+    def with_accuracy(self, accuracy: Accuracy) -> SVD:
+        return self

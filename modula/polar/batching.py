@@ -1,0 +1,101 @@
+"""Orthogonalisation of matrices of many shapes in as few batches as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modula.polar.orthogonalize import MethodLike, orthogonalize
+from modula.polar.rounded_iteration import SMALLEST
+from modula.workspace import entries_at_once
+
+PADDED_ENTRIES = 2**16
+"""Only matrices up to this size are padded: for larger ones a batch of their own costs nothing that can be noticed."""
+
+PADDED_SHARE = 1 / 8
+"""By how much padded matrices may make a batch longer."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Matrices to be orthogonalised at once, all of them padded to `rows` and `columns`; `members` are positions in a list of batches."""
+
+    rows: int
+    columns: int
+    count: int = 0
+    members: list[int] = field(default_factory=list)
+
+    def add(self, member: int, count: int) -> None:
+        self.members.append(member)
+        self.count += count
+
+    @property
+    def entries(self) -> int:
+        return self.count * self.rows * self.columns
+
+    def holds(self, other: Group) -> bool:
+        """Whether the matrices of a smaller group can be padded to the size of these at little cost."""
+        fits = other.rows <= self.rows and other.columns <= self.columns and self.rows * self.columns <= PADDED_ENTRIES
+        return fits and other.count <= PADDED_SHARE * self.count and (other.rows < SMALLEST) == (self.rows < SMALLEST)
+
+
+def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = None) -> list[Tensor]:
+    """The orthogonal factors of batches of matrices, each batch of another shape.
+
+    Batches of one shape, or of its transpose, are joined, and a few small matrices are padded with zeros to join a long batch of
+    larger ones. The result is the same but for rounding. No more is joined than the workspace limit allows.
+
+    Args:
+        batches: floating-point matrices, [count, m, n] each.
+        method: as for `orthogonalize`.
+
+    Returns:
+        A tensor like each batch.
+    """
+    lying = [batch.mT if batch.shape[1] > batch.shape[2] else batch for batch in batches]
+    factors: dict[int, Tensor] = {}
+    for group in _groups(lying):
+        parts = [_padded(lying[i], group) for i in group.members]
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
+        counts = [len(part) for part in parts]
+        factors.update(zip(group.members, torch.split(orthogonalize(joined, method), counts), strict=True))
+    return [_cut(factors[i], batch) for i, batch in enumerate(batches)]
+
+
+def _groups(lying: Sequence[Tensor]) -> list[Group]:
+    """Which batches are joined: those of one shape, dtype and device, and small ones with larger ones."""
+    kinds: dict[tuple[torch.dtype, torch.device], dict[torch.Size, list[Group]]] = {}
+    for i, batch in enumerate(lying):
+        of_shape = kinds.setdefault((batch.dtype, batch.device), {}).setdefault(batch.shape[1:], [])
+        if not of_shape or of_shape[-1].entries + batch.numel() > entries_at_once():
+            of_shape.append(Group(batch.shape[1], batch.shape[2]))
+        of_shape[-1].add(i, len(batch))
+    return [group for shapes in kinds.values() for group in _joined([group for groups in shapes.values() for group in groups])]
+
+
+def _joined(groups: list[Group]) -> list[Group]:
+    """Groups of small matrices, few of them, put into groups of somewhat larger ones."""
+    kept: list[Group] = []
+    for group in sorted(groups, key=lambda group: group.rows * group.columns, reverse=True):
+        host = next((host for host in reversed(kept) if host.holds(group)), None)
+        if host is None:
+            kept.append(group)
+        else:
+            host.members += group.members
+            host.count += group.count
+    return kept
+
+
+def _padded(batch: Tensor, group: Group) -> Tensor:
+    rows, columns = batch.shape[1:]
+    return batch if (rows, columns) == (group.rows, group.columns) else F.pad(batch, (0, group.columns - columns, 0, group.rows - rows))
+
+
+def _cut(factors: Tensor, batch: Tensor) -> Tensor:
+    """The part of padded factors that belongs to the batch, the way the batch stands."""
+    rows, columns = batch.shape[1:]
+    return factors[:, :columns, :rows].mT.contiguous() if rows > columns else factors[:, :rows, :columns].contiguous()

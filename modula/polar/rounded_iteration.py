@@ -1,0 +1,89 @@
+"""The iteration in bfloat16 or float16, at the rate at which the hardware multiplies them, without the noise that they usually bring.
+
+Rounding a matrix to bfloat16 adds noise of 2⁻⁹ to it, also in directions that it does not touch, and the polynomials lift these as they
+lift everything small: a hundredfold and more. Two observations keep such directions dark.
+
+1. Multiplying X by a matrix P = p(XXᵀ) that is somewhat wrong does not light them: what X maps to zero, P·X maps to zero. Only the
+   rounding of X does. So the Gram products may be rough.
+2. The rounding of X is known: X = X̂ + Δ, with Δ in the same format. Let X v = 0 and uᵀX = 0. Then X̂v = −Δv, and uᵀP = a·uᵀ with the slope
+   a of the polynomial at zero, so that uᵀ(P·X̂ + a·Δ)v = 0. That is a matrix product with an addend, which costs no more than the
+   product alone.
+
+The result of that first step is rounded too, so that the slopes of the polynomials after it must not multiply to much: `late` says
+from which polynomial on this iteration can take over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from modula.polar.iteration import composed, is_wide, length, squared_bound
+from modula.polar.minimax import OddQuintic
+from modula.polar.products import add_to_diagonal, polynomial
+
+GROWTH = 20.0
+"""How much the polynomials after the first may multiply noise. Rounding to bfloat16 then leaves a few hundredths."""
+
+SMALLEST = 32
+"""Rounding averages out over many rows. Of fewer rows than this it would be seen, and there is no time to be won."""
+
+
+def late(polynomials: Sequence[OddQuintic]) -> int:
+    """The first position such that the slopes at zero after it multiply to no more than GROWTH."""
+    position, product = len(polynomials) - 1, 1.0
+    while position and product * polynomials[position][0] <= GROWTH:
+        product *= polynomials[position][0]
+        position -= 1
+    return position
+
+
+def iterate_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
+    """What `iteration.iterate` does, with products in `dtype`.
+
+    Args:
+        X: float32 matrices [batch, m, n] with m ≤ n, entries at most 1 in magnitude. A matrix of zeros stays one. X is overwritten.
+        polynomials: each must map [0, 1] near to it.
+        dtype: bfloat16 or float16.
+
+    Returns:
+        [batch, m, n] in float32.
+    """
+    a, b, c = polynomials[0]
+    if dtype == torch.float16:  # whose range holds the squares of the entries' sums only if no row is longer than 1
+        X = X * X.shape[-1] ** -0.5
+    rounded, rest = _split(X, dtype)
+    R = rounded @ rounded.mT
+    size = length(R)
+    R = R.mul_((1 / size).to(dtype))
+    S = R @ R
+    bound = squared_bound(S)
+    unit = (size * bound).sqrt()
+    P = S.mul_((c / (bound.square() * unit)).to(dtype)).addcmul_(R, (b / (bound * unit)).to(dtype))
+    slope = (a / unit).to(dtype)
+    X = torch.baddbmm(rest.mul_(slope), add_to_diagonal(P, slope[..., 0]), rounded)
+    return _finish(X, polynomials[1:])
+
+
+def continue_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
+    """The same where earlier polynomials have been applied, so that no singular value needs scaling. X is overwritten."""
+    a, b, c = polynomials[0]
+    rounded, rest = _split(X, dtype)
+    P = polynomial(rounded @ rounded.mT, a, b, c)
+    return _finish(torch.baddbmm(rest, P, rounded, beta=a), polynomials[1:])
+
+
+def _split(X: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """X̂ and Δ = X − X̂, both in `dtype`. X is overwritten."""
+    rounded = X.to(dtype)
+    return rounded, X.sub_(rounded.float()).to(dtype)
+
+
+def _finish(X: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
+    if polynomials and is_wide(X):
+        return (composed(X @ X.mT, polynomials) @ X).float()
+    for coefficients in polynomials:
+        X = polynomial(X @ X.mT, *coefficients) @ X
+    return X.float()

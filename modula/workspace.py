@@ -1,0 +1,35 @@
+"""How much memory beyond a gradient and its update dualization may take."""
+
+from __future__ import annotations
+
+COPIES = 6
+"""How many float32 copies of a batch an orthogonalisation holds at its widest point."""
+
+_limits = [2**30]
+
+
+def set_workspace_limit(num_bytes: int) -> None:
+    """Set how much memory `model.dualize` may take for one batch of weights, 1 GiB by default.
+
+    Weights of one shape are dualized together, as many at a time as stay under the limit, and one at a time where it holds no two. The
+    limit is for the whole process.
+
+    Args:
+        num_bytes: the limit, in bytes.
+
+    Raises:
+        ValueError: the limit is not positive.
+
+    Example:
+        >>> from modula.workspace import set_workspace_limit
+        >>> set_workspace_limit(256 * 2**20)
+        >>> set_workspace_limit(2**30)
+    """
+    if num_bytes <= 0:
+        raise ValueError(f"the workspace needs a limit of at least one byte, got {num_bytes}")
+    _limits[0] = num_bytes
+
+
+def entries_at_once() -> int:
+    """How many entries of weights may be dualized in one batch."""
+    return _limits[0] // (4 * COPIES)
