@@ -33,6 +33,8 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.typecheck
+	$(BIN)/python -m benchmarks.orthogonalize
+	$(BIN)/python -m benchmarks.train_step
 
 docs: $(READY)  ## build the site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

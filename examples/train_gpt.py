@@ -103,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             grad = model.gradient(loss)
             momentum *= options.momentum
             momentum += grad
-            nesterov = options.momentum * momentum + grad
+            nesterov = options.momentum * momentum
+            nesterov += grad
             model.weights -= model.dualize(nesterov, target_norm=lr)
         else:
             torch_step(optimizers, loss, lr / peak_lr)

@@ -1,0 +1,126 @@
+"""What a whole training step of the GPT example costs: with `model.dualize`, with torch.optim.AdamW, and with torch.optim.Muon.
+
+    python -m benchmarks.train_step
+    python -m benchmarks.train_step --device cuda --width 768 --blocks 12 --heads 12 --context 1024
+
+The three train the same network side by side, a step each in turn. Medians over many steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from modula import GPT, Gradient
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from train_gpt import torch_optimizers
+
+CHARACTERS = 65
+
+
+class Timer:
+    """Seconds between calls, once the device has done what it was told."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.last = 0.0
+        self.lap()
+
+    def lap(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        passed, self.last = now - self.last, now
+        return passed
+
+
+Step = Callable[[Tensor, Tensor, Timer], tuple[float, float]]
+"""One training step on tokens and their successors; returns the seconds of forward and backward, and those of the rest."""
+
+
+def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+
+
+def dualized(model: GPT, lr: float, beta: float) -> Step:
+    momentum = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
+
+    def step(x: Tensor, y: Tensor, timer: Timer) -> tuple[float, float]:
+        nonlocal momentum
+        timer.lap()
+        grad = model.gradient(loss_of(model, x, y))
+        backward = timer.lap()
+        momentum *= beta
+        momentum += grad
+        nesterov = beta * momentum
+        nesterov += grad
+        model.weights -= model.dualize(nesterov, target_norm=lr)
+        return backward, timer.lap()
+
+    return step
+
+
+def optimized(model: GPT, name: str, lr: float) -> Step:
+    optimizers = torch_optimizers(name, model, lr)
+
+    def step(x: Tensor, y: Tensor, timer: Timer) -> tuple[float, float]:
+        timer.lap()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss_of(model, x, y).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        backward = timer.lap()
+        for optimizer in optimizers:
+            optimizer.step()
+        return backward, timer.lap()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", type=torch.device)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--context", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=4)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--heads", type=int, default=4)
+    options = parser.parse_args()
+
+    def model() -> GPT:
+        torch.manual_seed(0)
+        return GPT(CHARACTERS, d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks).to(options.device)
+
+    steps = {
+        "model.dualize": dualized(model(), 0.1, 0.85),
+        "torch.optim.AdamW": optimized(model(), "adamw", 8e-3),
+        "torch.optim.Muon": optimized(model(), "muon", 4e-2),
+    }
+    timer = Timer(options.device)
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    for number in tqdm(range(options.steps + 5), leave=False):
+        x, y = torch.randint(CHARACTERS, (2, options.batch, options.context), device=options.device)
+        for name, step in steps.items():
+            times = step(x, y, timer)
+            if number >= 5:
+                taken[name].append(times)
+    totals = {name: statistics.median(sum(times) for times in rows) for name, rows in taken.items()}
+    print(f"medians of {options.steps} steps, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, {options.device}")
+    for name, rows in taken.items():
+        backward, rest = (1000 * statistics.median(column) for column in zip(*rows, strict=True))
+        ratio = totals[name] / totals["torch.optim.AdamW"]
+        print(f"  {name:18} forward and backward {backward:7.2f} ms, the rest {rest:7.2f} ms; the whole step {ratio:5.2f} of AdamW's")
+
+
+if __name__ == "__main__":
+    main()
