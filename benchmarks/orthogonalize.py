@@ -256,7 +256,8 @@ def peak_memory(contender: Contender, work: Work, device: torch.device) -> int:
         contender.run(work)
         peak: int = torch.cuda.max_memory_allocated(device) - before
         return peak
-    with PeakMemory() as memory:
+    memory = PeakMemory()
+    with memory:
         contender.run(work)
     return memory.peak
 
