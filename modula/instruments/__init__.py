@@ -9,7 +9,7 @@ from modula.instruments.feature_learning import FeatureLearningReport, Share, fe
 from modula.instruments.log import Log, ScalarWriter
 from modula.instruments.mass_sweep import MassSweep, Point, Run, mass_sweep
 from modula.instruments.movement import Movement, MovementReport, movement
-from modula.instruments.report import Report
+from modula.instruments.report import Report, Row
 from modula.instruments.sensitivity import SensitivityReport, Stretch, sensitivity
 from modula.instruments.spectra import SpectraReport, Spectrum, spectra
 from modula.instruments.watch import Moment, Recorder, Watch, watch
@@ -30,6 +30,7 @@ __all__ = [
     "Point",
     "Recorder",
     "Report",
+    "Row",
     "Run",
     "ScalarWriter",
     "SensitivityReport",

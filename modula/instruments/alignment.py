@@ -12,7 +12,7 @@ from torch.func import functional_call, jvp
 from modula.any_module import AnyModule
 from modula.instruments.derivative import differentiable
 from modula.instruments.places import Visit, visits
-from modula.instruments.report import Report, canvas, name_rows, number, prominent, short, table, where
+from modula.instruments.report import Report, canvas, caption, name_rows, number, prominent, short, table, where
 from modula.module import Atom, SpaceType
 from modula.spaces import Value, measure
 from modula.vector import Update
@@ -69,8 +69,8 @@ class AlignmentReport(Report[Alignment]):
         axes.barh([i + height / 2 for i in range(len(rows))], [row.weights or 0.0 for row in rows], height, label="‖W·x‖ / ‖W‖‖x‖")
         axes.axvline(1.0, color="black", linewidth=1, label="the bound")
         name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
-        axes.set(xlabel="share of the bound", title="Alignment")
-        axes.legend(fontsize=8)
+        axes.set(xlabel="share of the bound")
+        caption(axes, "Alignment")
         return axes
 
 

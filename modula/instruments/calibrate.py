@@ -14,7 +14,7 @@ import torch
 from modula.any_module import AnyModule
 from modula.instruments.derivative import differentiable, own_generator
 from modula.instruments.places import visits
-from modula.instruments.report import Report, canvas, name_rows, number, prominent, short, table, where
+from modula.instruments.report import Report, canvas, caption, name_rows, number, prominent, short, table, where
 from modula.instruments.sensitivity import Stretch, stretch
 from modula.module import Bond, SpaceType
 from modula.spaces import Value
@@ -65,8 +65,8 @@ class CalibrationReport(Report[Change]):
         axes.scatter([row.before for row in rows], range(len(rows)), marker="|", s=120, color="black", label="declared before")
         axes.scatter([row.after for row in rows], range(len(rows)), s=18, color="tab:orange", label="now, as measured")
         name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
-        axes.set(xscale="log", xlabel="sensitivity", title="Calibration")
-        axes.legend(fontsize=8)
+        axes.set(xscale="log", xlabel="sensitivity")
+        caption(axes, "Calibration")
         return axes
 
 

@@ -11,7 +11,7 @@ from torch.func import functional_call, jvp
 from modula.any_module import AnyModule
 from modula.instruments.derivative import differentiable
 from modula.instruments.places import Place, is_inside, parts, places
-from modula.instruments.report import Report, canvas, name_rows, number, prominent, short, table, where
+from modula.instruments.report import Report, canvas, caption, name_rows, number, prominent, short, table, where
 from modula.module import Atom
 from modula.spaces import Value, measure
 from modula.vector import Update
@@ -66,8 +66,8 @@ class FeatureLearningReport(Report[Share]):
         axes.barh(range(len(rows)), [row.mass_share for row in rows], color="lightgray", label="share of the mass (the bound)")
         axes.barh(range(len(rows)), [row.share for row in rows], height=0.4, color="tab:blue", label="‖∂f·Δw_i‖ / ‖Δw‖")
         name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
-        axes.set(xlabel="share", title="Feature learning by module")
-        axes.legend(fontsize=8)
+        axes.set(xlabel="share")
+        caption(axes, "Feature learning by module")
         return axes
 
 

@@ -16,7 +16,7 @@ import torch
 
 from modula.any_module import AnyModule
 from modula.declarations import check_mass
-from modula.instruments.report import canvas, table
+from modula.instruments.report import canvas, caption, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,8 +114,8 @@ class MassSweep:
             )
             if _finite(curve):
                 axes.plot(self.best(model).mass, self.best(model).mean, "o", color=f"C{i}", markersize=9)
-        axes.set(xscale="log", xlabel=f"mass of {self.at}", ylabel="loss", title="Loss over mass")
-        axes.legend(fontsize=8)
+        axes.set(xscale="log", xlabel=f"mass of {self.at}", ylabel="loss")
+        caption(axes, "Loss over mass")
         return axes
 
 

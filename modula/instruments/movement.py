@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from modula.geometry import Spectral
-from modula.instruments.report import Report, canvas, name_rows, number, prominent, table
+from modula.instruments.report import Report, canvas, caption, name_rows, number, prominent, table
 from modula.instruments.spectra import matrices
 from modula.norms import L2
 from modula.scaling import working_dtype
@@ -58,8 +58,8 @@ class MovementReport(Report[Movement]):
         axes.scatter([row.entries or 0.0 for row in rows], places, s=18, color="tab:blue", label="by entry, mean |Δw| / mean |w|")
         axes.scatter([row.norm or 0.0 for row in rows], places, s=18, color="tab:orange", label="in norm, σ₁(ΔW) / σ₁(W)")
         name_rows(axes, [row.path for row in rows])
-        axes.set(xlabel="relative change", title="Movement of the weights", xlim=(0, None))
-        axes.legend(fontsize=8)
+        axes.set(xlabel="relative change", xlim=(0, None))
+        caption(axes, "Movement of the weights")
         return axes
 
 

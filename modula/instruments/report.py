@@ -24,16 +24,17 @@ class Row(Protocol):
         ...
 
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R")
+R_co = TypeVar("R_co", bound=Row, covariant=True)
 
 
 @dataclass(frozen=True)
-class Report(ABC, Generic[R]):
+class Report(ABC, Generic[R_co]):
     """Rows in the order in which data meets the modules. Look one up by its path, as in `report["0.1"]`; `report[""]` is the model's."""
 
-    rows: tuple[R, ...]
+    rows: tuple[R_co, ...]
 
-    def __getitem__(self, path: str) -> R:
+    def __getitem__(self, path: str) -> R_co:
         """The row of the module, or parameter, at `path`.
 
         Raises:
@@ -45,7 +46,7 @@ class Report(ABC, Generic[R]):
         known = ", ".join([repr(row.path) for row in self.rows[:6]]) + (" …" if len(self.rows) > 6 else "")
         raise KeyError(f"no row {path!r} in this {type(self).__name__}; there are {known or 'none'}")
 
-    def __iter__(self) -> Iterator[R]:
+    def __iter__(self) -> Iterator[R_co]:
         return iter(self.rows)
 
     def __len__(self) -> int:
@@ -125,3 +126,17 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), [short(name, 44) for name in names], fontsize=8)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", alpha=0.25)
+
+
+def shades(count: int) -> list[tuple[float, float, float, float]]:
+    """Colours from dark to light, for more lines than a legend can name."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.9 * i / max(1, count - 1)) for i in range(count)]
+
+
+def caption(axes: Axes, title: str, *, legend: bool = True) -> None:
+    """The title, and under it, above the axes, what the marks mean."""
+    axes.set_title(title, pad=26 if legend else 6)
+    if legend:
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8, frameon=False)

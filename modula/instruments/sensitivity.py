@@ -20,7 +20,7 @@ from modula.instruments.derivative import (
     targets,
 )
 from modula.instruments.places import Visit, visits
-from modula.instruments.report import Report, canvas, name_rows, number, prominent, short, table, where
+from modula.instruments.report import Report, canvas, caption, name_rows, number, prominent, short, table, where
 from modula.spaces import Value
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class SensitivityReport(Report[Stretch]):
         axes.scatter([row.random or 0.0 for row in rows], places, s=18, color="tab:blue", label="random directions")
         axes.scatter([row.worst or 0.0 for row in rows], places, s=18, color="tab:orange", label="worst found")
         name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
-        axes.set(xscale="log", xlabel="‖∂f·Δx‖ / ‖Δx‖", title="Sensitivity")
-        axes.legend(fontsize=8)
+        axes.set(xscale="log", xlabel="‖∂f·Δx‖ / ‖Δx‖")
+        caption(axes, "Sensitivity")
         return axes
 
 

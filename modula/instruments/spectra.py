@@ -10,12 +10,15 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from modula.instruments.report import Report, canvas, number, prominent, table
+from modula.instruments.report import Report, canvas, caption, number, prominent, shades, table
 from modula.scaling import working_dtype
 from modula.vector import Vector
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+FLOOR = 1e-9
+"""Where a plot ends: what is smaller is rounding."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,11 @@ class SpectraReport(Report[Spectrum]):
     def plot(self, axes: Axes | None = None) -> Axes:
         axes = canvas(axes)
         rows, _ = prominent(self.rows, [float(min(row.shape)) for row in self.rows])
-        for i, row in enumerate(rows):
-            ranks = [j / max(1, len(row.singular_values) - 1) for j in range(len(row.singular_values))]
-            label = f"{row.path} {row.shape[0]}×{row.shape[1]}" if len(rows) <= 12 else None
-            color = f"C{i}" if len(rows) <= 12 else (0.1, 0.3, 0.7, 0.3)
-            axes.plot(ranks, row._scaled, color=color, label=label)
-        axes.set(yscale="log", xlabel="place among the singular values, from first to last", ylabel="σ / σ₁", title=f"Spectra: {self.kind}")
-        if len(rows) <= 12:
-            axes.legend(fontsize=8)
+        for row, color in zip(rows, shades(len(rows)), strict=True):
+            places = [i / max(1, len(row.singular_values) - 1) for i in range(len(row.singular_values))]
+            axes.plot(places, [max(value, FLOOR) for value in row._scaled], color=color, linewidth=1)
+        axes.set(yscale="log", xlabel="place among the singular values, from first to last", ylabel="σ / σ₁")
+        caption(axes, f"{self.kind}: one line a matrix, dark first, light last in the flow of data", legend=False)
         return axes
 
 

@@ -15,7 +15,7 @@ from modula.instruments.alignment import alignment
 from modula.instruments.feature_learning import feature_learning
 from modula.instruments.log import Log, Sink, open_log
 from modula.instruments.movement import movement
-from modula.instruments.report import canvas
+from modula.instruments.report import canvas, caption, shades
 from modula.instruments.sensitivity import sensitivity
 from modula.instruments.spectra import spectra
 from modula.instruments.well_normed import well_normed
@@ -45,16 +45,24 @@ class Moment:
 Recorder: TypeAlias = Callable[[Moment], Mapping[str, float]]
 
 
-def _norms(moment: Moment) -> dict[str, float]:
-    numbers = {} if moment.update is None else {"norms/update": float(moment.model.norm(moment.update))}
-    return numbers if moment.gradient is None else numbers | {"norms/gradient": float(moment.model.dual_norm(moment.gradient))}
+def _norm(moment: Moment) -> dict[str, float]:
+    return {"norm/update": float(moment.model.norm(_given(moment.update, "update")))}
 
 
-def _spectra(moment: Moment) -> dict[str, float]:
-    numbers: dict[str, float] = {}
-    for vector in (moment.gradient, moment.update):
-        numbers |= {} if vector is None else spectra(vector).scalars()
-    return numbers
+def _dual_norm(moment: Moment) -> dict[str, float]:
+    return {"dual_norm/gradient": float(moment.model.dual_norm(_given(moment.gradient, "gradient")))}
+
+
+def _spectra_of_gradient(moment: Moment) -> dict[str, float]:
+    return spectra(_given(moment.gradient, "gradient")).scalars()
+
+
+def _spectra_of_update(moment: Moment) -> dict[str, float]:
+    return spectra(_given(moment.update, "update")).scalars()
+
+
+def _spectra_of_weights(moment: Moment) -> dict[str, float]:
+    return spectra(moment.model.weights).scalars()
 
 
 def _alignment(moment: Moment) -> dict[str, float]:
@@ -77,6 +85,10 @@ def _well_normed(moment: Moment) -> dict[str, float]:
     return well_normed(moment.model, _given(moment.x, "x")).scalars()
 
 
+def _first(x: Value, rows: int | None) -> Value:
+    return x[:rows] if isinstance(x, Tensor) else tuple([_first(part, rows) for part in x])
+
+
 def _given(value: T | None, name: str) -> T:
     if value is None:
         raise ValueError(
@@ -87,9 +99,12 @@ def _given(value: T | None, name: str) -> T:
 
 
 RECORDERS: dict[str, Recorder] = {
-    "norms": _norms,
+    "norm": _norm,
+    "dual_norm": _dual_norm,
     "alignment": _alignment,
-    "spectra": _spectra,
+    "spectra/gradient": _spectra_of_gradient,
+    "spectra/update": _spectra_of_update,
+    "spectra/weights": _spectra_of_weights,
     "movement": _movement,
     "feature_learning": _feature_learning,
     "sensitivity": _sensitivity,
@@ -101,10 +116,11 @@ RECORDERS: dict[str, Recorder] = {
 class Watch:
     """A watch on a training loop. Made by `watch`; close it at the end, or use it in a `with` statement."""
 
-    def __init__(self, model: AnyModule, every: int, sink: Sink, recorders: Sequence[Recorder], start: int) -> None:
+    def __init__(self, model: AnyModule, every: int, sink: Sink, recorders: Sequence[Recorder], rows: int | None, start: int) -> None:
         self.model: AnyModule = model
         self.every: int = every
         self.recorders: Sequence[Recorder] = recorders
+        self.rows: int | None = rows
         self.next_step: int = start
         self.history: list[tuple[int, dict[str, float]]] = []
         self._sink = sink
@@ -121,7 +137,7 @@ class Watch:
         """Count one step of the loop, and record it if it is due. Call it before the update is subtracted from the weights.
 
         Args:
-            x: the input of the step; some rows of it are enough.
+            x: the input of the step, of which the first `rows` are measured.
             gradient: of the loss.
             update: what is about to be subtracted.
             scalars: more numbers to be written, such as `loss=loss`.
@@ -136,7 +152,7 @@ class Watch:
         self.next_step += 1
         if not due:
             return None
-        moment = Moment(self.model, step, x, gradient, update, self._before)
+        moment = Moment(self.model, step, None if x is None else _first(x, self.rows), gradient, update, self._before)
         numbers = {name: float(value.detach() if isinstance(value, Tensor) else value) for name, value in scalars.items()}
         for recorder in self.recorders:
             numbers |= recorder(moment)
@@ -162,12 +178,13 @@ class Watch:
             recorded = sorted({name.partition("/")[0] for _, numbers in self.history for name in numbers})
             raise ValueError(f"nothing that was recorded fits {pattern!r}; there are {', '.join(recorded) or 'no numbers'}")
         axes = canvas(axes)
-        for name in names:
+        few = len(names) <= 9
+        for i, (name, shade) in enumerate(zip(names, shades(len(names)), strict=True)):
             points = [(step, numbers[name]) for step, numbers in self.history if name in numbers]
-            axes.plot([step for step, _ in points], [value for _, value in points], marker=".", label=name if len(names) <= 12 else None)
-        axes.set(xlabel="step", title=pattern)
-        if len(names) <= 12:
-            axes.legend(fontsize=8)
+            color = f"C{i}" if few else shade
+            axes.plot([step for step, _ in points], [value for _, value in points], ".-", color=color, label=name if few else None)
+        axes.set(xlabel="step")
+        caption(axes, pattern if few else f"{pattern}, dark first, light last in the flow of data", legend=few)
         return axes
 
     def close(self) -> None:
@@ -186,26 +203,29 @@ def watch(
     every: int = 100,
     log: Log = "watch.csv",
     *,
-    record: Sequence[str | Recorder] = ("norms", "alignment", "spectra", "movement"),
+    record: Sequence[str | Recorder] = ("norm", "alignment", "spectra/gradient", "movement"),
+    rows: int | None = 4,
     start: int = 0,
 ) -> Watch:
     """Record instruments every n steps of a training loop.
 
     The loop calls `step` on what this returns, once a step, before the weights move. Measuring draws no random numbers from the run and
     changes nothing in it. What is recorded by default costs less than 3% of a GPT's training at n = 100 (`python -m benchmarks.watch`);
-    "feature_learning" costs one forward pass an atom, "sensitivity" and "well_normed" many more: give those a few rows of the input.
+    "feature_learning" costs a forward pass an atom, "sensitivity" and "well_normed" hundreds: give those a larger n.
 
     Args:
         model: the model that is trained.
         every: n; the first step is recorded.
         log: a path that ends in ".csv", for a table of step, name and value; any other path, for a folder of TensorBoard's; an object with
             `add_scalar`, such as a SummaryWriter; or a function of the step and the numbers by name.
-        record: what is recorded: names among "norms", "alignment", "spectra", "movement", "feature_learning", "sensitivity" and
-            "well_normed", and functions of a `Moment` that return numbers by name.
+        record: what is recorded: names among "norm" (of the update), "dual_norm" (of the gradient), "alignment", "spectra/gradient",
+            "spectra/update", "spectra/weights", "movement", "feature_learning", "sensitivity" and "well_normed", and functions of a
+            `Moment` that return numbers by name.
+        rows: how many rows of the input are measured; None takes all.
         start: the number of the first step, for a run that goes on; what the log has from there on is replaced.
 
     Raises:
-        ValueError: `every` below 1, a negative `start`, or an unknown name in `record`.
+        ValueError: `every` or `rows` below 1, a negative `start`, or an unknown name in `record`.
         ImportError: TensorBoard is asked for and not installed.
 
     Example:
@@ -224,10 +244,13 @@ def watch(
         >>> print(open("run.csv").read()[:15].strip())
         step,name,value
     """
-    if every < 1 or start < 0:
-        raise ValueError(f"watch records every n steps, n at least 1, from a step that is not negative; got every={every}, start={start}")
+    if every < 1 or start < 0 or (rows is not None and rows < 1):
+        raise ValueError(
+            "watch records every n steps, n at least 1, on at least 1 row, from a step that is not negative; "
+            f"got every={every}, rows={rows}, start={start}"
+        )
     unknown = [name for name in record if isinstance(name, str) and name not in RECORDERS]
     if unknown:
         raise ValueError(f"watch cannot record {unknown[0]!r}: it knows {', '.join(RECORDERS)}, and takes functions of a Moment")
     recorders = [RECORDERS[one] if isinstance(one, str) else one for one in record]
-    return Watch(model, every, open_log(log, start), recorders, start)
+    return Watch(model, every, open_log(log, start), recorders, rows, start)

@@ -13,7 +13,7 @@ from modula.any_module import AnyModule
 from modula.declarations import Claim
 from modula.instruments.derivative import differentiable, draw, in_weights, own_generator, targets
 from modula.instruments.places import Visit, is_inside, visits
-from modula.instruments.report import Report, canvas, name_rows, number, prominent, short, table, where
+from modula.instruments.report import Report, canvas, caption, name_rows, number, prominent, short, table, where
 from modula.instruments.sensitivity import stretch
 from modula.module import Atom, Bond, SpaceType
 from modula.spaces import Value, measure
@@ -106,8 +106,8 @@ class WellNormedReport(Report[Bounds]):
             axes.scatter([ratio for ratio, _ in measured], [i for _, i in measured], s=18, color=color, label=label)
         axes.axvline(1.0, color="black", linewidth=1, label="the bound")
         name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
-        axes.set(xscale="log", xlabel="worst ratio found", title="How tight the bounds are")
-        axes.legend(fontsize=8)
+        axes.set(xscale="log", xlabel="worst ratio found")
+        caption(axes, "How tight the bounds are")
         return axes
 
 

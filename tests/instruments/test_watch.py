@@ -9,10 +9,11 @@ import torch
 
 from modula import MLP, Linear
 from modula.instruments import Moment, alignment, feature_learning, movement, sensitivity, spectra, watch
+from modula.instruments.watch import RECORDERS
 from tests.helpers import rand
 
 matplotlib.use("Agg")
-EVERYTHING = ["norms", "alignment", "spectra", "movement", "feature_learning", "sensitivity", "well_normed"]
+EVERYTHING = list(RECORDERS)
 
 
 def model_and_data():
@@ -64,11 +65,11 @@ def test_it_writes_what_the_instruments_say():
     model, x = model_and_data()
     gradient = model.gradient(model(x).square().mean())
     update = model.dualize(gradient)
-    with watch(model, log=lambda step, numbers: None, record=EVERYTHING) as watcher:
+    with watch(model, log=lambda step, numbers: None, record=EVERYTHING, rows=None) as watcher:
         numbers = watcher.step(x, gradient=gradient, update=update)
     expected = alignment(model, x, update).scalars() | feature_learning(model, update, x).scalars() | sensitivity(model, x).scalars()
-    expected |= spectra(gradient).scalars() | spectra(update).scalars()
-    expected |= {"norms/update": model.norm(update).item(), "norms/gradient": model.dual_norm(gradient).item()}
+    expected |= spectra(gradient).scalars() | spectra(update).scalars() | spectra(model.weights).scalars()
+    expected |= {"norm/update": model.norm(update).item(), "dual_norm/gradient": model.dual_norm(gradient).item()}
     assert expected.items() <= numbers.items()
 
 
@@ -105,7 +106,14 @@ def test_a_function_of_ones_own_sees_the_moment():
     with watch(model, log=lambda step, numbers: None, record=[mine], start=3, every=3) as watcher:
         assert watcher.step(x) == {"mine": 7.0}
     assert (seen[0].model, seen[0].step, seen[0].update) == (model, 3, None)
-    assert seen[0].x is x
+    assert torch.equal(seen[0].x, x[:4])
+
+
+def test_rows_of_every_part_of_the_input_are_taken():
+    seen = []
+    with watch(Linear(3, 4), log=lambda step, numbers: None, record=[lambda moment: seen.append(moment.x) or {}], rows=2) as watcher:
+        watcher.step((torch.zeros(5, 4), torch.ones(5, 3)))
+    assert [part.shape for part in seen[0]] == [(2, 4), (2, 3)]
 
 
 def test_a_run_that_goes_on_keeps_what_was_before_and_replaces_what_comes_after(tmp_path):
@@ -140,11 +148,11 @@ def test_tensorboard_gets_scalars(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     model, x = model_and_data()
-    with watch(model, every=2, log=tmp_path / "board", record=["norms"]) as watcher:
+    with watch(model, every=2, log=tmp_path / "board", record=["norm", "dual_norm"]) as watcher:
         losses = train(model, x, watcher, 3)
     events = EventAccumulator(str(tmp_path / "board"))
     events.Reload()
-    assert {"loss", "norms/update", "norms/gradient"} == set(events.Tags()["scalars"])
+    assert {"loss", "norm/update", "dual_norm/gradient"} == set(events.Tags()["scalars"])
     assert [(event.step, pytest.approx(event.value, rel=1e-6)) for event in events.Scalars("loss")] == [(0, losses[0]), (2, losses[2])]
 
 
@@ -183,7 +191,13 @@ def test_what_an_instrument_lacks_is_named(name):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"every": 0}, "got every=0"), ({"start": -1}, "start=-1"), ({"record": ["speed"]}, "cannot record 'speed'")]
+    ("options", "message"),
+    [
+        ({"every": 0}, "got every=0"),
+        ({"start": -1}, "start=-1"),
+        ({"rows": 0}, "rows=0"),
+        ({"record": ["speed"]}, "cannot record 'speed'"),
+    ],
 )
 def test_impossible_options_are_refused_before_a_file_is_made(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
@@ -199,6 +213,6 @@ def test_the_history_is_plotted_by_pattern():
         losses = train(model, x, watcher, 3)
     (line,) = watcher.plot("loss").lines
     assert list(line.get_ydata()) == losses
-    with pytest.raises(ValueError, match=r"fits 'speed'; there are alignment, loss, movement, norms, spectra"):
+    with pytest.raises(ValueError, match=r"fits 'speed'; there are alignment, loss, movement, norm, spectra"):
         watcher.plot("speed")
     pyplot.close("all")
