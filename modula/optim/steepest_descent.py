@@ -16,6 +16,7 @@ from modula.optim.nonfinite import POLICIES, NonFinite, Policy
 from modula.optim.rules import Base, DualizedMomentum, NormalizedAdam, NormalizedMomentum, Rule, State, decayed
 from modula.optim.settings import Settings, check_adam, check_lr, check_momentum, check_weight_decay
 from modula.polar import MethodLike
+from modula.polar.orthogonalize import resolve
 from modula.vector import Gradient, Weights
 
 _MOMENTUM, _NESTEROV = 0.95, True
@@ -244,6 +245,7 @@ def _rule(normalize: bool, base: Base, method: MethodLike | None, *, own_momentu
     Raises:
         ValueError: they contradict each other.
     """
+    resolve(method)
     if base not in ("sgd", "adam"):
         raise ValueError(f'base is "sgd" or "adam", got {base!r}')
     if method is not None and normalize:

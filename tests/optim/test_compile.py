@@ -49,6 +49,13 @@ def test_dualize_of_a_gpt_in_one_graph():
     assert counter.frame_count == 1
 
 
+def test_dualize_in_one_graph_at_a_width_where_the_hardware_is_asked_for_its_formats():
+    model = Linear(64, 64)
+    gradient = random_gradient(model, 0)
+    compiled = torch.compile(lambda g: model.dualize(Gradient({"weight": g})).tensors[0], backend="eager", fullgraph=True)
+    close(compiled(gradient.tensors[0]), model.dualize(gradient).tensors[0], rtol=1e-4, atol=1e-5)
+
+
 def test_a_learning_rate_as_a_number_compiles_twice_at_most():
     """Once for the first value, once for all others."""
     model, counter = Linear(3, 4) @ ReLU() @ Linear(4, 5), CompileCounter()

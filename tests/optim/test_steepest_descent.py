@@ -258,6 +258,7 @@ def test_masses_edited_between_steps_count():
         ({"momentum": -0.1}, ValueError, "momentum is finite and at least 0"),
         ({"weight_decay": -1.0}, ValueError, "weight_decay is finite and at least 0"),
         ({"nonfinite": "ignore"}, ValueError, "'propagate', 'skip', 'raise'; got 'ignore'"),
+        ({"method": "qr"}, ValueError, "no method 'qr'"),
         ({"base": "lion"}, ValueError, 'base is "sgd" or "adam"'),
         ({"base": "adam"}, ValueError, "needs normalize=True"),
         ({"base": "adam", "normalize": True, "momentum": 0.9}, ValueError, "averages with betas"),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from modula import GPT, RMS, Embed, Gradient, Linear, Module, OneHot, ReLU, Update, Weights
+from modula import GPT, RMS, Embed, Gradient, Linear, Module, OneHot, ReLU, SteepestDescent, Update, Weights
 from modula.polar import SVD, NewtonSchulz, PolarExpress, minimax_coefficients, orthogonalize
 
 model = Linear(3, 8) @ ReLU() @ Linear(8, 4)
@@ -74,6 +74,30 @@ assert_type(GPT(9, d_embed=8, num_heads=2, num_blocks=1).weights, Weights)
 assert_type((Linear(9, 4) @ Embed(4, 9)).weights, Weights)
 lookup: Module[OneHot, RMS] = Embed(4, 9)
 assert_type(lookup.gradient(lookup(torch.arange(9)).square().mean()), Gradient)
+
+# The optimizer.
+optimizer = SteepestDescent(model, lr=0.1)
+assert_type(optimizer, SteepestDescent)
+assert_type(optimizer.step(), None)
+assert_type(optimizer.step(lambda: float(loss())), float)
+assert_type(optimizer.skipped, Tensor)
+SteepestDescent(model, torch.tensor(0.1), 0.9, nesterov=False, weight_decay=0.1, nonfinite="skip", method="svd")
+SteepestDescent(model, 0.1, normalize=True, base="adam", betas=(0.9, 0.99), eps=1e-6)
+SteepestDescent(lookup, 0.1, nonfinite="raise")
+torch.optim.lr_scheduler.LinearLR(optimizer)
+SteepestDescent(model)  # E: a learning rate is needed
+SteepestDescent(model.parameters(), lr=0.1)  # E: the model itself, not its parameters
+SteepestDescent(torch.nn.Linear(4, 4), lr=0.1)  # E: a plain torch module has no norm
+SteepestDescent(model.weights, lr=0.1)  # E: weights are not the model
+SteepestDescent(model, lr="0.1")  # E: a rate is a number
+SteepestDescent(model, lr=0.1, momentum="heavy")  # E: momentum is a number
+SteepestDescent(model, lr=0.1, nonfinite="ignore")  # E: no such policy
+SteepestDescent(model, lr=0.1, base="lion")  # E: no such base
+SteepestDescent(model, lr=0.1, method="qr")  # E: no such method
+SteepestDescent(model, lr=0.1, normalize=True, base="adam", betas=0.9)  # E: two numbers
+SteepestDescent(model, lr=0.1, base="adam")  # E run: Adam's direction is normalised, not dualized
+optimizer.step(loss())  # E: a closure, not its result
+optimizer.step(grad)  # E: gradients are read from .grad; model.dualize(grad)
 
 # Orthogonalisation by itself.
 assert_type(orthogonalize(torch.randn(2, 4, 3)), Tensor)
