@@ -24,7 +24,7 @@ from modula.geometry import Geometry, Orthogonal, Vectors
 from modula.polar import MethodLike
 from modula.polar.batching import orthogonalize_all
 from modula.scaling import working_dtype
-from modula.sharding import BatchMap, Sharding, part, reduced, sharding_of
+from modula.sharding import BatchMap, Sharding, held
 from modula.vector import Gradient, LayoutError, Scalar, Update, Vector
 from modula.workspace import entries_at_once
 
@@ -157,12 +157,12 @@ class Plan:
 
     def _batches(self, tensors: Sequence[Tensor], chosen: Sequence[int] | None = None) -> Iterator[Batch]:
         """The tensors at the `chosen` positions (all of them by default), stacked by geometry, shape, dtype, device and sharding."""
-        groups: dict[tuple[Geometry, Sharding | None, object], dict[int, Tensor]] = {}
+        groups: dict[tuple[Geometry, Sharding | None, torch.Size, torch.dtype, torch.device], dict[int, Tensor]] = {}
         for i in range(len(tensors)) if chosen is None else chosen:
-            t = reduced(tensors[i])
-            groups.setdefault((self.geometries[i], sharding_of(t), (t.shape, t.dtype, t.device)), {})[i] = part(t)
-        for (geometry, sharding, _), members in groups.items():
-            for some in _split(list(members.items())):
+            t, sharding = held(tensors[i])
+            groups.setdefault((self.geometries[i], sharding, tensors[i].shape, t.dtype, t.device), {})[i] = t
+        for (geometry, sharding, shape, _dtype, _device), members in groups.items():
+            for some in _split(list(members.items()), shape.numel(), sharding.mesh.size() if sharding else 1):
                 stacked = some[0][1].unsqueeze(0) if len(some) == 1 else torch.stack([t for _, t in some])
                 yield Batch(geometry, [i for i, _ in some], stacked, sharding)
 
@@ -193,9 +193,9 @@ class Plan:
                 )
 
 
-def _split(members: list[tuple[int, Tensor]]) -> Iterator[list[tuple[int, Tensor]]]:
-    """Tensors of one shape in groups that are dualized at once."""
-    count = max(1, entries_at_once() // max(1, members[0][1].numel()))
+def _split(members: list[tuple[int, Tensor]], entries: int, processes: int) -> Iterator[list[tuple[int, Tensor]]]:
+    """Tensors of one shape, of so many entries as a whole, in groups that are dualized at once: at least one for each process."""
+    count = processes * max(1, entries_at_once() // max(1, entries))
     for start in range(0, len(members), count):
         yield members[start : start + count]
 

@@ -133,7 +133,7 @@ class Sharding:
     def _moves(self, count: int, vectors: int | None) -> list[Move]:
         """What brings a batch of `count` weights to where the processes can work on it.
 
-        Whole weights: the batch is divided by weight among all processes, replicas included, which share the work.
+        Whole weights: the batch is divided by weight among all processes, and among replicas if there are enough weights to share.
         Vectors: nothing is moved unless vectors are cut. If they are, the weights are divided along another axis, or by weight where there
         is none. Replicas all do the work, which is less than to send the results.
         """
@@ -142,7 +142,7 @@ class Sharding:
         shape = list(self._part_shape(count))
         moves = []
         if vectors is None:
-            for axis in [axis for axis, p in enumerate(self.placements) if p.is_replicate()]:
+            for axis in [axis for axis, p in enumerate(self.placements) if p.is_replicate() and worth_sharing(count, self.mesh.size(axis))]:
                 moves.append(Move(axis, _along(self.mesh, axis), torch.Size(shape), Replicate(), Shard(0)))
                 shape[0] = _length(shape[0], self.mesh, axis)
         for cut in range(len(self.shape)) if vectors is None else [vectors % len(self.shape)]:
@@ -181,6 +181,22 @@ class Sharding:
             divisions.append((axis, length))
             length = _length(length, self.mesh, axis)
         return divisions
+
+
+def worth_sharing(count: int, replicas: int) -> bool:
+    """Whether replicas share the work on a batch of `count` weights that all of them have.
+
+    The results are gathered in equal parts, so that a few weights are padded to one for each replica. Up to double is sent for it.
+    """
+    return count > 1 and 2 * count >= replicas
+
+
+def held(t: Tensor) -> tuple[Tensor, Sharding | None]:
+    """What this process holds of the tensor, and how the tensor lies on its processes; None if this process works on it alone."""
+    if (type(t) is Tensor or type(t) is nn.Parameter) and not split_meshes:
+        return t, None
+    t = reduced(t)
+    return part(t), sharding_of(t)
 
 
 def sharding_of(t: Tensor) -> Sharding | None:
