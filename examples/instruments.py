@@ -1,0 +1,180 @@
+"""Look at a small GPT with every instrument, before and after training, and sweep the mass of a ResMLP's blocks.
+
+    python examples/instruments.py                       # a few minutes; on the source of Python's standard library, and digits
+    python examples/instruments.py --out FOLDER          # leave docs/ alone
+
+Leaves a picture for each instrument in --out, and its tables in tables.json. With --page, as by default, writes the table of
+docs/instruments.md that says how far the network's declarations are off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import torch
+import torch.nn.functional as F
+from digits import load as load_digits
+from matplotlib.axes import Axes
+from text import batch, load
+from torch import Tensor
+from tqdm import tqdm
+
+from modula import GPT, RMS, AnyModule, Atom, Bond, Composition, Gradient, Linear, Module, ReLU, residual
+from modula.instruments import (
+    MassSweep,
+    Report,
+    Row,
+    WellNormedReport,
+    alignment,
+    feature_learning,
+    mass_sweep,
+    movement,
+    sensitivity,
+    spectra,
+    watch,
+    well_normed,
+)
+
+DOCS = Path(__file__).parent.parent / "docs"
+BEGIN, END = "<!-- bounds:begin -->", "<!-- bounds:end -->"
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=2)
+    parser.add_argument("--context", type=int, default=32)
+    parser.add_argument("--search", type=int, default=10, help="rounds of each search of well_normed")
+    parser.add_argument("--sweep-steps", type=int, default=150)
+    parser.add_argument("--seeds", type=int, default=3, help="of the sweep")
+    parser.add_argument("--out", type=Path, default=DOCS / "figures" / "instruments")
+    parser.add_argument("--log", type=Path, default=Path("runs/instruments/watch.csv"), help="where the watch writes")
+    parser.add_argument("--page", type=Path, help="the page with the table; by default that of the documentation, if --out is its folder")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
+    options = parse(arguments)
+    matplotlib.use("Agg")
+    options.out.mkdir(parents=True, exist_ok=True)
+    page = DOCS / "instruments.md" if options.page is None and options.out == DOCS / "figures" / "instruments" else options.page
+
+    torch.manual_seed(0)
+    corpus = load(options.data)
+    batches = torch.Generator().manual_seed(0)
+    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks)
+    x, y = batch(corpus.validation, 4, options.context, batches)
+    start = model.weights.clone()
+    bounds_before = well_normed(model, x[:1], steps=options.search)
+
+    momentum = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
+    with watch(model, every=max(1, options.steps // 25), log=options.log) as watcher:
+        for step in tqdm(range(options.steps), unit="step", desc="GPT"):
+            inputs, targets = batch(corpus.train, 8, options.context, batches)
+            loss = loss_of(model, inputs, targets)
+            grad = model.gradient(loss)
+            momentum *= 0.85
+            momentum += grad
+            update = model.dualize(0.85 * momentum + grad, target_norm=0.1 * (1 - step / options.steps))
+            watcher.step(inputs, gradient=grad, update=update, loss=loss)
+            model.weights -= update
+
+    grad = model.gradient(loss_of(model, x, y))
+    update = model.dualize(grad)
+    bounds_after = well_normed(model, x[:1], steps=options.search)
+    reports: dict[str, Report[Row]] = {
+        "sensitivity": sensitivity(model, x[:1], steps=options.search),
+        "well_normed": bounds_after,
+        "feature_learning": feature_learning(model, update, x),
+        "alignment": alignment(model, x, update),
+        "spectra": spectra(grad),
+        "movement": movement(start, model.weights),
+    }
+    for name, report in reports.items():
+        save(report.plot(), options.out / f"{name}.png")
+    save(watcher.plot("alignment/update/*"), options.out / "watch.png")
+
+    sweep = sweep_of_digits(options.sweep_steps, options.seeds, options.out / "mass_sweep.json")
+    save(sweep.plot(), options.out / "mass_sweep.png")
+
+    tables = {name: str(report) for name, report in reports.items()} | {"mass_sweep": str(sweep)}
+    tables["bounds"] = table_of_bounds(model, bounds_before, bounds_after, options)
+    (options.out / "tables.json").write_text(json.dumps(tables, indent=1, ensure_ascii=False) + "\n")
+    for name, text in tables.items():
+        print(f"{name}\n{text}\n")
+    if page is not None:
+        before, _, rest = page.read_text().partition(BEGIN)
+        page.write_text(f"{before}{BEGIN}\n{tables['bounds']}\n{END}{rest.partition(END)[2]}")
+    return tables
+
+
+def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+
+
+def table_of_bounds(model: AnyModule, before: WellNormedReport, after: WellNormedReport, options: argparse.Namespace) -> str:
+    """For each kind of atom, bond and compound the worst ratio in any place: measured over declared, before and after training."""
+    kinds: dict[str, list[str]] = {}
+    for row in after:
+        module = model.get_submodule(row.path)
+        if isinstance(module, (Atom, Bond)) or type(module).__name__ not in ("Composition", "Concatenation"):
+            kinds.setdefault(type(module).__name__, []).append(row.path)
+    lines = ["| kind | claim | change of the input | of the weights | after training: input | weights |", "|---|---|---|---|---|---|"]
+    for kind, paths in sorted(kinds.items(), key=lambda item: -max(after[path].worst for path in item[1])):
+        numbers = [worst([getattr(report[path], side) for path in paths]) for report in (before, after) for side in ("input", "weights")]
+        lines.append(f"| `{kind}` | {after[paths[0]].claim} | {' | '.join(numbers)} |")
+    size = f"GPT of {options.blocks} blocks, width {options.width}, context {options.context}, before and after {options.steps} steps"
+    return "\n".join([*lines, "", f"{size}. Proofs violated: {len(before.violated)} before, {len(after.violated)} after training."])
+
+
+def worst(ratios: list[float | None]) -> str:
+    measured = [ratio for ratio in ratios if ratio is not None]
+    return f"{max(measured):.2f}" if measured else "·"
+
+
+class Blocks(Composition[RMS, RMS]):
+    """Residual blocks under a name, by which `tare` and `mass_sweep` find them."""
+
+    def __init__(self, width: int, num_blocks: int) -> None:
+        block = (Linear(width, width) @ ReLU()) ** 2
+        super().__init__(residual(block, num_blocks) ** num_blocks)
+
+
+def sweep_of_digits(steps: int, seeds: int, file: Path) -> MassSweep:
+    """The loss of residual networks of two depths on digits, over the mass of their blocks. A sweep that was stopped goes on."""
+    images, labels, _, _ = load_digits()
+    x = images.flatten(1)
+
+    def build(num_blocks: int) -> Module[RMS, RMS]:
+        return Linear(10, 32) @ Blocks(32, num_blocks) @ Linear(32, 64)
+
+    def train(model: Module[RMS, RMS]) -> float:
+        for step in range(steps):
+            chosen = torch.randint(len(x), (128,))
+            loss = F.cross_entropy(model(x[chosen]), labels[chosen])
+            model.weights -= model.dualize(model.gradient(loss), target_norm=0.2 * (1 - step / steps))
+        with torch.no_grad():
+            return F.cross_entropy(model(x), labels).item()
+
+    networks = {"2 blocks": lambda: build(2), "8 blocks": lambda: build(8)}
+    masses = [2.0**k for k in range(-4, 7)]
+    return mass_sweep(networks, train, "Blocks", masses, seeds=range(seeds), save=file)
+
+
+def save(axes: Axes, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    figure = axes.get_figure(root=True)
+    if figure is not None:
+        figure.savefig(path, dpi=90)
+        plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
