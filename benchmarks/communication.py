@@ -36,6 +36,7 @@ from modula import GPT, AnyModule, SteepestDescent
 from modula.compounds.gpt import TransformerBlock
 from modula.distributed import split_over, tensor_parallel_plan
 from modula.geometry import Vectors
+from modula.sharding import worth_sharing
 
 # Formulas
 
@@ -44,7 +45,7 @@ from modula.geometry import Vectors
 class Stack:
     """`count` weights of one geometry and of shape [rows, columns], which are dualized in one batch.
 
-    `vectors` is True if the geometry treats each row by itself, so that no row has to travel.
+    `vectors` is True if the geometry treats vectors by themselves and each process has them whole, so that none has to travel.
     """
 
     count: int
@@ -61,14 +62,16 @@ def stacks(model: AnyModule) -> list[Stack]:
     """The batches in which the weights of a model are dualized. Its rows are what is sharded: the first axis, if the model is plain."""
     plan = model._plan()
     keys = [(geometry, w.shape, _sharded_axis(w)) for geometry, w in zip(plan.geometries, plan.weights, strict=True)]
-    return [
-        Stack(count, shape[axis], shape.numel() // shape[axis], isinstance(geometry, Vectors))
-        for (geometry, shape, axis), count in Counter(keys).items()
-    ]
+    batches = []
+    for (geometry, shape, sharded_axis), count in Counter(keys).items():
+        rows = shape[sharded_axis or 0]
+        whole_vectors = isinstance(geometry, Vectors) and sharded_axis != geometry.axis % len(shape)
+        batches.append(Stack(count, rows, shape.numel() // rows, whole_vectors))
+    return batches
 
 
-def _sharded_axis(weight: Tensor) -> int:
-    return next((p.dim for p in weight.placements if isinstance(p, Shard)), 0) if isinstance(weight, DTensor) else 0
+def _sharded_axis(weight: Tensor) -> int | None:
+    return next((p.dim for p in weight.placements if isinstance(p, Shard)), None) if isinstance(weight, DTensor) else None
 
 
 def padded(length: int, processes: int) -> int:
@@ -86,7 +89,7 @@ def sent_when_sharded(stack: Stack, processes: int) -> float:
 
 def sent_when_split(stack: Stack, processes: int) -> float:
     """Entries that a process sends to dualize a stack that all have: one gathering, (N − 1)/N of the stack."""
-    if stack.vectors:
+    if stack.vectors or not worth_sharing(stack.count, processes):
         return 0.0
     return (processes - 1) / processes * padded(stack.count, processes) * stack.rows * stack.columns
 
@@ -94,8 +97,11 @@ def sent_when_split(stack: Stack, processes: int) -> float:
 def sent_when_hybrid(stack: Stack, replicas: int, shards: int) -> float:
     """Entries that a process sends where `replicas` groups of `shards` processes each hold the stack sharded by rows.
 
-    Each group dualizes its share of the matrices, and the parts of the results are gathered across the groups.
+    Each group dualizes its share of the matrices, and the parts of the results are gathered across the groups; or all of them, if there
+    are too few to share.
     """
+    if not worth_sharing(stack.count, replicas):
+        return sent_when_sharded(stack, shards)
     share = Stack(ceil(stack.count / replicas), padded(stack.rows, shards), stack.columns, stack.vectors)
     gathered = 0 if stack.vectors else replicas * share.entries / shards
     return sent_when_sharded(share, shards) + (replicas - 1) / replicas * gathered

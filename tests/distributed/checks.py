@@ -29,7 +29,8 @@ from benchmarks.communication import (
 from modula import L1, RMS, Bias, Conv2D, Embed, Gain, Gradient, Linear, Linf, Module, ReLU, SteepestDescent, Weights
 from modula.distributed import split_over, tensor_parallel_plan
 from modula.geometry import Spectral
-from tests.distributed.setup import batch, gathered, gpt, loss_of, mesh_of, pairs, same, shard, spread, train, ways, whole
+from modula.workspace import set_workspace_limit
+from tests.distributed.setup import batch, gathered, gpt, loss_of, mesh_of, pairs, same, shard, spread, spread_like, train, ways, whole
 from tests.helpers import random_gradient
 
 Check = Callable[[], None]
@@ -134,6 +135,23 @@ def pending_sums() -> None:
     pending = Gradient({name: DTensor.from_local(g, mesh, [Partial()]) for name, g in own.items()})
     summed = Gradient({name: whole(g) for name, g in pending.items()})
     same(model.dualize(pending), model.dualize(summed), EXACT)
+
+
+def a_batch_at_a_time() -> None:
+    """Where the workspace holds one matrix, every process still has one of its own at a time, however the rows are divided."""
+    torch.manual_seed(0)
+    model = (Linear(5, 5) ** 6).double()
+    sharded = spread(model, mesh_of(dist.get_world_size()), [Shard(0)])
+    gradient = random_gradient(model, 1)
+    parts = Gradient(spread_like(gradient, sharded))
+    try:
+        set_workspace_limit(1)
+        with patch.object(Spectral, "dualize", autospec=True, side_effect=Spectral.dualize) as dualized:
+            update = sharded.dualize(parts)
+    finally:
+        set_workspace_limit(2**30)
+    same(update, model.dualize(gradient), EXACT)
+    assert all(len(call.args[1]) == 1 for call in dualized.call_args_list)
 
 
 # The GPT
@@ -285,6 +303,18 @@ def sends_when_sharded(way: str) -> None:
     assert dict(traffic.sent) == {"all-to-all": total(sent_when_sharded, batches, dist.get_world_size())}
 
 
+def sends_vectors_that_are_cut() -> None:
+    """A bias and a gain, sharded entry by entry, travel as matrices of one column do."""
+    model = Linear(6, 5) @ Bias(5) @ Gain(5)
+    gradient = random_gradient(model, 0)
+    sharded = spread(model, mesh_of(dist.get_world_size()), [Shard(0)])
+    parts = Gradient(spread_like(gradient, sharded))
+    with exchange_as_on_gpus(), Traffic() as traffic:
+        sharded.dualize(parts)
+    assert traffic.bytes == total(sent_when_sharded, stacks(sharded), dist.get_world_size())
+    assert sum(not stack.vectors for stack in stacks(sharded)) == 3
+
+
 def sends_when_split() -> None:
     traffic, batches = counted("ddp, split", exchange_as_on_gpus)
     assert dict(traffic.sent) == {"all-gather": total(sent_when_split, batches, dist.get_world_size())}
@@ -372,6 +402,7 @@ for _way in ("fsdp", "tp"):
     CHECKS[f"sends when sharded: {_way}"] = partial(sends_when_sharded, _way)
 for _check in (
     pending_sums,
+    a_batch_at_a_time,
     mixed_precision,
     replicas_agree,
     frozen_weights,
@@ -380,6 +411,7 @@ for _check in (
     meta_construction,
     seeds_that_differ,
     sends_nothing,
+    sends_vectors_that_are_cut,
     sends_when_split,
     sends_on_cpus,
     holds_no_more_than_a_share,

@@ -15,6 +15,8 @@ import pytest
 from tests.distributed.checks import checks
 
 HOME = Path(__file__).parent.parent.parent
+BROKEN_CONNECTION = "gloo/transport"
+"""Stands in the errors of gloo when the operating system did not deliver in time."""
 
 
 @cache
@@ -24,7 +26,10 @@ def reports(processes: int, folder: Path) -> dict[str, dict[int, str | None]]:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "output").exists():
-            (folder / "output").write_text(launch(processes, folder))
+            output = launch(processes, folder)
+            if BROKEN_CONNECTION in output:  # on a machine with more to do than cores; it says nothing about the numbers
+                output = launch(processes, folder)
+            (folder / "output").write_text(output)
     found: dict[str, dict[int, str | None]] = {}
     for rank in range(processes):
         path = folder / f"{rank}.jsonl"
