@@ -263,3 +263,17 @@ def _chain_dualize(parts: Sequence[AnyModule], g: Parts) -> Parts:
 
 def _scaled(factor: float, parts: Parts) -> Parts:
     return {atom: factor * part for atom, part in parts.items()}
+
+
+# Muon
+
+
+def muon(G: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """The iteration of torch.optim.Muon on one matrix: one polynomial, five times, in bfloat16 (Jordan et al. 2024)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    X = G.bfloat16() if G.shape[0] <= G.shape[1] else G.bfloat16().T
+    X = X / X.norm()
+    for _ in range(steps):
+        A = X @ X.T
+        X = a * X + (b * A + c * (A @ A)) @ X
+    return X if G.shape[0] <= G.shape[1] else X.T

@@ -21,8 +21,8 @@ def iterate(X: Tensor, polynomials: Sequence[OddQuintic], corrected: int = 0, dt
     Args:
         X: matrices [batch, m, n] with m ≤ n, entries at most 1 in magnitude. A matrix of zeros stays one.
         polynomials: each must map [0, 1] near to it.
-        corrected: how many of the last polynomials only correct: the singular values that they find are so close to 1 that the
-            difference can be computed in `dtype`.
+        corrected: how many polynomials before the last (the first is not among them) are applied as a correction that is computed in
+            `dtype`. What that rounds, the last one brings back.
 
     Returns:
         [batch, m, n].
@@ -32,12 +32,13 @@ def iterate(X: Tensor, polynomials: Sequence[OddQuintic], corrected: int = 0, dt
     X, R = X / bound.sqrt(), R / bound
     if is_wide(X):
         return _through_gram(X, R, polynomials)
-    last = len(polynomials) - (corrected if dtype else 0)
-    for step, (a, b, c) in enumerate(polynomials[:last]):
-        R = gram(X) if step else R
-        X = torch.baddbmm(X, even_part(R, b, c), X, beta=a)
-    for correction in polynomials[last:]:
-        X = _corrected(X, correction, dtype or X.dtype)
+    last = len(polynomials) - 1
+    for step, (a, b, c) in enumerate(polynomials):
+        if dtype and max(1, last - corrected) <= step < last:
+            X = _corrected(X, (a, b, c), dtype)
+        else:
+            R = gram(X) if step else R
+            X = torch.baddbmm(X, even_part(R, b, c), X, beta=a)
     return X
 
 
@@ -83,7 +84,7 @@ def _through_gram(X: Tensor, R: Tensor, polynomials: Sequence[OddQuintic]) -> Te
 
 
 def _corrected(X: Tensor, coefficients: OddQuintic, dtype: torch.dtype) -> Tensor:
-    """p(1)·X + K·X, where K = (b + 2c)·D + c·D² with D = XXᵀ − I is small, and so is what its rounding to `dtype` does."""
+    """p(1)·X + K·X, where K = (b + 2c)·D + c·D² with D = XXᵀ − I. Where singular values are near 1, K is small, and so is its rounding."""
     a, b, c = coefficients
     D = add_to_diagonal(gram(X), -1).to(dtype)
     correction = even_part(D, b + 2 * c, c) @ X.to(dtype)

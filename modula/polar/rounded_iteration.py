@@ -82,8 +82,15 @@ def _split(X: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _finish(X: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
-    if polynomials and is_wide(X):
-        return (composed(X @ X.mT, polynomials) @ X).float()
+    """The polynomials after the first, those of wide matrices through their Gram matrix.
+
+    Rounding to bfloat16 leaves the eigenvalues of that matrix uncertain by 2⁻⁸, and moves singular values whose squares are as small
+    to 1.2 and beyond. The last polynomial, on a Gram matrix computed afresh, brings them back.
+    """
+    if is_wide(X) and len(polynomials) > 1:
+        together = len(polynomials) - (X.dtype == torch.bfloat16)
+        X = composed(X @ X.mT, polynomials[:together]) @ X
+        polynomials = polynomials[together:]
     for coefficients in polynomials:
         X = polynomial(X @ X.mT, *coefficients) @ X
     return X.float()

@@ -60,3 +60,27 @@ def test_degree_four_is_refused():
 def test_no_steps_are_refused():
     with pytest.raises(ValueError, match=r"at least 1 step.*steps=0"):
         NewtonSchulz(steps=0)
+
+
+SCHEDULE = ((3.4445, -4.7750, 2.0315), (2.0, -1.5, 0.5), (1.5, -0.5, 0.0))
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (5, 8), (4, 20), (20, 4)])
+@pytest.mark.parametrize("steps", [None, 1, 2, 3, 7])
+def test_a_schedule_is_applied_in_order_and_its_last_polynomial_again_and_again(shape, steps):
+    U, S, Vh = torch.linalg.svd(rand(0, *shape), full_matrices=False)
+    moved = S / (S**8).sum() ** 0.125
+    for step in range(steps or len(SCHEDULE)):
+        a, b, c = SCHEDULE[min(step, len(SCHEDULE) - 1)]
+        moved = a * moved + b * moved**3 + c * moved**5
+    close(orthogonalize((U * S) @ Vh, NewtonSchulz(steps, schedule=SCHEDULE)), (U * moved) @ Vh, atol=1e-9)
+
+
+def test_a_schedule_of_one_polynomial_is_that_degree():
+    G = rand(0, 5, 8)
+    assert torch.equal(orthogonalize(G, NewtonSchulz(4, schedule=(QUINTIC,))), orthogonalize(G, NewtonSchulz(4)))
+
+
+def test_an_empty_schedule_is_refused():
+    with pytest.raises(ValueError, match="a schedule of at least one polynomial"):
+        NewtonSchulz(schedule=())

@@ -1,0 +1,170 @@
+"""The iteration in 16 bits computes the polynomials, keeps dark directions dark, and stays within the range of float16."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from modula.polar import PolarExpress
+from modula.polar.minimax import minimax_coefficients
+from modula.polar.rounded_iteration import GROWTH, continue_rounded, iterate_rounded, late
+from tests.helpers import close, rand
+from tests.polar.matrices import falling, largest, orthonormal, with_singular_values
+
+POLYNOMIALS = PolarExpress()._polynomials("default")
+SHAPES = [(32, 32), (40, 61), (64, 256), (100, 150), (128, 128)]
+ROUNDING = {torch.bfloat16: 0.04, torch.float16: 0.01}
+"""How far a singular value, of size about 1, may be moved: by a few roundings, of 2⁻⁹ or 2⁻¹² each, at each of four steps."""
+DARK = {torch.bfloat16: 0.05, torch.float16: 0.01}
+
+every_format = pytest.mark.parametrize("dtype", ROUNDING, ids=str)
+every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+def prepared(G: Tensor) -> Tensor:
+    """As `orthogonalize` hands matrices to a method."""
+    return (G / G.abs().amax(dim=(1, 2), keepdim=True)).float()
+
+
+def lifted(G: Tensor, orthogonal: Tensor) -> tuple[Tensor, Tensor]:
+    """uᵢᵀ O vᵢ and the σᵢ, relative to (Σσ⁸)^⅛."""
+    U, S, Vh = torch.linalg.svd(G.double(), full_matrices=False)
+    return ((U.mT @ orthogonal.double()) * Vh).sum(dim=-1), S / (S**8).sum(dim=-1, keepdim=True) ** 0.125
+
+
+def applied(polynomials: list, x: Tensor) -> Tensor:
+    for a, b, c in polynomials:
+        x = a * x + b * x**3 + c * x**5
+    return x
+
+
+@every_format
+@every_shape
+@pytest.mark.parametrize("smallest", [1.0, 0.1, 1e-2, 1e-4])
+def test_singular_values_are_moved_by_the_polynomials(dtype, shape, smallest):
+    G = prepared(with_singular_values(0, falling(shape[0], smallest), *shape, count=3))
+    values, sizes = lifted(G, iterate_rounded(G.clone(), POLYNOMIALS, dtype))
+    close(values, applied(POLYNOMIALS, sizes), atol=ROUNDING[dtype])
+
+
+@every_format
+@every_shape
+@pytest.mark.parametrize("steps", [1, 2])
+def test_so_they_are_by_few_polynomials(dtype, shape, steps):
+    polynomials = minimax_coefficients(steps, 0.1, 1.02)
+    G = prepared(rand(0, 2, *shape))
+    values, sizes = lifted(G, iterate_rounded(G.clone(), polynomials, dtype))
+    close(values, applied(polynomials, sizes), atol=ROUNDING[dtype])
+
+
+@every_format
+@every_shape
+def test_a_later_start_moves_them_by_the_polynomials_too(dtype, shape):
+    polynomials = PolarExpress(steps=6)._polynomials("default")
+    start = late(polynomials)
+    assert start > 0
+    sizes = applied(polynomials[:start], falling(shape[0], 1e-3))
+    X = with_singular_values(0, sizes, *shape, count=3).float()
+    U, S, Vh = torch.linalg.svd(X.double(), full_matrices=False)
+    values = ((U.mT @ continue_rounded(X.clone(), polynomials[start:], dtype).double()) * Vh).sum(dim=-1)
+    close(values, applied(polynomials[start:], S), atol=ROUNDING[dtype])
+
+
+@every_shape
+def test_more_steps_start_in_full_precision_and_agree_with_it(shape):
+    """Through PolarExpress, in whichever format the machine has."""
+    polynomials = PolarExpress(steps=6)._polynomials("default")
+    G = prepared(with_singular_values(0, falling(shape[0], 1e-3), *shape, count=3))
+    values, sizes = lifted(G, PolarExpress(steps=6)(G.clone()))
+    close(values, applied(polynomials, sizes), atol=ROUNDING[torch.bfloat16])
+
+
+@given(slopes=st.lists(st.floats(1.0, 9.0), min_size=1, max_size=12))
+def test_late_is_the_first_position_with_small_slopes_after_it(slopes):
+    position = late([(a, 0.0, 0.0) for a in slopes])
+    assert np.prod(slopes[position + 1 :]) <= GROWTH * (1 + 1e-12)
+    assert position == 0 or np.prod(slopes[position:]) > GROWTH * (1 - 1e-12)
+
+
+def test_the_default_is_rounded_from_the_first_polynomial_on():
+    assert late(POLYNOMIALS) == 0
+
+
+@every_format
+@every_shape
+@pytest.mark.parametrize("rank", [1, 3, 10])
+def test_dark_directions_stay_dark(dtype, shape, rank):
+    """The rounding of X would be lifted a hundredfold: 2⁻⁹·√m/√(mn), times 7.5·3.7·2.6·1.9, is 0.3 at m = 32."""
+    m, n = shape
+    G = prepared(rand(0, 3, m, rank) @ rand(1, 3, rank, n))
+    left, right = torch.linalg.svd(G.double())[0][..., rank:], torch.linalg.svd(G.double())[2][:, rank:]
+    orthogonal = iterate_rounded(G.clone(), POLYNOMIALS, dtype).double()
+    assert largest(left.mT @ orthogonal @ right.mT) <= DARK[dtype]
+
+
+@every_format
+@every_shape
+def test_one_direction_alone_grows_no_longer_than_one(dtype, shape):
+    """Its singular value lies exactly at the upper end of the interval, beyond which polynomials grow steeply."""
+    m, n = shape
+    G = prepared(orthonormal(0, 50, m, 1) @ orthonormal(1, 50, n, 1).mT)
+    assert largest(iterate_rounded(G.clone(), POLYNOMIALS, dtype)) <= 1.05
+
+
+@every_format
+@every_shape
+@pytest.mark.parametrize("rest", [0.0, 1e-6, 1e-3])
+def test_a_matrix_with_one_huge_entry(dtype, shape, rest):
+    G = rest * rand(0, 3, *shape)
+    G[:, 3, 5] = 1
+    values, sizes = lifted(prepared(G), iterate_rounded(prepared(G), POLYNOMIALS, dtype))
+    close(values, applied(POLYNOMIALS, sizes), atol=ROUNDING[dtype])
+
+
+@every_format
+@pytest.mark.parametrize("fill", [lambda n: torch.ones(1, 32, n), lambda n: rand(0, 1, 32, n).sign()], ids=["ones", "signs"])
+@pytest.mark.parametrize("n", [32, 300, 2000])
+def test_no_sum_overflows(dtype, fill, n):
+    assert largest(iterate_rounded(fill(n).float(), POLYNOMIALS, dtype)) <= 1.05
+
+
+@every_format
+@pytest.mark.parametrize("n", [32, 300, 2000])
+def test_no_square_underflows(dtype, n):
+    """One entry of 1 beside entries of a thousandth: two singular values, the second of them 1e-3·√(32n) ≤ 0.25 of the first.
+
+    The Gram matrix has entries 1e-6 of its largest, which are spaced by a few percent in float16, where rows have length 1, and all of
+    them are rounded the same way.
+    """
+    G = torch.full((1, 32, n), 1e-3)
+    G[0, 0, 0] = 1
+    values, sizes = lifted(G, iterate_rounded(G.clone(), POLYNOMIALS, dtype))
+    close(values[:, :2], applied(POLYNOMIALS, sizes[:, :2]), atol=max(0.02, ROUNDING[dtype]))
+
+
+@every_format
+@every_shape
+def test_zero_rows_and_columns_stay_exactly_zero(dtype, shape):
+    G = prepared(rand(0, 2, *shape))
+    G[:, 4] = 0
+    G[:, :, 7] = 0
+    orthogonal = iterate_rounded(G.clone(), POLYNOMIALS, dtype)
+    assert not orthogonal[:, 4].any()
+    assert not orthogonal[:, :, 7].any()
+
+
+@every_format
+def test_zero_stays_zero(dtype):
+    assert not iterate_rounded(torch.zeros(2, 32, 40), POLYNOMIALS, dtype).any()
+
+
+@every_format
+def test_a_broken_matrix_is_nan_alone(dtype):
+    G = prepared(rand(0, 3, 32, 40))
+    whole = iterate_rounded(G.clone(), POLYNOMIALS, dtype)
+    G[1, 2, 3] = torch.nan
+    broken = iterate_rounded(G.clone(), POLYNOMIALS, dtype)
+    assert broken[1].isnan().all()
+    assert torch.equal(broken[[0, 2]], whole[[0, 2]])
