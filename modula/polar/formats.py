@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import torch
 
+_CPU_HAS_BFLOAT16: bool = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+"""Asked once, when modula is imported: torch.compile does not look into torch.cpu."""
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # torch.compile does not look into torch.cpu
+
 def low_precision(device: torch.device) -> torch.dtype | None:
     """The format of 16 bits in which the device multiplies matrices faster than in float32, or None.
 
-    float16 rounds 8 times finer than bfloat16 and is taken where it is as fast. The iterations keep all numbers within its range.
+    float16 rounds 8 times finer than bfloat16 and is taken where it is as fast, on every GPU that this PyTorch supports. The
+    iterations keep all numbers within its range.
     """
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):
+    if device.type == "cuda":
         return torch.float16
-    if device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
-        return torch.bfloat16
-    return None
+    return torch.bfloat16 if device.type == "cpu" and _CPU_HAS_BFLOAT16 else None
