@@ -39,8 +39,10 @@ class Group:
 
     def holds(self, other: Group) -> bool:
         """Whether the matrices of a smaller group can be padded to the size of these at little cost."""
-        fits = other.rows <= self.rows and other.columns <= self.columns and self.rows * self.columns <= PADDED_ENTRIES
-        return fits and other.count <= PADDED_SHARE * self.count and (other.rows < SMALLEST) == (self.rows < SMALLEST)
+        size = self.rows * self.columns
+        fits = other.rows <= self.rows and other.columns <= self.columns and size <= PADDED_ENTRIES
+        few = other.count <= PADDED_SHARE * self.count and self.entries + other.count * size <= entries_at_once()
+        return fits and few and (other.rows < SMALLEST) == (self.rows < SMALLEST)
 
 
 def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = None) -> list[Tensor]:

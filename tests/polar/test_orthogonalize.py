@@ -197,7 +197,7 @@ def test_input_is_left_alone(method):
     assert torch.equal(G, before)
 
 
-@pytest.mark.parametrize("method", ["polar_express", "newton_schulz"])
+@pytest.mark.parametrize("method", ["polar_express", "newton_schulz", "inverse_root"])
 def test_steps_set_the_number_of_steps(method):
     G = conditioned(0, 4, 6, smallest=1e-3)
     errors = [np.abs(orthogonalize(G, method, steps=steps).numpy() - polar_factor(G.numpy())).max() for steps in (1, 4, 12)]
@@ -209,7 +209,16 @@ def test_polar_express_is_the_default():
     assert torch.equal(orthogonalize(G), orthogonalize(G, "polar_express"))
 
 
-@pytest.mark.parametrize(("name", "method"), [("svd", SVD()), ("newton_schulz", NewtonSchulz()), ("polar_express", PolarExpress())])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("svd", SVD()),
+        ("newton_schulz", NewtonSchulz()),
+        ("polar_express", PolarExpress()),
+        ("inverse_root", InverseRoot()),
+        ("sketch", Sketch()),
+    ],
+)
 def test_a_name_stands_for_the_method_with_its_defaults(name, method):
     G = rand(0, 4, 6)
     assert torch.equal(orthogonalize(G, name), orthogonalize(G, method))
@@ -232,7 +241,39 @@ def test_an_unknown_method_is_refused_with_the_known_ones():
         orthogonalize(torch.eye(2), "cubic")
 
 
-@pytest.mark.parametrize("method", ["polar_express", "newton_schulz"])
+@pytest.mark.parametrize("method", ["polar_express", "newton_schulz", "inverse_root"])
 def test_fewer_than_one_step_is_refused(method):
     with pytest.raises(ValueError, match="steps=0"):
         orthogonalize(torch.eye(2), method, steps=0)
+
+
+@pytest.mark.parametrize("method", ["sketch", "svd"])
+def test_steps_are_refused_by_methods_without(method):
+    with pytest.raises(ValueError, match="takes no steps; leave `steps` out, or pick 'polar_express', 'newton_schulz' or 'inverse_root'"):
+        orthogonalize(torch.eye(2), method, steps=3)
+
+
+@pytest.mark.parametrize("method", ["newton_schulz", "inverse_root", "sketch"])
+def test_an_accuracy_is_refused_by_methods_with_one(method):
+    with pytest.raises(ValueError, match="has one accuracy; leave `accuracy` out, or pick 'polar_express'"):
+        orthogonalize(torch.eye(2), method, accuracy="high")
+
+
+def test_an_unknown_accuracy_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match='accuracy "default" or "high", got \'low\''):
+        orthogonalize(torch.eye(2), accuracy="low")
+
+
+def test_an_accuracy_configures_the_method():
+    G = rand(0, 40, 50, dtype=torch.float32)
+    assert torch.equal(orthogonalize(G, accuracy="high"), orthogonalize(G, PolarExpress(accuracy="high")))
+
+
+def test_the_decomposition_takes_either_accuracy():
+    G = rand(0, 4, 6)
+    assert torch.equal(orthogonalize(G, "svd", accuracy="high"), orthogonalize(G, "svd"))
+
+
+def test_steps_and_accuracy_go_together():
+    G = rand(0, 40, 50, dtype=torch.float32)
+    assert torch.equal(orthogonalize(G, steps=3, accuracy="high"), orthogonalize(G, PolarExpress(steps=3, accuracy="high")))

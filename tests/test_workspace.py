@@ -1,0 +1,90 @@
+"""The workspace limit bounds what `model.dualize` computes at once."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from modula import Linear
+from modula.polar import batching, orthogonalize
+from modula.workspace import COPIES, entries_at_once, set_workspace_limit
+from tests.helpers import close, random_gradient
+
+
+@pytest.fixture(autouse=True)
+def _limit(monkeypatch):
+    """A limit that a test sets ends with it."""
+    monkeypatch.setattr("modula.workspace._limits", [2**30])
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[torch.Size]:
+    """The shapes with which `orthogonalize` is called."""
+    seen = []
+
+    def counted(G: Tensor, method=None) -> Tensor:
+        seen.append(G.shape)
+        return orthogonalize(G, method)
+
+    monkeypatch.setattr(batching, "orthogonalize", counted)
+    return seen
+
+
+@pytest.mark.parametrize("num_bytes", [0, -1])
+def test_a_limit_that_is_not_positive_is_refused(num_bytes):
+    with pytest.raises(ValueError, match=f"at least one byte, got {num_bytes}"):
+        set_workspace_limit(num_bytes)
+
+
+def test_a_refused_limit_leaves_the_old_one():
+    before = entries_at_once()
+    with pytest.raises(ValueError, match="at least one byte"):
+        set_workspace_limit(0)
+    assert entries_at_once() == before
+
+
+def test_a_limit_is_counted_in_float32_copies():
+    set_workspace_limit(4 * COPIES * 1000)
+    assert entries_at_once() == 1000
+
+
+def chain() -> Linear:
+    """Seven weights of 6×6 in a row."""
+    return Linear(6, 6).double() ** 7
+
+
+def test_layers_of_one_shape_are_one_call(calls):
+    model = chain()
+    model.dualize(random_gradient(model, 0))
+    assert calls == [(7, 6, 6)]
+
+
+def test_a_limit_splits_them(calls):
+    set_workspace_limit(4 * COPIES * 3 * 36)
+    model = chain()
+    model.dualize(random_gradient(model, 0))
+    assert calls == [(3, 6, 6), (3, 6, 6), (1, 6, 6)]
+
+
+def test_a_limit_that_holds_no_two_leaves_one_at_a_time(calls):
+    set_workspace_limit(1)
+    model = chain()
+    model.dualize(random_gradient(model, 0))
+    assert calls == [(1, 6, 6)] * 7
+
+
+def test_a_limit_changes_no_update():
+    model = chain()
+    gradient = random_gradient(model, 0)
+    whole = model.dualize(gradient)
+    set_workspace_limit(4 * COPIES * 2 * 36)
+    for part, before in zip(model.dualize(gradient).tensors, whole.tensors, strict=True):
+        close(part, before, atol=1e-9)
+
+
+@pytest.mark.parametrize("entries", [1, 100, 400, 2**20])
+def test_norms_are_measured_under_any_limit(entries):
+    model = chain()
+    update = model.dualize(random_gradient(model, 0))
+    whole = model.norm(update)
+    set_workspace_limit(4 * COPIES * entries)
+    close(model.norm(update), whole)
