@@ -4,7 +4,7 @@ Compose a network from typed modules, and `model.dualize(gradient)` is the direc
 composition defines, in which one learning rate fits every width and depth.
 """
 
-from modula import geometry, optim, polar
+from modula import checkpoint, geometry, optim, polar
 from modula.any_module import AnyModule
 from modula.atoms import Bias, Conv2D, Embed, Gain, Linear
 from modula.bonds import (
@@ -124,6 +124,7 @@ __all__ = [
     "Update",
     "VectorNorm",
     "Weights",
+    "checkpoint",
     "geometry",
     "optim",
     "polar",
