@@ -79,10 +79,15 @@ class PolarExpress(Method):
 
     def _polynomials(self, accuracy: Accuracy) -> tuple[OddQuintic, ...]:
         steps = STEPS[accuracy] if self.steps is None else self.steps
-        lower_bound = self.lower_bound
-        if lower_bound is None:
-            lower_bound = smallest_lower_bound(steps, TOLERANCE[accuracy], MARGIN, FLOOR)
-        return minimax_coefficients(steps, lower_bound, MARGIN, FLOOR)
+        polynomials: tuple[OddQuintic, ...] = _composition(steps, self.lower_bound, TOLERANCE[accuracy])
+        return polynomials
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # torch.compile would trace the search for them, which takes long
+def _composition(steps: int, lower_bound: float | None, tolerance: float) -> tuple[OddQuintic, ...]:
+    if lower_bound is None:
+        lower_bound = smallest_lower_bound(steps, tolerance, MARGIN, FLOOR)
+    return minimax_coefficients(steps, lower_bound, MARGIN, FLOOR)
 
 
 def _rounded_when_late(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
