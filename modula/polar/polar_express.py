@@ -6,7 +6,7 @@ Source: Amsel, Persson, Musco & Gower 2025 (arXiv:2505.16932).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -17,8 +17,8 @@ from modula.polar.method import Accuracy, Method
 from modula.polar.minimax import OddQuintic, minimax_coefficients, smallest_lower_bound
 from modula.polar.rounded_iteration import SMALLEST, continue_rounded, iterate_rounded, late
 
-STEPS = {"default": 4, "high": 7}
-TOLERANCE = {"default": 0.012, "high": 8e-4}
+STEPS: dict[Accuracy, int] = {"default": 4, "high": 7}
+TOLERANCE: dict[Accuracy, float] = {"default": 0.012, "high": 8e-4}
 MARGIN = 1.02
 FLOOR = 0.02
 
@@ -51,6 +51,7 @@ class PolarExpress(Method):
     steps: int | None = None
     lower_bound: float | None = None
     accuracy: Accuracy = "default"
+    _polynomials: dict[Accuracy, tuple[OddQuintic, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -59,11 +60,13 @@ class PolarExpress(Method):
             raise ValueError(f"PolarExpress takes a lower_bound between 0 and 1, got {self.lower_bound}")
         if self.accuracy not in STEPS:
             raise ValueError(f'PolarExpress has accuracy "default" or "high", got {self.accuracy!r}')
+        # here and not where they are needed, since torch.compile would trace the search for them
+        object.__setattr__(self, "_polynomials", {accuracy: self._composition(accuracy) for accuracy in STEPS})
 
     def __call__(self, X: Tensor) -> Tensor:
         small = X.dtype == torch.float64 or X.shape[-2] < SMALLEST
-        accuracy = "high" if small else self.accuracy
-        polynomials = self._polynomials(accuracy)
+        accuracy: Accuracy = "high" if small else self.accuracy
+        polynomials = self._polynomials[accuracy]
         dtype = low_precision(X.device)
         if small or dtype is None:
             return iterate(X, polynomials)
@@ -77,17 +80,12 @@ class PolarExpress(Method):
     def with_accuracy(self, accuracy: Accuracy) -> PolarExpress:
         return replace(self, accuracy=accuracy)
 
-    def _polynomials(self, accuracy: Accuracy) -> tuple[OddQuintic, ...]:
+    def _composition(self, accuracy: Accuracy) -> tuple[OddQuintic, ...]:
         steps = STEPS[accuracy] if self.steps is None else self.steps
-        polynomials: tuple[OddQuintic, ...] = _composition(steps, self.lower_bound, TOLERANCE[accuracy])
-        return polynomials
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # torch.compile would trace the search for them, which takes long
-def _composition(steps: int, lower_bound: float | None, tolerance: float) -> tuple[OddQuintic, ...]:
-    if lower_bound is None:
-        lower_bound = smallest_lower_bound(steps, tolerance, MARGIN, FLOOR)
-    return minimax_coefficients(steps, lower_bound, MARGIN, FLOOR)
+        lower_bound = self.lower_bound
+        if lower_bound is None:
+            lower_bound = smallest_lower_bound(steps, TOLERANCE[accuracy], MARGIN, FLOOR)
+        return minimax_coefficients(steps, lower_bound, MARGIN, FLOOR)
 
 
 def _rounded_when_late(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
