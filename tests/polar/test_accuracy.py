@@ -59,7 +59,7 @@ def test_the_default_has_a_seventh_of_the_error_of_muon(shape, device):
 def test_16_bits_lift_what_a_sixtieth_is_to_within_two_hundredths(shape, dtype):
     m, n = sorted(shape)
     G = with_singular_values(0, torch.linspace(1, 1 / 60, m, dtype=torch.float64), m, n).float()
-    polynomials = PolarExpress()._polynomials("default")
+    polynomials = PolarExpress()._polynomials["default"]
     X = G / G.abs().amax()
     assert errors(G, iterate_rounded(X.clone(), polynomials, dtype)).mean() <= 0.02
 

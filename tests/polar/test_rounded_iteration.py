@@ -13,7 +13,7 @@ from modula.polar.rounded_iteration import GROWTH, continue_rounded, iterate_rou
 from tests.helpers import close, rand
 from tests.polar.matrices import falling, largest, orthonormal, with_singular_values
 
-POLYNOMIALS = PolarExpress()._polynomials("default")
+POLYNOMIALS = PolarExpress()._polynomials["default"]
 SHAPES = [(32, 32), (40, 61), (64, 256), (100, 150), (128, 128)]
 ROUNDING = {torch.bfloat16: 0.04, torch.float16: 0.01}
 """How far a singular value, of size about 1, may be moved: by a few roundings, of 2⁻⁹ or 2⁻¹² each, at each of four steps."""
@@ -62,7 +62,7 @@ def test_so_they_are_by_few_polynomials(dtype, shape, steps):
 @every_format
 @every_shape
 def test_a_later_start_moves_them_by_the_polynomials_too(dtype, shape):
-    polynomials = PolarExpress(steps=6)._polynomials("default")
+    polynomials = PolarExpress(steps=6)._polynomials["default"]
     start = late(polynomials)
     assert start > 0
     sizes = applied(polynomials[:start], falling(shape[0], 1e-3))
@@ -75,7 +75,7 @@ def test_a_later_start_moves_them_by_the_polynomials_too(dtype, shape):
 @every_shape
 def test_more_steps_start_in_full_precision_and_agree_with_it(shape):
     """Through PolarExpress, in whichever format the machine has."""
-    polynomials = PolarExpress(steps=6)._polynomials("default")
+    polynomials = PolarExpress(steps=6)._polynomials["default"]
     G = prepared(with_singular_values(0, falling(shape[0], 1e-3), *shape, count=3))
     values, sizes = lifted(G, PolarExpress(steps=6)(G.clone()))
     close(values, applied(polynomials, sizes), atol=ROUNDING[torch.bfloat16])
