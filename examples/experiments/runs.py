@@ -1,0 +1,177 @@
+"""What the experiments share: runs that are kept in a file, curves with a band over seeds, tables on the documentation's page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+import matplotlib
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DOCS = Path(__file__).parents[2] / "docs"
+PICTURES = DOCS / "experiments"
+
+
+class Record(Protocol):
+    """A frozen dataclass of numbers and strings, or of lists of them."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+T = TypeVar("T", bound=Record)
+R = TypeVar("R", bound=Record)
+
+
+class Runs(Generic[T, R]):
+    """What was tried, and what came of it, in a JSON file that every run is added to when it ends.
+
+    Runs that the file has are not repeated, so that an experiment that was stopped goes on, and ends at the same file.
+
+    Args:
+        file: the JSON file.
+        trial, result: dataclasses, of what tells one run from another and of what a run leaves.
+        settings: what all runs have in common, such as their number of steps.
+        fresh: forget the runs that the file has.
+
+    Raises:
+        SystemExit: the file holds runs of other settings.
+    """
+
+    def __init__(self, file: Path, trial: type[T], result: type[R], settings: Mapping[str, object], *, fresh: bool = False) -> None:
+        self.file = file
+        self.settings: dict[str, object] = json.loads(json.dumps(settings, default=str))
+        self.results: dict[T, R] = {}
+        if fresh or not file.exists():
+            return
+        content = json.loads(file.read_text())
+        if content["settings"] != self.settings:
+            both = {**content["settings"], **self.settings}
+            differ = [key for key in both if content["settings"].get(key) != self.settings.get(key)]
+            written = ", ".join(f"{key} {content['settings'].get(key)}, now {self.settings.get(key)}" for key in differ)
+            raise SystemExit(f"{file} holds runs of other settings ({written}): pass --fresh to begin anew, or another --out")
+        self.results = {trial(**run["trial"]): result(**run["result"]) for run in content["runs"]}
+
+    def make(self, trials: Iterable[T], run: Callable[[T], R], bar: Bar) -> None:
+        """Make those of the trials that have not been made."""
+        for trial in trials:
+            if trial not in self.results:
+                self.results[trial] = run(trial)
+                self._store()
+                bar.advance(trial)
+
+    def _store(self) -> None:
+        """Write the file whole or not at all. Runs are in the order of their trials, whatever the order in which they were made."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        rows = [{"trial": asdict(trial), "result": asdict(result)} for trial, result in self.results.items()]
+        rows.sort(key=lambda row: [*row["trial"].values()])
+        unfinished = self.file.with_suffix(".tmp")
+        lines = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in rows)
+        unfinished.write_text(f'{{\n "settings": {json.dumps(self.settings, ensure_ascii=False)},\n "runs": [\n{lines}\n ]\n}}\n')
+        os.replace(unfinished, self.file)
+
+
+class Bar:
+    """A progress bar over runs of unequal length.
+
+    Args:
+        cost: how long a run takes, in any unit.
+        expected: the trials of the whole, as far as they can be known.
+        made: those that have been made.
+    """
+
+    def __init__(self, cost: Callable[[Any], float], expected: Iterable[object], made: Iterable[object]) -> None:
+        self.cost = cost
+        gone = sum(map(cost, made))
+        layout = "{percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"
+        self.bar = tqdm(total=max(sum(map(cost, expected)), gone, 1e-9), initial=gone, bar_format=layout)
+
+    def advance(self, trial: object) -> None:
+        self.bar.total = max(self.bar.total or 0.0, self.bar.n + self.cost(trial))
+        self.bar.set_postfix_str(" ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in vars(trial).values()))
+        self.bar.update(self.cost(trial))
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+
+def arguments(description: str | None, seeds: int) -> argparse.ArgumentParser:
+    """The options that every experiment has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small networks and few steps, to see the shape of the curves in minutes")
+    parser.add_argument("--seeds", type=int, default=seeds, help="runs of everything, each from other weights on other batches")
+    parser.add_argument("--out", type=Path, default=PICTURES, help="where the picture and the numbers go")
+    parser.add_argument("--fresh", action="store_true", help="forget the runs that --out has")
+    return parser
+
+
+def powers(low: float, high: float, ratio: float = 2.0) -> list[float]:
+    """`low`, `low`·`ratio`, … up to `high`: the rates of a grid."""
+    return [low * ratio**k for k in range(round(math.log(high / low, ratio)) + 1)]
+
+
+def mean(losses: Sequence[float | None]) -> float:
+    """The mean over seeds; infinite if one of them diverged, which is None."""
+    finite = [loss for loss in losses if loss is not None]
+    return statistics.fmean(finite) if len(finite) == len(losses) else math.inf
+
+
+def finite(loss: float) -> float | None:
+    """`loss` as a JSON file can hold it: None if the run diverged."""
+    return loss if math.isfinite(loss) else None
+
+
+def band(axes: Axes, curve: Mapping[float, Sequence[float | None]], color: object, label: str, *, best: bool = False) -> None:
+    """Means over seeds, with a band from the lowest to the highest; runs that diverged are left out. `best` marks the lowest mean."""
+    xs = sorted(x for x in curve if math.isfinite(mean(curve[x])))
+    if not xs:
+        return
+    means = [mean(curve[x]) for x in xs]
+    seeds = [[y for y in curve[x] if y is not None] for x in xs]
+    (line,) = axes.plot(xs, means, marker=".", color=color, label=label)
+    axes.fill_between(xs, [min(ys) for ys in seeds], [max(ys) for ys in seeds], color=line.get_color(), alpha=0.2, linewidth=0)
+    if best:
+        lowest = min(range(len(xs)), key=means.__getitem__)
+        axes.plot(xs[lowest], means[lowest], "o", color=line.get_color(), markersize=8)
+
+
+def canvas(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of rows × columns axes, each of `size` inches, drawn without a display."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(rows, columns, figsize=(size[0] * columns, size[1] * rows), layout="constrained", squeeze=False, **options)
+    return figure, axes.tolist()
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def publish(name: str, figure: Figure, text: str, out: Path, page: Path = DOCS / "experiments.md") -> None:
+    """Save the picture, print the text, and put it on the documentation's page if the picture went there."""
+    from matplotlib import pyplot as plt
+
+    out.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out / f"{name}.png", dpi=90)
+    plt.close(figure)
+    print(text)
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    if out == PICTURES and begin in page.read_text():
+        before, _, rest = page.read_text().partition(begin)
+        page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")

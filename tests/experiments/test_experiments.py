@@ -1,0 +1,203 @@
+"""Each experiment's command runs at toy size, goes on where it was stopped, and measures what it says."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+EXPERIMENTS = Path(__file__).parents[2] / "examples" / "experiments"
+
+
+@pytest.fixture(autouse=True)
+def _on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The experiments find their neighbours, as they do when run as scripts."""
+    monkeypatch.syspath_prepend(str(EXPERIMENTS.parent))
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+
+
+def load(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    words = random.Random(0).choices(["dual", "norm", "mass", "atom", "bond"], k=3000)
+    path = tmp_path_factory.mktemp("data") / "words.txt"
+    path.write_text(" ".join(words))
+    return path
+
+
+LR_TRANSFER = [
+    "--widths",
+    "8",
+    "16",
+    "--depths",
+    "1",
+    "2",
+    "--steps",
+    "2",
+    "--batch",
+    "2",
+    "--context",
+    "8",
+    "--systems",
+    "dualize",
+    "adamw",
+]
+SMALL = {
+    "lr_transfer": LR_TRANSFER,
+    "update_geometry": ["--widths", "16", "32"],
+    "weight_erasure": ["--width", "40", "--steps", "2", "--batch", "8", "--widths", "8", "16", "--batches", "2", "4"],
+}
+
+
+def small(name: str, corpus: Path, out: Path) -> list[str]:
+    data = ["--data", str(corpus)] if name in ("lr_transfer", "norms") else []
+    return [*SMALL[name], *data, "--seeds", "2", "--out", str(out)]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_command_leaves_a_picture_numbers_and_a_table(
+    name: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(name).main(small(name, corpus, tmp_path))
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    content = json.loads((tmp_path / f"{name}.json").read_text(), parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    assert {run["trial"]["seed"] for run in content["runs"]} == {0, 1}
+    assert "| --- |" in capsys.readouterr().out
+
+
+class InterruptionError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_an_interrupted_experiment_ends_at_the_same_numbers(
+    name: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = load(name)
+    module.main(small(name, corpus, tmp_path / "whole"))
+    store, stored = load("runs").Runs._store, 0
+
+    def stop(self: object) -> None:
+        nonlocal stored
+        store(self)
+        stored += 1
+        if stored == 5:
+            raise InterruptionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(load("runs").Runs, "_store", stop)
+        with pytest.raises(InterruptionError):
+            module.main(small(name, corpus, tmp_path / "parts"))
+    first = (tmp_path / "parts" / f"{name}.json").read_text()
+    module.main(small(name, corpus, tmp_path / "parts"))
+    whole, parts = ((tmp_path / folder / f"{name}.json").read_text() for folder in ("whole", "parts"))
+    assert parts == whole
+    assert len(json.loads(first)["runs"]) == 5
+
+
+@dataclass(frozen=True)
+class Trial:
+    lr: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    loss: float
+
+
+def test_runs_of_other_settings_are_refused_and_forgotten_on_demand(tmp_path: Path) -> None:
+    runs = load("runs")
+
+    def make(steps: int, fresh: bool = False) -> int:
+        kept = runs.Runs(tmp_path / "runs.json", Trial, Outcome, {"steps": steps}, fresh=fresh)
+        with runs.Bar(lambda trial: 1.0, [], made=[]) as bar:
+            kept.make([Trial(float(steps))], lambda trial: Outcome(trial.lr), bar)
+        return len(kept.results)
+
+    assert make(1) == make(1) == 1
+    with pytest.raises(SystemExit, match=r"steps 1, now 2.*--fresh"):
+        make(2)
+    assert make(2, fresh=True) == 1
+
+
+def test_numbers_come_back_from_the_file_exactly(tmp_path: Path) -> None:
+    runs = load("runs")
+    kept = runs.Runs(tmp_path / "runs.json", Trial, Outcome, {})
+    with runs.Bar(lambda trial: 1.0, [], made=[]) as bar:
+        kept.make([Trial(2**0.5)], lambda trial: Outcome(math.pi / 3), bar)
+    assert runs.Runs(tmp_path / "runs.json", Trial, Outcome, {}).results == kept.results
+
+
+@pytest.mark.parametrize("start", [2**-9.0, 1.0, 2**6.0])
+def test_the_walk_finds_the_lowest_rate_from_anywhere(start: float) -> None:
+    lowest = 2**-2.5
+    assert load("lr_transfer").walk(lambda lr: abs(math.log2(lr / lowest)), start) == pytest.approx(lowest)
+
+
+def test_the_walk_ends_where_every_rate_diverges() -> None:
+    assert math.isfinite(load("lr_transfer").walk(lambda lr: math.inf, 1.0))
+
+
+def test_the_walk_goes_around_rates_that_diverge() -> None:
+    lowest = 2**-2.0
+    assert load("lr_transfer").walk(lambda lr: math.inf if lr > lowest else -lr, 2**-4.0) == pytest.approx(lowest)
+
+
+def test_the_vertex_of_a_parabola_is_found_between_the_rates_of_the_grid() -> None:
+    lr_transfer = load("lr_transfer")
+    losses: dict[float, list[float | None]] = {2.0**k: [3 * (k - 0.3) ** 2] for k in range(-3, 4)}
+    assert math.log2(lr_transfer.vertex(losses)) == pytest.approx(0.3)
+
+
+def test_the_plan_trains_nothing(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load("lr_transfer").main([*small("lr_transfer", corpus, tmp_path), "--plan"])
+    assert "minutes" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_mu_p_exponents_are_those_of_updates_from_a_batch_of_fixed_size() -> None:
+    module = load("update_geometry")
+    results = {module.Trial("fixed batch", width, 0): module.fixed_batch(width, seed=0) for width in (64, 128)}
+    for kind in ("weights", "update"):
+        for layer, exponent in module.MU_P[kind].items():
+            assert module.slope(results, "fixed batch", kind, layer) == pytest.approx(exponent, abs=0.02)
+
+
+def test_shampoo_is_the_inverse_root_to_rounding() -> None:
+    errors = load("update_geometry").shampoo(24, seed=0)
+    assert errors["inverse_root"]["float64"] < 1e-13
+    assert errors["inverse_root, both sides"]["float64"] < 1e-10
+
+
+def test_shampoos_definition_is_the_polar_factor_of_a_matrix_of_low_rank() -> None:
+    rng = np.random.default_rng(0)
+    U, V = (np.linalg.qr(rng.normal(size=(8, 3)))[0] for _ in range(2))
+    G = U @ np.diag([3.0, 1.0, 0.1]) @ V.T
+    np.testing.assert_allclose(load("update_geometry").shampoo_update(G), U @ V.T, atol=1e-10)
+
+
+def test_the_picture_is_drawn_and_correlates_with_itself_alone() -> None:
+    module = load("weight_erasure")
+    mark = module.picture(80)
+    noise = torch.randn(80, 80, generator=torch.Generator().manual_seed(0))
+    assert set(mark.unique().tolist()) == {0.0, 1.0}
+    assert module.correlation(mark, mark) == pytest.approx(1)
+    assert abs(module.correlation(noise, mark)) < 0.05
+    module.draw(noise, mark)
+    assert module.correlation(noise, mark) > 0.4
+
+
+def test_a_matrix_too_narrow_for_the_picture_is_refused() -> None:
+    with pytest.raises(SystemExit, match="--width 20"):
+        load("weight_erasure").picture(20)
