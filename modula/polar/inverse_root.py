@@ -19,9 +19,9 @@ from modula.polar.iteration import squared_bound
 from modula.polar.method import Method
 from modula.polar.products import add_to_diagonal, gram
 
-NEGLIGIBLE = 1e-30
-"""What is smaller in M is set to zero. Once M has converged, its entries beside the diagonal shrink with each step, and arithmetic on
-numbers below 1e-38 is ten times slower."""
+NEGLIGIBLE = 1e-18
+"""What is smaller in M is set to zero. Once M has converged, its entries beside the diagonal shrink with each step, and arithmetic is ten
+times slower where a product of two falls below 1e-38."""
 
 
 @dataclass(frozen=True)
