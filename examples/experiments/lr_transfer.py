@@ -30,7 +30,7 @@ import digits
 import text
 from systems import NAMES, SYSTEMS, optimizers, step
 
-from modula import GPT, AnyModule, ResMLP
+from modula import GPT, ResMLP
 from runs import Bar, Runs, arguments, band, canvas, finite, mean, publish, table
 
 START = {"dualize": 2**-3.0, "normalize": 2**-3.0, "adamw": 2**-7.0, "muon": 2**-4.5}
@@ -72,7 +72,7 @@ Batches = Callable[[torch.Generator], tuple[Tensor, Tensor]]
 class Task:
     """A family of networks, with what they learn."""
 
-    build: Callable[[Size], AnyModule]
+    build: Callable[[Size], GPT | ResMLP]
     batch: Batches
     held_out: tuple[Tensor, Tensor]
     """What the loss at the end is of."""
@@ -166,10 +166,8 @@ def train(trial: Trial, task: Task, steps: int) -> Outcome:
         return Outcome(finite(loss_of(model, *task.held_out).item()))
 
 
-def loss_of(model: AnyModule, x: Tensor, y: Tensor) -> Tensor:
-    logits = model(x)
-    assert isinstance(logits, Tensor)
-    return F.cross_entropy(logits.flatten(0, -2), y.flatten())
+def loss_of(model: GPT | ResMLP, x: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(model(x).flatten(0, -2), y.flatten())
 
 
 # Which runs are made

@@ -164,7 +164,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def publish(name: str, figure: Figure, text: str, out: Path, page: Path = DOCS / "experiments.md") -> None:
-    """Save the picture, print the text, and put it on the documentation's page if the picture went there."""
+    """Save the picture, print the text, and put both on the documentation's page if the picture went to its folder."""
     from matplotlib import pyplot as plt
 
     out.mkdir(parents=True, exist_ok=True)
@@ -174,4 +174,4 @@ def publish(name: str, figure: Figure, text: str, out: Path, page: Path = DOCS /
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if out == PICTURES and begin in page.read_text():
         before, _, rest = page.read_text().partition(begin)
-        page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+        page.write_text(f"{before}{begin}\n![{name}](experiments/{name}.png)\n\n{text}\n{end}{rest.partition(end)[2]}")

@@ -260,14 +260,14 @@ def plot(
         chosen = mean(curve[best[system]])
         axes[1][0].plot(best[system], chosen, "o", color=f"C{i}", markersize=9)
     axes[1][0].set(xscale="log", xlabel="learning rate", title="correlation with the picture\n(dot: the rate of lowest loss)")
-    axes[1][0].legend(fontsize="small")
     axes[1][3].axis("off")
+    axes[1][3].legend(*axes[1][0].get_legend_handles_labels(), loc="center left", title="correlation")
     for place, kind, title in ((axes[1][1], "gradient_rank", "the gradient"), (axes[1][2], "update_rank", "the dualized update")):
         for i, width in enumerate(options.widths):
             curve = {float(batch): ranks_at(runs, kind, width, batch, options) for batch in options.batches}
             band(place, curve, f"C{i}", f"{width}")
         place.set(xscale="log", yscale="log", xlabel="batch size", title=f"stable rank of {title}")
-    axes[1][2].sharey(axes[1][1])
+    axes[1][1].set_ylim(axes[1][2].get_ylim())
     axes[1][1].legend(title="width", fontsize="small")
     return figure
 

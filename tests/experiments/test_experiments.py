@@ -57,6 +57,8 @@ SMALL = {
     "lr_transfer": LR_TRANSFER,
     "update_geometry": ["--widths", "16", "32"],
     "weight_erasure": ["--width", "40", "--steps", "2", "--batch", "8", "--widths", "8", "16", "--batches", "2", "4"],
+    "grokking": ["--p", "5", "--width", "8", "--steps", "2", "--every", "1"],
+    "norms": ["--width", "8", "--blocks", "1", "--steps", "2", "--batch", "2", "--context", "8", "--rates", "0.1", "1.0"],
 }
 
 
@@ -201,3 +203,39 @@ def test_the_picture_is_drawn_and_correlates_with_itself_alone() -> None:
 def test_a_matrix_too_narrow_for_the_picture_is_refused() -> None:
     with pytest.raises(SystemExit, match="--width 20"):
         load("weight_erasure").picture(20)
+
+
+def test_sums_are_split_without_overlap() -> None:
+    x, y, unseen, hidden = load("grokking").sums(7, 0.5, seed=0)
+    assert len({tuple(row) for row in [*x.tolist(), *unseen.tolist()]}) == 49
+    assert torch.equal(torch.cat((x, unseen))[:, :2].sum(dim=-1) % 7, torch.cat((y, hidden)))
+
+
+def test_steps_to_a_level_are_those_of_the_first_look_that_reached_it() -> None:
+    steps_to = load("grokking").steps_to
+    assert steps_to([0.1, 0.96, 0.9, 1.0], 0.95, every=20) == 40
+    assert steps_to([0.1], 0.95, every=20) is None
+
+
+def test_norms_are_exchanged_and_initial_weights_kept() -> None:
+    module = load("norms")
+    torch.manual_seed(0)
+    model = module.GPT(12, d_embed=8, num_heads=2, num_blocks=1)
+    before = model.weights.clone()
+    grad = model.gradient(model(torch.arange(12)[None]).square().mean())
+    spectral = model.dualize(grad)
+    module.measure_by(model, module.CHOICES["L1→Linf (signs)"])
+    signs = model.dualize(grad)
+    assert all(map(torch.equal, model.weights.tensors, before.tensors))
+    for g, u in zip(grad.tensors, signs.tensors, strict=True):
+        assert torch.equal(u.sign(), g.sign())
+    assert not all(map(torch.equal, spectral.tensors, signs.tensors))
+
+
+@pytest.mark.parametrize("name", ["RMS→RMS", "L1→RMS", "RMS→Linf", "Linf→Linf", "L1→Linf"])
+def test_a_unit_update_changes_outputs_of_features_of_size_1_by_at_most_1(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    G = torch.randn(6, 10, dtype=torch.float64, generator=generator)
+    update = load("norms").geometry(name, fan_in=10).dualize(G[None], "svd")[0]
+    signs = torch.randint(2, (50, 10), generator=generator).double() * 2 - 1
+    assert (signs @ update.T).square().mean(dim=-1).sqrt().amax() <= 1 + 1e-9
