@@ -1,0 +1,69 @@
+"""`torch.compile` takes the duality map in one graph, whichever method orthogonalises, and gives the same numbers."""
+
+import pytest
+import torch
+
+from modula import GPT, Gradient, Linear, Module, ReLU
+from modula.polar import InverseRoot, NewtonSchulz, PolarExpress
+from tests.helpers import random_gradient
+from tests.polar.matrices import largest
+
+METHODS = [
+    None,
+    PolarExpress(accuracy="high"),
+    PolarExpress(steps=6),
+    NewtonSchulz(steps=3),
+    InverseRoot(steps=3),
+    InverseRoot(steps=3, sides="both"),
+    "svd",
+]
+
+
+def wide_and_square() -> Module:
+    return Linear(100, 40) @ ReLU() @ Linear(40, 40) @ Linear(40, 33)
+
+
+def one_block() -> Module:
+    return GPT(7, d_embed=32, num_heads=2, num_blocks=1)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled_before():
+    torch._dynamo.reset()
+
+
+def compiled(model: Module, method):
+    names = model.weights.names
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def dualize(tensors):
+        return model.dualize(Gradient(dict(zip(names, tensors, strict=True))), method=method).tensors
+
+    return dualize
+
+
+def compare(model: Module, method) -> None:
+    gradient = random_gradient(model, 0)
+    for found, plain in zip(compiled(model, method)(gradient.tensors), model.dualize(gradient, method=method).tensors, strict=True):
+        assert largest(found - plain) <= 0.03 * largest(plain)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_dualize_is_one_graph_with_the_same_result(method):
+    compare(wide_and_square(), method)
+
+
+def test_dualize_of_a_gpt_is_one_graph_with_the_same_result():
+    compare(one_block(), None)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_dualize_waits_for_no_gpu():
+    model = wide_and_square().cuda()
+    gradient = Gradient({name: w.detach().clone() for name, w in model.weights.items()})
+    model.dualize(gradient)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        model.dualize(gradient)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
