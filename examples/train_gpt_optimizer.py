@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 from train_gpt import evaluate, plot
 
-from modula import GPT, SteepestDescent
+from modula import GPT, SteepestDescent, checkpoint
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -50,7 +49,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     options = parse(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    checkpoint = options.out / "checkpoint.pt"
+    path = options.out / "checkpoint.pt"
 
     torch.manual_seed(options.seed)
     batches = torch.Generator().manual_seed(options.seed)
@@ -60,25 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     schedule = LambdaLR(optimizer, lambda step: 1 - step / options.steps)
     losses: list[float] = []
     if options.resume:
-        state = torch.load(checkpoint, map_location=options.device, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        state = checkpoint.load(path, model, optimizer)
         schedule.load_state_dict(state["schedule"])
-        batches.set_state(state["batches"].cpu())
+        batches.set_state(state["batches"])
         losses = state["losses"]
 
     def save() -> None:
-        """Write the checkpoint whole or not at all."""
-        state = {
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
-            "batches": batches.get_state(),
-            "losses": losses,
-        }
-        unfinished = checkpoint.with_suffix(".tmp")
-        torch.save(state, unfinished)
-        os.replace(unfinished, checkpoint)
+        checkpoint.save(path, model, optimizer, schedule=schedule.state_dict(), batches=batches.get_state(), losses=losses)
 
     start = time.perf_counter()
     last = options.steps if options.stop_after is None else min(options.steps, len(losses) + options.stop_after)
@@ -100,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     bar.close()
     save()
     if last < options.steps:
-        print(f"stopped at step {last} of {options.steps}; --resume goes on from {checkpoint}")
+        print(f"stopped at step {last} of {options.steps}; --resume goes on from {path}")
         return {"step": last}
 
     validation_loss = evaluate(model, corpus.validation, options.context)

@@ -1,0 +1,140 @@
+"""Train a small GPT on text with Hugging Face's Trainer, or with Accelerate, by SteepestDescent.
+
+    pip install "modula-torch[examples,huggingface]"
+    python examples/train_huggingface.py                  # the Trainer, on the source of Python's standard library
+    python examples/train_huggingface.py --loop accelerate
+    python examples/train_huggingface.py --data FILE      # on any text
+
+The Trainer wants a model that takes its inputs by name and returns a loss. `CausalLM` is that, around any model of modula's.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from text import Corpus, load, windows
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
+from train_gpt import evaluate
+from transformers import Trainer, TrainingArguments
+
+from modula import GPT, SteepestDescent
+
+
+class CausalLM(nn.Module):
+    """A modula model with the inputs and outputs of a Hugging Face model."""
+
+    def __init__(self, model: GPT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        logits = self.model(input_ids)
+        if labels is None:
+            return {"logits": logits}
+        return {"loss": F.cross_entropy(logits.flatten(0, 1), labels.flatten()), "logits": logits}
+
+
+class Windows(Dataset[dict[str, Tensor]]):
+    """Pieces of a text with the character that follows each."""
+
+    def __init__(self, ids: Tensor, context: int) -> None:
+        self.inputs, self.labels = windows(ids, context)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        return {"input_ids": self.inputs[i], "labels": self.labels[i]}
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--loop", choices=["trainer", "accelerate"], default="trainer")
+    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
+    parser.add_argument("--lr", type=float, default=0.1, help="peak learning rate: the norm of a step")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--accumulate", type=int, default=1, help="batches to a step")
+    parser.add_argument("--context", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=4)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--cpu", action="store_true", help="leave the accelerator alone")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/huggingface"))
+    parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> float:
+    options = parse(arguments)
+    set_seed(options.seed)
+    corpus = load(options.data)
+    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks)
+    optimizer = SteepestDescent(model, options.lr)  # before the Trainer, which would make AdamW
+    schedule = LambdaLR(optimizer, lambda step: max(0.0, 1 - step / options.steps))
+    loop = by_trainer if options.loop == "trainer" else by_accelerate
+    loop(options, corpus, CausalLM(model), optimizer, schedule)
+    validation_loss = evaluate(model, corpus.validation, options.context)
+    print(f"validation loss {validation_loss:.4f} nats a character; checkpoints in {options.out}/")
+    return validation_loss
+
+
+def by_trainer(options: argparse.Namespace, corpus: Corpus, model: CausalLM, optimizer: SteepestDescent, schedule: LambdaLR) -> None:
+    """The loop is the Trainer's. A step's length is the learning rate, so that its clipping of gradients is switched off."""
+    settings: dict[str, Any] = {
+        "output_dir": str(options.out),
+        "max_steps": options.steps,
+        "per_device_train_batch_size": options.batch,
+        "gradient_accumulation_steps": options.accumulate,
+        "max_grad_norm": 0.0,
+        "save_steps": options.save_every,
+        "logging_steps": 50,
+        "report_to": "none",
+        "use_cpu": options.cpu,
+        "seed": options.seed,
+    }
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(**settings),
+        train_dataset=Windows(corpus.train, options.context),
+        optimizers=(optimizer, schedule),
+    )
+    trainer.train(resume_from_checkpoint=True if options.resume else None)
+
+
+def by_accelerate(options: argparse.Namespace, corpus: Corpus, model: CausalLM, optimizer: SteepestDescent, schedule: LambdaLR) -> None:
+    """A loop of one's own: Accelerate moves model and batches to their devices, scales and accumulates gradients."""
+    accelerator = Accelerator(cpu=options.cpu, gradient_accumulation_steps=options.accumulate)
+    batches = DataLoader(Windows(corpus.train, options.context), options.batch, shuffle=True, drop_last=True)
+    model, optimizer, schedule, batches = accelerator.prepare(model, optimizer, schedule, batches)
+    checkpoint = options.out / "accelerate"
+    if options.resume:
+        accelerator.load_state(str(checkpoint))
+    step = schedule.scheduler.last_epoch
+    while step < options.steps:
+        for batch in batches:
+            with accelerator.accumulate(model):
+                accelerator.backward(model(**batch)["loss"])
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+            if accelerator.sync_gradients:
+                step += 1
+                if step % options.save_every == 0 or step == options.steps:
+                    accelerator.save_state(str(checkpoint))
+                if step == options.steps:
+                    break
+
+
+if __name__ == "__main__":
+    main()

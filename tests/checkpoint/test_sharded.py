@@ -1,0 +1,37 @@
+"""What some processes save, others load, in any number: the same numbers, and the same next step."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.checkpoint.sharded import SAVED, main
+
+HOME = Path(__file__).parent.parent.parent
+
+
+def launch(processes: int, folder: Path) -> dict[str, list[str]]:
+    """Run the checks under torchrun. What is wrong, by what was done, of all processes."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [*torchrun, "-m", "tests.checkpoint.sharded", str(folder)]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=HOME, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False)
+    reports = [folder / f"{processes}.{rank}.json" for rank in range(processes)]
+    assert all(path.exists() for path in reports), done.stdout[-3000:]
+    found: dict[str, list[str]] = {}
+    for rank, path in enumerate(reports):
+        for name, problems in json.loads(path.read_text()).items():
+            found.setdefault(name, []).extend(f"process {rank}: {problem}" for problem in problems)
+    return found
+
+
+def test_any_number_of_processes_goes_on_where_another_stopped(tmp_path: Path) -> None:
+    found = main(tmp_path, 1) | launch(2, tmp_path) | launch(4, tmp_path) | main(tmp_path, 1)
+    assert not {name: problems for name, problems in found.items() if problems}
+    for saved, loaded in ((1, 2), (2, 1), (2, 4), (1, 4), (4, 1)):
+        ways = {way for way, _ in SAVED[loaded]}
+        done = [name for name in found if name.startswith(f"saved by {saved}") and f"loaded by {loaded}" in name]
+        assert len(done) == len(SAVED[saved]) * len(ways)
