@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from systems import NAMES, optimizers, step
 from torch import Tensor
+from trials import Bar, Runs, arguments, canvas, powers, publish, table
 
 from modula import GPT
-from runs import Bar, Runs, arguments, canvas, powers, publish, table
 
 RATES = {"dualize": powers(2**-5, 2**-2), "muon": powers(2**-8, 2**-5), "adamw": powers(2**-11, 2**-8)}
 WEIGHT_DECAY = {"dualize": 0.1, "muon": 0.1, "adamw": 1.0}

@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for text and digits
 import digits
 import text
 from systems import NAMES, SYSTEMS, optimizers, step
+from trials import Bar, Runs, arguments, band, canvas, finite, mean, publish, table
 
 from modula import GPT, ResMLP
-from runs import Bar, Runs, arguments, band, canvas, finite, mean, publish, table
 
 START = {"dualize": 2**-3.0, "normalize": 2**-3.0, "adamw": 2**-7.0, "muon": 2**-4.5}
 """Where the walk of the smallest network begins."""

@@ -24,11 +24,11 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for text
 
 import text
+from trials import Bar, Runs, arguments, band, canvas, finite, mean, powers, publish, table
 
 from modula import GPT, L1, RMS, Atom, Linf, SteepestDescent
 from modula.geometry import Geometry, Vectors, operator_geometry
 from modula.polar import MethodLike
-from runs import Bar, Runs, arguments, band, canvas, finite, mean, powers, publish, table
 
 RATES = powers(2**-7, 2**2)
 

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for digits
 
 import digits
+from trials import Bar, Runs, arguments, band, canvas, publish, table
 
 from modula import Linear, ReLU
 from modula.polar import InverseRoot, MethodLike, orthogonalize
-from runs import Bar, Runs, arguments, band, canvas, publish, table
 
 LAYERS = ("input", "hidden", "output")
 MU_P = {
@@ -202,7 +202,8 @@ def plot(results: dict[Trial, dict[str, dict[str, float]]], widths: list[int]) -
             start = statistics.fmean(curve[float(widths[0])])
             law = [start * (width / widths[0]) ** MU_P[kind][layer] for width in widths]
             place.plot(widths, law, color=f"C{i}", linestyle=":")
-        place.set(xscale="log", yscale="log", xlabel="width", title=f"{kind}: root mean square")
+        place.set(xscale="log", yscale="log", xlabel="width", title=kind)
+    axes[0][0].set_ylabel("root mean square of the entries")
     axes[0][0].legend(title="dotted: μP", fontsize="small")
     return figure
 

@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for digits
 
 import digits
 from systems import NAMES, optimizers, step
+from trials import Bar, Runs, arguments, band, canvas, finite, mean, powers, publish, table
 
 from modula import RMS, Linear, Module, ReLU
 from modula.instruments import spectra
-from runs import Bar, Runs, arguments, band, canvas, finite, mean, powers, publish, table
 
 GLYPHS = """
 #...#..###..####..#...#.#......###.

@@ -88,7 +88,7 @@ def test_an_interrupted_experiment_ends_at_the_same_numbers(
 ) -> None:
     module = load(name)
     module.main(small(name, corpus, tmp_path / "whole"))
-    store, stored = load("runs").Runs._store, 0
+    store, stored = load("trials").Runs._store, 0
 
     def stop(self: object) -> None:
         nonlocal stored
@@ -98,7 +98,7 @@ def test_an_interrupted_experiment_ends_at_the_same_numbers(
             raise InterruptionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(load("runs").Runs, "_store", stop)
+        patched.setattr(load("trials").Runs, "_store", stop)
         with pytest.raises(InterruptionError):
             module.main(small(name, corpus, tmp_path / "parts"))
     first = (tmp_path / "parts" / f"{name}.json").read_text()
@@ -119,11 +119,11 @@ class Outcome:
 
 
 def test_runs_of_other_settings_are_refused_and_forgotten_on_demand(tmp_path: Path) -> None:
-    runs = load("runs")
+    trials = load("trials")
 
     def make(steps: int, fresh: bool = False) -> int:
-        kept = runs.Runs(tmp_path / "runs.json", Trial, Outcome, {"steps": steps}, fresh=fresh)
-        with runs.Bar(lambda trial: 1.0, [], made=[]) as bar:
+        kept = trials.Runs(tmp_path / "runs.json", Trial, Outcome, {"steps": steps}, fresh=fresh)
+        with trials.Bar(lambda trial: 1.0, [], made=[]) as bar:
             kept.make([Trial(float(steps))], lambda trial: Outcome(trial.lr), bar)
         return len(kept.results)
 
@@ -134,11 +134,11 @@ def test_runs_of_other_settings_are_refused_and_forgotten_on_demand(tmp_path: Pa
 
 
 def test_numbers_come_back_from_the_file_exactly(tmp_path: Path) -> None:
-    runs = load("runs")
-    kept = runs.Runs(tmp_path / "runs.json", Trial, Outcome, {})
-    with runs.Bar(lambda trial: 1.0, [], made=[]) as bar:
+    trials = load("trials")
+    kept = trials.Runs(tmp_path / "runs.json", Trial, Outcome, {})
+    with trials.Bar(lambda trial: 1.0, [], made=[]) as bar:
         kept.make([Trial(2**0.5)], lambda trial: Outcome(math.pi / 3), bar)
-    assert runs.Runs(tmp_path / "runs.json", Trial, Outcome, {}).results == kept.results
+    assert trials.Runs(tmp_path / "runs.json", Trial, Outcome, {}).results == kept.results
 
 
 @pytest.mark.parametrize("start", [2**-9.0, 1.0, 2**6.0])
