@@ -116,19 +116,20 @@ def by_accelerate(options: argparse.Namespace, corpus: Corpus, model: CausalLM, 
     """A loop of one's own: Accelerate moves model and batches to their devices, scales and accumulates gradients."""
     accelerator = Accelerator(cpu=options.cpu, gradient_accumulation_steps=options.accumulate)
     batches = DataLoader(Windows(corpus.train, options.context), options.batch, shuffle=True, drop_last=True)
-    model, optimizer, schedule, batches = accelerator.prepare(model, optimizer, schedule, batches)
+    model, optimizer, batches = accelerator.prepare(model, optimizer, batches)
+    accelerator.register_for_checkpointing(schedule)  # prepared, it would count the steps of every process
     checkpoint = options.out / "accelerate"
     if options.resume:
         accelerator.load_state(str(checkpoint))
-    step = schedule.scheduler.last_epoch
+    step = schedule.last_epoch
     while step < options.steps:
         for batch in batches:
             with accelerator.accumulate(model):
                 accelerator.backward(model(**batch)["loss"])
                 optimizer.step()
-                schedule.step()
                 optimizer.zero_grad()
             if accelerator.sync_gradients:
+                schedule.step()
                 step += 1
                 if step % options.save_every == 0 or step == options.steps:
                     accelerator.save_state(str(checkpoint))

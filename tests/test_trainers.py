@@ -1,4 +1,4 @@
-"""The trainers people use drive SteepestDescent: the examples learn, resume, and take the steps of a plain loop."""
+"""The trainers people use drive SteepestDescent: the examples learn, and go on from their checkpoints."""
 
 from __future__ import annotations
 
