@@ -43,7 +43,7 @@ class DualizedMomentum(Rule):
     """The duality map of an average of gradients."""
 
     method: MethodLike | None
-    buffers = ("momentum_buffer",)
+    buffers: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
 
     def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
         average = averaged(gradient, states, settings, verdict)
@@ -57,7 +57,7 @@ class NormalizedMomentum(Rule):
     Source: Large et al. 2024 (arXiv:2405.14813), algorithm 1, over SGD.
     """
 
-    buffers = ("momentum_buffer",)
+    buffers: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
 
     def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
         average = averaged(gradient, states, settings, verdict)
@@ -71,7 +71,7 @@ class NormalizedAdam(Rule):
     Source: Large et al. 2024 (arXiv:2405.14813), algorithm 1, over Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1).
     """
 
-    buffers = ("exp_avg", "exp_avg_sq")
+    buffers: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
 
     def kept_in(self, p: Tensor) -> torch.dtype:
         """At least float32: 16 bits lose squares of small gradients, and what is 1 − β2 of an average."""
