@@ -312,6 +312,7 @@ def plan(tasks: dict[str, Task], runs: Runs[Trial, Outcome], options: argparse.N
     """Time one step of everything."""
     rows, total = [], 0.0
     for trial in steps_to_time(options):
+        train(trial, tasks[trial.network], 1)  # to warm up
         start = time.perf_counter()
         train(trial, tasks[trial.network], 1)
         first = time.perf_counter() - start
