@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -79,7 +78,7 @@ class Orthogonal(Geometry):
         """What `matrices` has taken apart: [batch, count, d_out, d_in] -> [batch, *shape]."""
 
     def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
-        shape = tuple(gradient.shape[1:])
+        shape = tuple(gradient.shape[-self.axes :])
         return self.weight(orthogonalize(self.matrices(gradient), method=method) * self.unit(shape), shape)
 
     def project(self, weight: Tensor) -> Tensor:
@@ -103,16 +102,16 @@ class Spectral(Orthogonal):
         return self.codomain.radius(d_out) / self.domain.radius(d_in)
 
     def matrices(self, weight: Tensor) -> Tensor:
-        return weight.unsqueeze(1)
+        return weight.unsqueeze(-3)
 
     def weight(self, matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
-        return matrices.squeeze(1)
+        return matrices.squeeze(-3)
 
     def norm(self, weight: Tensor) -> Tensor:
-        return _largest_singular_value(weight) / self.unit(tuple(weight.shape[1:]))
+        return _largest_singular_value(weight) / self.unit(tuple(weight.shape[-2:]))
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
-        return _sum_of_singular_values(gradient) * self.unit(tuple(gradient.shape[1:]))
+        return _sum_of_singular_values(gradient) * self.unit(tuple(gradient.shape[-2:]))
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
         weight = torch.empty(shape, device=device)
@@ -175,26 +174,21 @@ class Taps(Orthogonal):
         return self.tap.unit((d_out, d_in)) / (k_h * k_w)
 
     def matrices(self, weight: Tensor) -> Tensor:
-        return rearrange(weight, "batch d_out d_in k_h k_w -> batch (k_h k_w) d_out d_in")
+        return rearrange(weight, "... d_out d_in k_h k_w -> ... (k_h k_w) d_out d_in")
 
     def weight(self, matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
-        return rearrange(matrices, "batch (k_h k_w) d_out d_in -> batch d_out d_in k_h k_w", k_h=shape[2]).contiguous()
+        return rearrange(matrices, "... (k_h k_w) d_out d_in -> ... d_out d_in k_h k_w", k_h=shape[2]).contiguous()
 
     def norm(self, weight: Tensor) -> Tensor:
-        return self._over_taps(self.tap.norm, weight).amax(dim=-1) * math.prod(weight.shape[-2:])
+        return self.tap.norm(self.matrices(weight)).amax(dim=-1) * math.prod(weight.shape[-2:])
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
-        return self._over_taps(self.tap.dual_norm, gradient).sum(dim=-1) / math.prod(gradient.shape[-2:])
+        return self.tap.dual_norm(self.matrices(gradient)).sum(dim=-1) / math.prod(gradient.shape[-2:])
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
         d_out, d_in, k_h, k_w = shape
         taps = [self.tap.draw((d_out, d_in), generator, device) for _ in range(k_h * k_w)]
         return rearrange(taps, "(k_h k_w) d_out d_in -> d_out d_in k_h k_w", k_h=k_h) / (k_h * k_w)
-
-    def _over_taps(self, norm: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
-        """One number for each tap: [batch, *shape] -> [batch, count]."""
-        taps = self.matrices(weight)
-        return norm(taps.flatten(0, 1)).view(taps.shape[:2])
 
 
 def operator_geometry(domain: type[Norm], codomain: type[Norm]) -> Geometry:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from modula import GPT, RMS, Embed, Gradient, Linear, Module, OneHot, ReLU, SteepestDescent, Update, Weights
+from modula import GPT, RMS, Embed, Gradient, Linear, Module, OneHot, ReLU, SteepestDescent, Update, Weights, checkpoint, optim
 from modula.polar import SVD, NewtonSchulz, PolarExpress, minimax_coefficients, orthogonalize
 
 model = Linear(3, 8) @ ReLU() @ Linear(8, 4)
@@ -108,3 +108,5 @@ assert_type(minimax_coefficients(2, 0.1), tuple[tuple[float, float, float], ...]
 orthogonalize(torch.randn(4, 3), method="qr")  # E: no such method
 orthogonalize(grad)  # E: a gradient is no matrix; model.dualize(grad)
 orthogonalize(torch.randn(4, 3), steps="4")  # E: a number of steps
+assert_type(optim.SteepestDescent(model, lr=0.1), SteepestDescent)
+assert_type(checkpoint.CheckpointError("cut short"), checkpoint.CheckpointError)
