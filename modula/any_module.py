@@ -326,12 +326,13 @@ class AnyModule(nn.Module):
         roster = self._roster()
         masses = [atom.mass for atom in roster.atoms]
         total = math.fsum(masses)
+        shares = [m / total if total else 0.0 for m in masses]
         return Plan(
             names=roster.names,
             weights=[atom.weight for atom in roster.atoms],
             geometries=[atom.geometry for atom in roster.atoms],
-            # coefficient_i = (m_i / m) / S_i
-            coefficients=[(m / total) / S if total else 0.0 for m, S in zip(masses, roster.downstream, strict=True)],
+            shares=shares,
+            coefficients=[share / S for share, S in zip(shares, roster.downstream, strict=True)],
             owner=self.__repr__,
         )
 

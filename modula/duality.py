@@ -64,6 +64,7 @@ class Plan:
         names: of the atoms' parameters.
         weights: the atoms' parameters, for their shapes.
         geometries: the norms on their weights.
+        shares: m_i/m, the atoms' masses over the total.
         coefficients: (m_i/m)/S_i.
         owner: writes the model for error messages.
     """
@@ -71,6 +72,7 @@ class Plan:
     names: list[str]
     weights: Sequence[Tensor]
     geometries: list[Geometry]
+    shares: list[float]
     coefficients: list[float]
     owner: Callable[[], str]
 
@@ -80,6 +82,7 @@ class Plan:
             names=[self.names[i] for i in chosen],
             weights=[self.weights[i] for i in chosen],
             geometries=[self.geometries[i] for i in chosen],
+            shares=[self.shares[i] for i in chosen],
             coefficients=[self.coefficients[i] for i in chosen],
             owner=self.owner,
         )

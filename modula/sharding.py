@@ -11,7 +11,7 @@ met, since it takes half as long to import as torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, prod
@@ -276,24 +276,47 @@ def dot(a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Te
         a, b: lists of tensors of equal shapes.
         multiply: the sum of the products of all entries, of two plain tensors.
     """
-    sums: dict[Sharding | None, list[Tensor]] = {}
-    for one, other in zip(map(reduced, a), b, strict=True):
-        where = Sharding(one.device_mesh, one.placements, torch.Size(())) if is_sharded(one) else None
-        sums.setdefault(where, []).append(multiply(part(one), part_as(other, one)))
     totals = []
-    for where, products in sums.items():
-        home = products[0].device
-        total = torch.stack([p.to(home) for p in products]).sum()
+    for where, products in _by_sharding(a, b, multiply):
+        home = products[0][1].device
+        total = torch.stack([product.to(home) for _, product in products]).sum()
         totals.append(total if where is None else _summed(total, where))
     return totals
 
 
-def _summed(number: Tensor, where: Sharding) -> Tensor:
-    """The sum over all processes that hold different parts."""
+def dots(a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
+    """Products of each tensor with its counterpart, known to every process, which takes one sum over processes for all that lie alike.
+
+    Args:
+        a, b: lists of tensors of equal shapes.
+        multiply: sums over the entries of two plain tensors: one number, or several as a vector.
+    """
+    found: dict[int, Tensor] = {}
+    for where, products in _by_sharding(a, b, multiply):
+        if where is not None:
+            summed = _summed(torch.stack([product for _, product in products]), where)
+            products = [(i, product) for (i, _), product in zip(products, summed.unbind(), strict=True)]
+        found.update(products)
+    return [found[i] for i in range(len(found))]
+
+
+def _by_sharding(
+    a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Tensor], Tensor]
+) -> Iterable[tuple[Sharding | None, list[tuple[int, Tensor]]]]:
+    """This process's products, each with its position, by how the tensors lie; all of one sharding are on one device."""
+    products: dict[Sharding | None, list[tuple[int, Tensor]]] = {}
+    for i, (one, other) in enumerate(zip(map(reduced, a), b, strict=True)):
+        where = Sharding(one.device_mesh, one.placements, torch.Size(())) if is_sharded(one) else None
+        products.setdefault(where, []).append((i, multiply(part(one), part_as(other, one))))
+    return products.items()
+
+
+def _summed(numbers: Tensor, where: Sharding) -> Tensor:
+    """The sums over all processes that hold different parts."""
     from torch.distributed.tensor import Partial, Replicate
 
     pending = tuple([Replicate() if p.is_replicate() else Partial() for p in where.placements])
-    return _dtensor(number, where.mesh, pending, torch.Size(())).full_tensor()
+    return _dtensor(numbers, where.mesh, pending, numbers.shape).full_tensor()
 
 
 def fill(weight: Tensor, values: Tensor) -> None:

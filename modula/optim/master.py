@@ -51,17 +51,19 @@ def _copies(params: Sequence[Tensor], chosen: Sequence[Tensor]) -> list[tuple[Te
     return [(part(p), part(master)) for p, master in zip(params, chosen, strict=True) if master is not p]
 
 
-def restore_precision(state: dict[str, Tensor], saved: Mapping[str, Tensor], p: Tensor, kept_in: Mapping[str, torch.dtype]) -> None:
+def restore_precision(
+    state: dict[str, Tensor], saved: Mapping[str, Tensor], p: Tensor, numbers: Sequence[str], kept_in: Mapping[str, torch.dtype]
+) -> None:
     """Undo what torch does to a loaded state, which is to cast all of it to the parameter's dtype, and to leave the count where it was.
 
     Args:
         state: of one parameter, as torch loaded it.
         saved: the same as it was saved.
         p: the parameter.
+        numbers: the names of single numbers, which stay as they were saved.
         kept_in: the dtypes of the averages.
     """
-    if "step" in state:
-        state["step"] = torch.as_tensor(state["step"], device=p.device)
+    state.update({name: torch.as_tensor(saved[name], device=p.device) for name in numbers if name in saved})
     state.update({name: saved[name].to(p.device, dtype) for name, dtype in kept_in.items() if name in saved})
     if MASTER in saved and needs_master(p):
         state[MASTER] = saved[MASTER].to(p.device, working_dtype(p.dtype))

@@ -21,6 +21,7 @@ class Settings(TypedDict):
     betas: tuple[float, float]
     eps: float
     weight_decay: float
+    adapt_masses: float
     skipped: Tensor
 
 
@@ -43,6 +44,11 @@ def check_lr(lr: object) -> None:
 def check_weight_decay(weight_decay: object) -> None:
     """Refuse what is no rate of decay, as `check_lr` does."""
     _check_number("weight_decay", weight_decay)
+
+
+def check_adapt_masses(adapt_masses: object) -> None:
+    """Refuse what is no rate of drift, as `check_lr` does."""
+    _check_number("adapt_masses", adapt_masses)
 
 
 def check_momentum(momentum: object) -> None:

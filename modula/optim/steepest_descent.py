@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from modula.any_module import AnyModule
 from modula.duality import Plan
 from modula.optim.loading import check_state_dict
+from modula.optim.masses import LAST_UPDATE, LOG_MASS, drift, remember, shared_out
 from modula.optim.master import MASTER, master_of, masters, needs_master, publish, restore_precision
 from modula.optim.nonfinite import POLICIES, NonFinite, Policy
 from modula.optim.rules import Base, DualizedMomentum, NormalizedAdam, NormalizedMomentum, Rule, State, decayed
-from modula.optim.settings import Settings, check_adam, check_lr, check_momentum, check_weight_decay
+from modula.optim.settings import Settings, check_adam, check_adapt_masses, check_lr, check_momentum, check_weight_decay
 from modula.polar import MethodLike
 from modula.polar.orthogonalize import resolve
 from modula.vector import Gradient, Weights
@@ -50,6 +51,9 @@ class SteepestDescent(torch.optim.Optimizer):
         nonfinite: what to do about a NaN or an infinity in a gradient: "propagate" does not look, "skip" leaves everything as it was
             and counts the step in `skipped`, "raise" names the parameters before anything is changed. Only "raise" waits for the
             device.
+        adapt_masses: how fast masses drift, 0 for not at all. Each step an atom's mass grows by this factor of its logarithm if the
+            gradient points wholly along the atom's last update, and shrinks if it points against it; the total stays. Try 0.03.
+            Takes one more tensor a weight, the last update.
         method: how matrices are orthogonalised, one of `modula.polar`'s; None is its default.
 
     Raises:
@@ -89,6 +93,7 @@ class SteepestDescent(torch.optim.Optimizer):
         *,
         betas: tuple[float, float] = _BETAS,
         eps: float = _EPS,
+        adapt_masses: float = 0.0,
         method: MethodLike | None = None,
     ) -> None:
         _check_model(model)
@@ -96,6 +101,7 @@ class SteepestDescent(torch.optim.Optimizer):
         check_momentum(momentum)
         check_weight_decay(weight_decay)
         check_adam(betas, eps)
+        check_adapt_masses(adapt_masses)
         if nonfinite not in POLICIES:
             raise ValueError(f"nonfinite is one of {', '.join(map(repr, POLICIES))}; got {nonfinite!r}")
         self.model: AnyModule = model
@@ -107,6 +113,7 @@ class SteepestDescent(torch.optim.Optimizer):
             own_betas=(tuple(betas), eps) != (_BETAS, _EPS),
         )
         self._judge: Policy = POLICIES[nonfinite]
+        self._adapts: bool = adapt_masses > 0
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -114,6 +121,7 @@ class SteepestDescent(torch.optim.Optimizer):
             "betas": betas,
             "eps": eps,
             "weight_decay": weight_decay,
+            "adapt_masses": adapt_masses,
             "skipped": torch.zeros((), dtype=torch.int64, device=_first_device(model.weights)),
         }
         super().__init__(list(model.weights.items()), defaults)
@@ -123,6 +131,17 @@ class SteepestDescent(torch.optim.Optimizer):
     def skipped(self) -> Tensor:
         """How many steps `nonfinite="skip"` has left out, as a scalar tensor on the device. To print it waits for the device."""
         return self._settings["skipped"]
+
+    def masses(self) -> dict[str, float]:
+        """The masses of the model's atoms as they are now, by their paths in the model. Waits for the device.
+
+        They are those that the model declares until `adapt_masses` lets them drift. `model.tare(optimizer.masses())` makes them the
+        model's own, for an optimizer that is made afterwards.
+        """
+        roster = self.model._roster()
+        factors = [self.state[atom.weight].get(LOG_MASS, torch.zeros(())).exp().item() for atom in roster.atoms]
+        paths = [name.rpartition(".")[0] for name in roster.names]
+        return {path: atom.mass * factor for path, atom, factor in zip(paths, roster.atoms, factors, strict=True)}
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -162,10 +181,18 @@ class SteepestDescent(torch.optim.Optimizer):
         states: list[State] = [self.state[p] for p in plan.weights]
 
         verdict.count([state["step"] for state in states], settings["skipped"])
-        update = self._rule(plan, verdict.clean(gradient), states, settings, verdict)
+        gradient = verdict.clean(gradient)
+        update = self._rule(plan, gradient, states, settings, verdict)
+        if self._adapts:
+            drift(plan, gradient, states, settings["adapt_masses"])
+            shared_out(update, states)
+            remember(update, states, verdict)
         weights = Weights._of(names, masters(plan.weights, states))
         if settings["weight_decay"]:
-            weights -= decayed(weights, plan.coefficients, settings, verdict)
+            decay = decayed(weights, plan.coefficients, settings, verdict)
+            if self._adapts:
+                shared_out(decay, states)
+            weights -= decay
         weights -= update
         publish(plan.weights, weights.tensors)
 
@@ -190,9 +217,16 @@ class SteepestDescent(torch.optim.Optimizer):
             state = self.state[p]
             if not state:
                 state["step"] = torch.zeros((), device=p.device)
-                state.update({name: torch.zeros_like(p, dtype=self._rule.kept_in(p)) for name in self._rule.buffers})
+                state.update({name: torch.zeros_like(p, dtype=dtype) for name, dtype in self._buffers(p).items()})
+                if self._adapts:
+                    state[LOG_MASS] = torch.zeros((), device=p.device)
             if needs_master(p) and MASTER not in state:
                 state[MASTER] = master_of(p)
+
+    def _buffers(self, p: Tensor) -> dict[str, torch.dtype]:
+        """What is kept for a parameter, shaped like it, and in which dtype."""
+        kept = dict.fromkeys(self._rule.buffers, self._rule.kept_in(p))
+        return {**kept, LAST_UPDATE: p.dtype} if self._adapts else kept
 
     # State
 
@@ -219,7 +253,8 @@ class SteepestDescent(torch.optim.Optimizer):
         taken: dict[str, Any] = {}
 
         def check(_: torch.optim.Optimizer, given: dict[str, Any]) -> None:
-            check_state_dict(given, self._settings["param_names"], self._settings["params"], self._rule.buffers)
+            params = self._settings["params"]
+            check_state_dict(given, self._settings["param_names"], params, list(self._buffers(params[0])) if params else [])
             taken.update(given)
 
         checking = self.register_load_state_dict_pre_hook(check)  # the last of its kind: it sees what the others made
@@ -232,11 +267,10 @@ class SteepestDescent(torch.optim.Optimizer):
             settings.setdefault(name, default)
         settings["skipped"] = torch.as_tensor(settings["skipped"]).to(self.defaults["skipped"])
         for index, p in zip(taken["param_groups"][0]["params"], settings["params"], strict=True):
-            kept_in = dict.fromkeys(self._rule.buffers, self._rule.kept_in(p))
-            restore_precision(self.state.get(p, {}), taken["state"].get(index, {}), p, kept_in)
+            restore_precision(self.state.get(p, {}), taken["state"].get(index, {}), p, ("step", LOG_MASS), self._buffers(p))
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"model": self.model, "_rule": self._rule, "_judge": self._judge}
+        return super().__getstate__() | {"model": self.model, "_rule": self._rule, "_judge": self._judge, "_adapts": self._adapts}
 
 
 def _rule(normalize: bool, base: Base, method: MethodLike | None, *, own_momentum: bool, own_betas: bool) -> Rule:

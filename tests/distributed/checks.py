@@ -254,6 +254,20 @@ def nan_on_one_process() -> None:
     assert all(torch.equal(whole(w), before[name]) for name, w in model.weights.items())
 
 
+def adaptive_masses() -> None:
+    """Gradients and updates that are divided over processes agree as much as whole ones do."""
+    model, sharded = gpt().double(), gpt().double()
+    optimizers = [SteepestDescent(each, lr=0.1, adapt_masses=0.1) for each in (model, shard(sharded, mesh_of(dist.get_world_size())))]
+    for step in range(3):
+        for each, optimizer in zip((model, sharded), optimizers, strict=True):
+            optimizer.zero_grad()
+            loss_of(each, *batch(step)).backward()
+            optimizer.step()
+    alone, together = (optimizer.masses() for optimizer in optimizers)
+    assert together == pytest.approx(alone, rel=1e-6)
+    assert alone != pytest.approx({path: atom.mass for path, atom in zip(alone, model._roster().atoms, strict=True)}, rel=1e-3)
+
+
 # Construction
 
 
@@ -408,6 +422,7 @@ for _check in (
     frozen_weights,
     plain_weights_beside_sharded_ones,
     nan_on_one_process,
+    adaptive_masses,
     meta_construction,
     seeds_that_differ,
     sends_nothing,

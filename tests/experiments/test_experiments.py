@@ -58,12 +58,13 @@ SMALL = {
     "update_geometry": ["--widths", "16", "32"],
     "weight_erasure": ["--width", "40", "--steps", "2", "--batch", "8", "--widths", "8", "16", "--batches", "2", "4"],
     "grokking": ["--p", "5", "--width", "8", "--steps", "2", "--every", "1"],
+    "adaptive_masses": ["--width", "8", "--blocks", "1", "--steps", "2", "--batch", "2", "--context", "8"],
     "norms": ["--width", "8", "--blocks", "1", "--steps", "2", "--batch", "2", "--context", "8", "--rates", "0.1", "1.0"],
 }
 
 
 def small(name: str, corpus: Path, out: Path) -> list[str]:
-    data = ["--data", str(corpus)] if name in ("lr_transfer", "norms") else []
+    data = ["--data", str(corpus)] if name in ("lr_transfer", "norms", "adaptive_masses") else []
     return [*SMALL[name], *data, "--seeds", "2", "--out", str(out)]
 
 

@@ -14,6 +14,7 @@ RULES = {
     "dualized": {},
     "normalized": {"normalize": True},
     "adam": {"normalize": True, "base": "adam"},
+    "adaptive": {"adapt_masses": 0.1},
 }
 every_rule = pytest.mark.parametrize("rule", RULES)
 poison = st.tuples(st.integers(0, 2), st.integers(0, 10**6), st.sampled_from([float("nan"), float("inf"), -float("inf")]))

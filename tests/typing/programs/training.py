@@ -79,11 +79,12 @@ assert_type(lookup.gradient(lookup(torch.arange(9)).square().mean()), Gradient)
 optimizer = SteepestDescent(model, lr=0.1)
 assert_type(optimizer, SteepestDescent)
 assert_type(optimizer.step(), None)
-assert_type(optimizer.step(lambda: float(loss())), float)
+assert_type(optimizer.step(lambda: loss().item()), float)
 assert_type(optimizer.skipped, Tensor)
 SteepestDescent(model, torch.tensor(0.1), 0.9, nesterov=False, weight_decay=0.1, nonfinite="skip", method="svd")
 SteepestDescent(model, 0.1, normalize=True, base="adam", betas=(0.9, 0.99), eps=1e-6)
-SteepestDescent(lookup, 0.1, nonfinite="raise")
+SteepestDescent(lookup, 0.1, nonfinite="raise", adapt_masses=0.3)
+assert_type(optimizer.masses(), dict[str, float])
 torch.optim.lr_scheduler.LinearLR(optimizer)
 SteepestDescent(model)  # E: a learning rate is needed
 SteepestDescent(model.parameters(), lr=0.1)  # E: the model itself, not its parameters
@@ -91,6 +92,7 @@ SteepestDescent(torch.nn.Linear(4, 4), lr=0.1)  # E: a plain torch module has no
 SteepestDescent(model.weights, lr=0.1)  # E: weights are not the model
 SteepestDescent(model, lr="0.1")  # E: a rate is a number
 SteepestDescent(model, lr=0.1, momentum="heavy")  # E: momentum is a number
+SteepestDescent(model, lr=0.1, adapt_masses="fast")  # E: a rate of drift is a number
 SteepestDescent(model, lr=0.1, nonfinite="ignore")  # E: no such policy
 SteepestDescent(model, lr=0.1, base="lion")  # E: no such base
 SteepestDescent(model, lr=0.1, method="qr")  # E: no such method
