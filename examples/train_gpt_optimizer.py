@@ -14,15 +14,25 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypedDict, cast
 
 import torch
 import torch.nn.functional as F
 from text import batch, load
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 from train_gpt import evaluate, plot
 
 from modula import GPT, SteepestDescent, checkpoint
+
+
+class Progress(TypedDict):
+    """What a checkpoint of this run holds beside the model and the optimizer."""
+
+    schedule: dict[str, Any]
+    batches: Tensor
+    losses: list[float]
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -59,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     schedule = LambdaLR(optimizer, lambda step: 1 - step / options.steps)
     losses: list[float] = []
     if options.resume:
-        state = checkpoint.load(path, model, optimizer)
+        state = cast("Progress", checkpoint.load(path, model, optimizer))
         schedule.load_state_dict(state["schedule"])
         batches.set_state(state["batches"])
         losses = state["losses"]

@@ -21,6 +21,9 @@ from modula.norms import L1, RMS, HeadRMS, Linf
 from modula.scaling import working_dtype
 from modula.spaces import AnySpace, MismatchError, Product, Space, meet
 
+ROPE_BASE = 10_000.0
+"""The base of rotary positions that most transformers have; for contexts of thousands."""
+
 
 class SplitIntoHeads(Bond[RMS, HeadRMS]):
     """[batch, position, num_heads·d_head] -> [batch, num_heads, position, d_head].
@@ -87,7 +90,7 @@ class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
         base: the largest wavelength, in units of 2π positions.
 
     Raises:
-        ValueError: d_head is odd or below 2.
+        ValueError: d_head is odd or below 2, or the base is not positive and finite.
 
     Source: Su et al. 2021 (arXiv:2104.09864), equation 34.
     """
@@ -95,10 +98,12 @@ class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
     sensitivity: float = 1.0
     claim: Claim = "proved"
 
-    def __init__(self, d_head: int, base: float = 10_000.0) -> None:
+    def __init__(self, d_head: int, base: float = ROPE_BASE) -> None:
         super().__init__()
         if d_head < 2 or d_head % 2:
             raise ValueError(f"Rope rotates pairs of entries and takes an even d_head, got {d_head}")
+        if not (math.isfinite(base) and base > 0):
+            raise ValueError(f"Rope takes a base > 0, the longest wavelength over 2π positions, got {base}")
         self.d_head = d_head
         self.base = base
         head = Space(HeadRMS, d_head)
@@ -110,7 +115,7 @@ class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
         return _rotate(query, cos, sin), _rotate(key, cos, sin)
 
     def extra_repr(self) -> str:
-        return f"{self.d_head}" + ("" if self.base == 10_000.0 else f", base={self.base:g}")
+        return f"{self.d_head}" + ("" if self.base == ROPE_BASE else f", base={self.base:g}")
 
     def _rotation(self, positions: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """The cosines and sines of all angles, [position, d_head / 2]."""

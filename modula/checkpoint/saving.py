@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ def format_of(path: Path) -> Format:
     return TorchFile() if path.suffix else Folder()
 
 
-def save(path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | None = None, **extra: Any) -> None:
+def save(path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | None = None, **extra: object) -> None:
     """Write a checkpoint, all of it or nothing.
 
     The path decides how: a folder where it has no suffix ("runs/gpt/last"), by torch.distributed.checkpoint, each process its part; the
@@ -88,7 +88,7 @@ def save(path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | Non
     form.write(path, together(check), model, optimizer)
 
 
-def load(path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
+def load(path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, object]:
     """Take weights, and an optimizer's state, over from a checkpoint.
 
     Both go to the dtypes and devices that the model has. All of the checkpoint is read and compared with the model before anything of the

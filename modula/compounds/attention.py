@@ -14,6 +14,7 @@ from modula.bonds import (
     SplitIntoHeads,
     Ungroup,
 )
+from modula.bonds.attention import ROPE_BASE
 from modula.module import Composition, Identity, Module
 from modula.norms import RMS, HeadRMS
 
@@ -30,6 +31,7 @@ class Attention(Composition[RMS, RMS]):
         d_head: the width of a head, even; None takes d_embed / num_heads.
         causal: whether a position sees only itself and those before it.
         scale: multiplies the scores, which are query·key/d_head.
+        rope_base: of the rotary positions; the longest wavelength is 2π times as long.
 
     Raises:
         ValueError: d_embed does not split into the heads, or d_head is odd.
@@ -43,10 +45,19 @@ class Attention(Composition[RMS, RMS]):
     Source: Large et al. 2024 (arXiv:2405.14813), appendix B.3.
     """
 
-    def __init__(self, d_embed: int, num_heads: int, *, d_head: int | None = None, causal: bool = True, scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        d_embed: int,
+        num_heads: int,
+        *,
+        d_head: int | None = None,
+        causal: bool = True,
+        scale: float = 1.0,
+        rope_base: float = ROPE_BASE,
+    ) -> None:
         width = head_width(d_embed, num_heads, d_head)
         query, key, value = (_projection(num_heads, width, d_embed) for _ in range(3))
-        heads = FunctionalAttention(causal, scale) @ Ungroup() @ (Rope(width) @ (query, key), value)
+        heads = FunctionalAttention(causal, scale) @ Ungroup() @ (Rope(width, rope_base) @ (query, key), value)
         super().__init__((1 / 3) * (Linear(d_embed, num_heads * width) @ MergeHeads() @ heads))
         self.arguments: str = f"{d_embed}, {num_heads}"
 
@@ -61,17 +72,26 @@ class ComposedAttention(Composition[RMS, RMS]):
     key, output. Its sensitivity is (1 + 2·|scale|)/3, since here the scale reaches the scores alone.
 
     Args:
-        d_embed, num_heads, d_head, causal, scale: as for `Attention`.
+        d_embed, num_heads, d_head, causal, scale, rope_base: as for `Attention`.
 
     Raises:
         ValueError: d_embed does not split into the heads, or d_head is odd.
     """
 
-    def __init__(self, d_embed: int, num_heads: int, *, d_head: int | None = None, causal: bool = True, scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        d_embed: int,
+        num_heads: int,
+        *,
+        d_head: int | None = None,
+        causal: bool = True,
+        scale: float = 1.0,
+        rope_base: float = ROPE_BASE,
+    ) -> None:
         width = head_width(d_embed, num_heads, d_head)
         query, key, value = (_projection(num_heads, width, d_embed) for _ in range(3))
         mask = CausalMask() if causal else Identity()
-        scores = Softmax(scale) @ mask @ AttentionQK() @ Rope(width) @ (query, key)
+        scores = Softmax(scale) @ mask @ AttentionQK() @ Rope(width, rope_base) @ (query, key)
         super().__init__((1 / 3) * (Linear(d_embed, num_heads * width) @ MergeHeads() @ ApplyAttentionScores() @ (value, scores)))
         self.arguments: str = f"{d_embed}, {num_heads}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modula.atoms import Embed, Linear
 from modula.bonds import RMSNorm, SquaredReLU
+from modula.bonds.attention import ROPE_BASE
 from modula.compounds.attention import Attention
 from modula.compounds.residual import residual
 from modula.module import Composition, Elementwise, Module
@@ -59,6 +60,7 @@ class GPT(Composition[OneHot, RMS]):
         mlp_mass: the mass of the MLPs in all blocks together.
         attention_scale: multiplies the scores of attention.
         final_scale: multiplies the logits.
+        rope_base: of the rotary positions. Somewhat above the context serves best; the default is for contexts of thousands.
         activation: of the MLPs, an elementwise bond; None takes SquaredReLU.
 
     Raises:
@@ -84,11 +86,12 @@ class GPT(Composition[OneHot, RMS]):
         mlp_mass: float = 3.0,
         attention_scale: float = 1.0,
         final_scale: float = 1.0,
+        rope_base: float = ROPE_BASE,
         activation: Elementwise | None = None,
     ) -> None:
         if num_blocks < 1:
             raise ValueError(f"GPT has at least 1 block, got num_blocks={num_blocks}")
-        attention = Attention(d_embed, num_heads, scale=attention_scale).tare(attention_mass / num_blocks)
+        attention = Attention(d_embed, num_heads, scale=attention_scale, rope_base=rope_base).tare(attention_mass / num_blocks)
         mlp = FeedForward(d_embed, expansion, SquaredReLU() if activation is None else activation).tare(mlp_mass / num_blocks)
         blocks = TransformerBlock(attention, mlp, num_branches=2 * num_blocks) ** num_blocks
         head = final_scale * (Linear(vocab_size, d_embed) @ RMSNorm())

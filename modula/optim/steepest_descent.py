@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, overload
 
 import torch
@@ -230,7 +230,7 @@ class SteepestDescent(torch.optim.Optimizer):
 
     # State
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: Mapping[str, object]) -> None:
         """Refused: the norm is one over the whole model.
 
         Raises:
@@ -242,9 +242,9 @@ class SteepestDescent(torch.optim.Optimizer):
                 "masses. To train a module more or less than others set its mass, as in model[0].tare(2.0); to train further weights "
                 "compose them into the model and make a new optimizer; to leave weights out freeze them with requires_grad_(False)"
             )
-        super().add_param_group(param_group)
+        super().add_param_group(dict(param_group))
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
         """Take over averages, counts and settings from `optimizer.state_dict()`, into this optimizer's dtypes and devices.
 
         Raises:
@@ -259,7 +259,7 @@ class SteepestDescent(torch.optim.Optimizer):
 
         checking = self.register_load_state_dict_pre_hook(check)  # the last of its kind: it sees what the others made
         try:
-            super().load_state_dict(state_dict)
+            super().load_state_dict(dict(state_dict))
         finally:
             checking.remove()
         settings = self.param_groups[0]
@@ -269,7 +269,7 @@ class SteepestDescent(torch.optim.Optimizer):
         for index, p in zip(taken["param_groups"][0]["params"], settings["params"], strict=True):
             restore_precision(self.state.get(p, {}), taken["state"].get(index, {}), p, ("step", LOG_MASS), self._buffers(p))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return super().__getstate__() | {"model": self.model, "_rule": self._rule, "_judge": self._judge, "_adapts": self._adapts}
 
 

@@ -9,7 +9,7 @@ lift everything small: a hundredfold and more. Two observations keep such direct
    a of the polynomial at zero, so that uᵀ(P·X̂ + a·Δ)v = 0. That is a matrix product with an addend, which costs no more than the
    product alone.
 
-The result of that first step is rounded too, so that the slopes of the polynomials after it must not multiply to much: `late` says
+The result of that first step is rounded too, so that the slopes of the polynomials after it must not multiply to too much: `late` says
 from which polynomial on this iteration can take over.
 """
 

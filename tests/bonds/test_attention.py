@@ -246,6 +246,20 @@ def test_rope_turns_the_first_pair_by_the_position():
     close(turned[0, 0, :, 2], torch.arange(5.0).sin(), rtol=1e-6)
 
 
+@given(base=st.floats(2.0, 1e5))
+def test_the_base_sets_how_far_the_last_pair_turns(base):
+    x = torch.zeros(1, 1, 5, 4).double()
+    x[..., 1] = 1
+    turned, _ = Rope(4, base)((x, x))
+    close(turned[0, 0, :, 1], (torch.arange(5.0).double() * base**-0.5).cos(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("base", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_base_that_gives_no_wavelengths_is_refused(base):
+    with pytest.raises(ValueError, match="takes a base > 0"):
+        Rope(4, base)
+
+
 # Ends and refusals
 
 

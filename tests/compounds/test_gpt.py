@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modula import GPT, Embed, Linear, ReLU, RMSNorm, ScaledReLU, Tanh
+from modula import GPT, Embed, Linear, ReLU, RMSNorm, Rope, ScaledReLU, Tanh
 from tests.helpers import close, random_gradient
 from tests.reference import atom_norm, atoms
 
@@ -24,6 +24,11 @@ def gpt(**options: object) -> GPT:
 @given(num_blocks=depths)
 def test_sensitivity_is_one_at_every_depth(num_blocks):
     close(gpt(num_blocks=num_blocks).sensitivity, 1.0)
+
+
+def test_the_base_of_the_rotary_positions_reaches_every_block():
+    bases = [module.base for module in gpt(num_blocks=3, rope_base=50.0).modules() if isinstance(module, Rope)]
+    assert bases == [50.0] * 3
 
 
 @pytest.mark.parametrize("final_scale", [0.5, 4.0])
