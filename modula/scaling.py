@@ -20,10 +20,15 @@ def split_scale(x: Tensor, dim: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
     Returns:
         `direction`, shaped like `x`, and `scale`, with the axes `dim` kept at length 1. Where `x` is zero the scale is 1.
     """
+    scale = largest_magnitude(x, dim)
+    return x / scale, scale
+
+
+def largest_magnitude(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """The largest |entry| over the axes `dim`, which are kept at length 1; 1 where `x` is zero."""
     # on a CPU a third faster than x.abs().amax(), and far faster than linalg.vector_norm(ord=inf)
     largest = torch.maximum(x.amax(dim=dim, keepdim=True), -x.amin(dim=dim, keepdim=True))
-    scale = torch.where(largest == 0, 1, largest)
-    return x / scale, scale
+    return torch.where(largest == 0, 1, largest)
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from modula import L1, L2, RMS, ChannelRMS, Gradient, HeadRMS, Linf, Module, Update
+from modula.polar import MethodLike, batching
 from modula.spaces import AnySpace, Product, Space, measure
 
 Ends = tuple[AnySpace, AnySpace]
@@ -148,3 +150,21 @@ def full(space: AnySpace, value: Tensor | tuple) -> Tensor | tuple:
     if isinstance(space, Product):
         return tuple(full(part, piece) for part, piece in zip(space.parts, value, strict=True))
     return steepest(space, value)
+
+
+def record_batches(patch: pytest.MonkeyPatch) -> list[torch.Size]:
+    """Have `orthogonalize_all` note the shape of every batch that it hands to a method."""
+    seen: list[torch.Size] = []
+    resolve = batching.resolve
+
+    def noting(method: MethodLike | None) -> Callable[[Tensor], Tensor]:
+        run = resolve(method)
+
+        def noted(X: Tensor) -> Tensor:
+            seen.append(X.shape)
+            return run(X)
+
+        return noted
+
+    patch.setattr(batching, "resolve", noting)
+    return seen

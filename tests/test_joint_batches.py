@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from modula import AvgPool, Conv2D, Linear, Module, ReLU
-from modula.polar import batching, orthogonalize
 from tests import reference
-from tests.helpers import close, random_gradient
+from tests.helpers import close, random_gradient, record_batches
 
 
 def network() -> Module:
@@ -17,15 +15,8 @@ def network() -> Module:
 
 @pytest.fixture
 def calls(monkeypatch) -> list[torch.Size]:
-    """The shapes with which `orthogonalize` is called."""
-    seen = []
-
-    def counted(G: Tensor, method=None) -> Tensor:
-        seen.append(G.shape)
-        return orthogonalize(G, method)
-
-    monkeypatch.setattr(batching, "orthogonalize", counted)
-    return seen
+    """The shapes of the batches that are orthogonalised."""
+    return record_batches(monkeypatch)
 
 
 def test_taps_and_linear_maps_of_one_shape_are_one_call(calls):

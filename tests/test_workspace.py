@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from modula import Linear
-from modula.polar import batching, orthogonalize
 from modula.workspace import COPIES, entries_at_once, set_workspace_limit
-from tests.helpers import close, random_gradient
+from tests.helpers import close, random_gradient, record_batches
 
 
 @pytest.fixture(autouse=True)
@@ -18,15 +16,8 @@ def _limit(monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch) -> list[torch.Size]:
-    """The shapes with which `orthogonalize` is called."""
-    seen = []
-
-    def counted(G: Tensor, method=None) -> Tensor:
-        seen.append(G.shape)
-        return orthogonalize(G, method)
-
-    monkeypatch.setattr(batching, "orthogonalize", counted)
-    return seen
+    """The shapes of the batches that are orthogonalised."""
+    return record_batches(monkeypatch)
 
 
 @pytest.mark.parametrize("num_bytes", [0, -1])

@@ -22,7 +22,7 @@ from modula.scaling import working_dtype
 from modula.spaces import AnySpace, MismatchError, Product, Space, meet
 
 ROPE_BASE = 10_000.0
-"""The base of rotary positions that most transformers have; for contexts of thousands."""
+"""The base of rotary positions in Su et al. 2021."""
 
 
 class SplitIntoHeads(Bond[RMS, HeadRMS]):

@@ -31,7 +31,7 @@ class Attention(Composition[RMS, RMS]):
         d_head: the width of a head, even; None takes d_embed / num_heads.
         causal: whether a position sees only itself and those before it.
         scale: multiplies the scores, which are query·key/d_head.
-        rope_base: of the rotary positions; the longest wavelength is 2π times as long.
+        rope_base: of the rotary positions; the longest wavelength is near 2π times it. Take a larger one for contexts beyond thousands.
 
     Raises:
         ValueError: d_embed does not split into the heads, or d_head is odd.

@@ -60,7 +60,7 @@ class GPT(Composition[OneHot, RMS]):
         mlp_mass: the mass of the MLPs in all blocks together.
         attention_scale: multiplies the scores of attention.
         final_scale: multiplies the logits.
-        rope_base: of the rotary positions. Somewhat above the context serves best; the default is for contexts of thousands.
+        rope_base: of the rotary positions; see `Attention`.
         activation: of the MLPs, an elementwise bond; None takes SquaredReLU.
 
     Raises:

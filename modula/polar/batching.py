@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from modula.polar.orthogonalize import MethodLike, orthogonalize
+from modula.polar.orthogonalize import MethodLike, resolve
+from modula.polar.preparation import prepared, restored
 from modula.polar.rounded_iteration import SMALLEST
 from modula.workspace import entries_at_once
 
@@ -60,12 +60,13 @@ def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = Non
     """
     lying = [batch.mT if batch.shape[1] > batch.shape[2] else batch for batch in batches]
     factors: dict[int, Tensor] = {}
+    run = resolve(method)
     for group in _groups(lying):
-        parts = [_padded(lying[i], group) for i in group.members]
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
-        counts = [len(part) for part in parts]
-        factors.update(zip(group.members, torch.split(orthogonalize(joined, method), counts), strict=True))
-    return [_cut(factors[i], batch) for i, batch in enumerate(batches)]
+        X = prepared([lying[i] for i in group.members], group.rows, group.columns)
+        found = run(X) if X.numel() else X
+        counts = [len(lying[i]) for i in group.members]
+        factors.update(zip(group.members, torch.split(found, counts), strict=True))
+    return [restored(factors[i], batch) for i, batch in enumerate(batches)]
 
 
 def _groups(lying: Sequence[Tensor]) -> list[Group]:
@@ -90,14 +91,3 @@ def _joined(groups: list[Group]) -> list[Group]:
             host.members += group.members
             host.count += group.count
     return kept
-
-
-def _padded(batch: Tensor, group: Group) -> Tensor:
-    rows, columns = batch.shape[1:]
-    return batch if (rows, columns) == (group.rows, group.columns) else F.pad(batch, (0, group.columns - columns, 0, group.rows - rows))
-
-
-def _cut(factors: Tensor, batch: Tensor) -> Tensor:
-    """The part of padded factors that belongs to the batch, the way the batch stands."""
-    rows, columns = batch.shape[1:]
-    return factors[:, :columns, :rows].mT.contiguous() if rows > columns else factors[:, :rows, :columns].contiguous()

@@ -14,7 +14,7 @@ class Method(ABC):
     """One way to compute UVᵀ from G = UΣVᵀ.
 
     A method is a frozen dataclass of its settings. It is called on a batch that `orthogonalize` has prepared: [batch, m, n]
-    with m ≤ n, float32 or float64, no entry beyond ±1. A matrix that was not finite holds a NaN.
+    with m ≤ n, float32 or float64, no entry beyond ±1, which it may overwrite. A matrix that was not finite holds a NaN.
     """
 
     @abstractmethod

@@ -10,9 +10,9 @@ from modula.polar.inverse_root import InverseRoot
 from modula.polar.method import Accuracy, Method
 from modula.polar.newton_schulz import NewtonSchulz
 from modula.polar.polar_express import PolarExpress
+from modula.polar.preparation import prepared, restored
 from modula.polar.sketch import Sketch
 from modula.polar.svd import SVD
-from modula.scaling import split_scale, working_dtype
 
 MethodName: TypeAlias = Literal["polar_express", "newton_schulz", "inverse_root", "sketch", "svd"]
 MethodLike: TypeAlias = MethodName | Method
@@ -60,10 +60,10 @@ def orthogonalize(G: Tensor, method: MethodLike | None = None, steps: int | None
     run = resolve(method, steps, accuracy)
     if G.numel() == 0:
         return G.clone()
-    tall = G.shape[-2] > G.shape[-1]
-    X, _ = split_scale((G.mT if tall else G).to(working_dtype(G.dtype)), dim=(-2, -1))
-    orthogonal = run(X.reshape(-1, *X.shape[-2:])).view(X.shape).to(G.dtype)
-    return orthogonal.mT if tall else orthogonal
+    flat = G.reshape(-1, *G.shape[-2:])
+    rows, columns = sorted(flat.shape[-2:])
+    X = prepared([flat.mT if G.shape[-2] > G.shape[-1] else flat], rows, columns)
+    return restored(run(X), flat).view(G.shape)
 
 
 def resolve(method: MethodLike | None, steps: int | None = None, accuracy: Accuracy | None = None) -> Method:

@@ -63,8 +63,8 @@ def iterate_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.d
     unit = (size * bound).sqrt()
     P = S.mul_((c / (bound.square() * unit)).to(dtype)).addcmul_(R, (b / (bound * unit)).to(dtype))
     slope = (a / unit).to(dtype)
-    X = torch.baddbmm(rest.mul_(slope), add_to_diagonal(P, slope[..., 0]), rounded)
-    return _finish(X, polynomials[1:])
+    moved = torch.baddbmm(rest.mul_(slope), add_to_diagonal(P, slope[..., 0]), rounded)
+    return X.copy_(_finish(moved, polynomials[1:]))
 
 
 def continue_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
@@ -72,7 +72,7 @@ def continue_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.
     a, b, c = polynomials[0]
     rounded, rest = _split(X, dtype)
     P = polynomial(rounded @ rounded.mT, a, b, c)
-    return _finish(torch.baddbmm(rest, P, rounded, beta=a), polynomials[1:])
+    return X.copy_(_finish(torch.baddbmm(rest, P, rounded, beta=a), polynomials[1:]))
 
 
 def _split(X: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -93,4 +93,4 @@ def _finish(X: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
         polynomials = polynomials[together:]
     for coefficients in polynomials:
         X = polynomial(X @ X.mT, *coefficients) @ X
-    return X.float()
+    return X

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from modula.polar import batching, orthogonalize
+from modula.polar import orthogonalize
 from modula.polar.batching import orthogonalize_all
 from modula.workspace import COPIES, entries_at_once, set_workspace_limit
-from tests.helpers import close, rand
+from tests.helpers import close, rand, record_batches
 from tests.polar.matrices import falling, largest, with_singular_values
 from tests.strategies import seeds
 
@@ -28,11 +28,9 @@ def _limit(monkeypatch):
 
 @contextmanager
 def recorded() -> Iterator[list[torch.Size]]:
-    """The shapes with which `orthogonalize` is called, which does nothing in the meantime."""
-    shapes: list[torch.Size] = []
+    """The shapes of the batches that are orthogonalised."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batching, "orthogonalize", lambda G, method: shapes.append(G.shape) or G)
-        yield shapes
+        yield record_batches(patch)
 
 
 @pytest.fixture
