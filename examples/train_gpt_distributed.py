@@ -7,7 +7,8 @@
 
 One process a GPU, by NCCL, where there are GPUs; else on the CPU, by gloo (set OMP_NUM_THREADS to its cores over the processes).
 However many processes there are, each step takes the same batch, so that the losses are those of one process up to rounding.
-Leaves in --out: the loss curve (loss.png) and the numbers (result.json).
+Leaves in --out: the loss curve (loss.png), the numbers (result.json), and a checkpoint from which --resume goes on, on as many processes as
+you like and spread in any way.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -31,8 +33,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 from train_gpt import evaluate, plot
+from train_gpt_optimizer import Progress
 
-from modula import GPT, SteepestDescent
+from modula import GPT, SteepestDescent, checkpoint
 from modula.compounds.gpt import TransformerBlock
 from modula.distributed import split_over, tensor_parallel_plan
 
@@ -53,6 +56,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/gpt_distributed"))
+    parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
+    parser.add_argument("--stop-after", type=int, help="stop after this many steps, with a checkpoint; the schedule still ends at --steps")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     return parser.parse_args(arguments)
 
 
@@ -98,9 +104,20 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
     if first:
         print(f"{options.parallel} on {dist.get_world_size()} processes, {device.type}: {weights:,} weights")
 
+    path = options.out / "checkpoint"
     losses: list[float] = []
+    if options.resume:
+        state = cast("Progress", checkpoint.load(path, model, optimizer))
+        schedule.load_state_dict(state["schedule"])
+        batches.set_state(state["batches"])
+        losses = state["losses"]
+
+    def save() -> None:
+        checkpoint.save(path, model, optimizer, schedule=schedule.state_dict(), batches=batches.get_state(), losses=losses)
+
     start = time.perf_counter()
-    for _ in tqdm(range(options.steps), unit="step", disable=not first):
+    last = options.steps if options.stop_after is None else min(options.steps, len(losses) + options.stop_after)
+    for _ in tqdm(range(len(losses), last), initial=len(losses), total=options.steps, unit="step", disable=not first):
         x, y = batch(corpus.train, options.batch, options.context, batches)
         x, y = (ids.chunk(replicas)[replica].to(device) for ids in (x, y))
         loss = F.cross_entropy(forward(x).flatten(0, 1), y.flatten())
@@ -114,6 +131,13 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
         mean = loss.detach()
         dist.all_reduce(mean)
         losses.append(mean.item() / dist.get_world_size())
+        if len(losses) % options.save_every == 0:
+            save()
+    save()
+    if last < options.steps:
+        if first:
+            print(f"stopped at step {last} of {options.steps}; --resume goes on from {path}")
+        return {"step": last}
 
     validation_loss = evaluate(model, corpus.validation, options.context)
     result = {"validation_loss": validation_loss, "train_loss": sum(losses[-100:]) / len(losses[-100:]), "lr": options.lr}
@@ -122,7 +146,7 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "result.json").write_text(json.dumps(result | {"losses": losses}, indent=2) + "\n")
         plot(losses, validation_loss, options.out / "loss.png", title=f"{options.parallel} on {dist.get_world_size()} processes")
-        print(f"curve and numbers in {options.out}/")
+        print(f"curve, numbers and checkpoint in {options.out}/")
     return result
 
 

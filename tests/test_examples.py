@@ -100,6 +100,22 @@ def test_train_gpt_distributed_takes_the_steps_of_one_process(
     assert json.loads((tmp_path / "shared" / "result.json").read_text())["losses"] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("parallel", ["fsdp", "ddp"])
+def test_train_gpt_distributed_resumes_from_its_checkpoint(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: str
+) -> None:
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+    for name, value in alone.items():
+        monkeypatch.setenv(name, value)
+    main = load("train_gpt_distributed").main
+    main(gpt_arguments(corpus, tmp_path / "whole", "--steps", "6", "--parallel", parallel))
+    interrupted = gpt_arguments(corpus, tmp_path / "parts", "--steps", "6", "--parallel", parallel)
+    main([*interrupted, "--stop-after", "4"])
+    main([*interrupted, "--resume"])
+    whole, parts = (json.loads((tmp_path / run / "result.json").read_text())["losses"] for run in ("whole", "parts"))
+    assert whole == parts
+
+
 def test_train_gpt_distributed_under_torchrun(corpus: Path, tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = [str(EXAMPLES / "train_gpt_distributed.py"), *gpt_arguments(corpus, tmp_path / "two", "--steps", "5")]

@@ -62,13 +62,13 @@ class Outcome:
 
     loss: float | None = None
     correlation: float | None = None
-    """Of the hidden weight's entries with the picture's, at the end."""
+    """Of the magnitudes of the hidden weight's entries with the picture, at the end."""
 
     change: float | None = None
     """‖W − W₀‖/‖W₀‖, Frobenius norms."""
 
     contrast: float | None = None
-    """What the entries in the picture have on average above the others, at the end over the start."""
+    """By what part the entries in the picture are larger than the others on average, at the end over the start."""
 
     gradient_rank: float | None = None
     """The stable rank, Σσ²/σ₁²."""
@@ -142,16 +142,17 @@ def draw_as_usual(model: Module[RMS, RMS]) -> None:
 
 
 def draw(W: Tensor, mark: Tensor) -> None:
-    """Add twice the entries' root mean square where the picture is."""
-    W.add_(2 * W.square().mean().sqrt() * mark)
+    """Make the entries three times as large where the picture is. Their signs stay as they are, so that the picture has no direction of
+    its own that a gradient could run along or against."""
+    W.mul_(1 + 2 * mark)
 
 
 def correlation(W: Tensor, mark: Tensor) -> float:
-    return torch.corrcoef(torch.stack((W.flatten(), mark.flatten())))[0, 1].item()
+    return torch.corrcoef(torch.stack((W.abs().flatten(), mark.flatten())))[0, 1].item()
 
 
 def contrast(W: Tensor, mark: Tensor) -> float:
-    return (W[mark == 1].mean() - W[mark == 0].mean()).item()
+    return (W[mark == 1].abs().mean() / W[mark == 0].abs().mean() - 1).item()
 
 
 def train(trial: Trial, steps: int) -> tuple[Outcome, tuple[Tensor, Tensor]]:
@@ -252,7 +253,7 @@ def plot(
     shown += [(f"after {TITLES[system].replace(', ', chr(10))}", after) for system, (_, after) in matrices.items()]
     for place, (title, W) in zip(axes[0], shown, strict=True):
         limit = 3 * W.square().mean().sqrt().item()
-        place.imshow(W.numpy(), cmap="RdBu", vmin=-limit, vmax=limit, interpolation="nearest")
+        place.imshow(W.abs().numpy(), cmap="Greys", vmin=0, vmax=limit, interpolation="nearest")
         place.set(title=title, xticks=[], yticks=[])
     for i, system in enumerate(best):
         curve = {lr: [one.correlation for one in at(runs, system, lr, options)] for lr in RATES[system]}
