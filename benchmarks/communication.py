@@ -29,6 +29,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard, placement_types
 from torch.distributed.tensor.parallel import parallelize_module
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -116,12 +117,15 @@ def total(sent: Callable[..., float], batches: Sequence[Stack], *processes: int,
 
 
 class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does not annotate it
-    """Counts the bytes that this process sends, by the kind of collective, and the entries of the largest tensor that it makes."""
+    """Counts the bytes that this process sends, by the kind of collective; the entries of the largest tensor that it makes; and the bytes
+    that it holds at most at a time, of tensors made in the meantime."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch does not annotate it
         self.sent: dict[str, float] = defaultdict(float)
         self.largest = 0
+        self.peak = 0
+        self._alive: dict[StorageWeakRef, int] = {}
 
     @property
     def bytes(self) -> float:
@@ -134,6 +138,9 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does 
         for tensor in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(tensor, Tensor):
                 self.largest = max(self.largest, tensor.numel())
+                self._alive[StorageWeakRef(tensor.untyped_storage())] = tensor.untyped_storage().nbytes()
+        self._alive = {storage: size for storage, size in self._alive.items() if not storage.expired()}
+        self.peak = max(self.peak, sum(self._alive.values()))
         name = f.name().split("::")[-1].removesuffix("_")
         if name in COLLECTIVES:
             label, share, measured = COLLECTIVES[name]

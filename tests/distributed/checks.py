@@ -365,6 +365,21 @@ def holds_no_more_than_a_share() -> None:
     assert traffic.largest <= max(shares)
 
 
+def divides_the_memory() -> None:
+    """What a process holds at most while it dualizes is its share of what one alone would, and of one more copy, which is sent."""
+    torch.manual_seed(0)
+    model = Linear(64, 64) ** 16
+    gradient = random_gradient(model, 0)
+    sharded = spread(model, mesh_of(dist.get_world_size()), [Shard(0)])
+    parts = Gradient(spread_like(gradient, sharded))
+    with Traffic() as alone:
+        model.dualize(gradient)
+    with exchange_as_on_gpus(), Traffic() as together:
+        sharded.dualize(parts)
+    copy = sum(g.numel() * g.element_size() for g in gradient.tensors)
+    assert together.peak <= 1.01 * (alone.peak + copy) / dist.get_world_size()
+
+
 def splits_the_work() -> None:
     """In split_over each process dualizes its share of the matrices."""
     torch.manual_seed(0)
@@ -430,6 +445,7 @@ for _check in (
     sends_when_split,
     sends_on_cpus,
     holds_no_more_than_a_share,
+    divides_the_memory,
     splits_the_work,
     loss_under_fully_shard,
     plain_update_of_sharded_weights,
