@@ -138,8 +138,11 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does 
         for tensor in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(tensor, Tensor):
                 self.largest = max(self.largest, tensor.numel())
-                self._alive[StorageWeakRef(tensor.untyped_storage())] = tensor.untyped_storage().nbytes()
-        self._alive = {storage: size for storage, size in self._alive.items() if not storage.expired()}
+                storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call] # torch does not annotate it
+                self._alive[storage] = tensor.untyped_storage().nbytes()
+        gone = [storage for storage in self._alive if storage.expired()]  # type: ignore[no-untyped-call] # torch does not annotate it
+        for storage in gone:
+            del self._alive[storage]
         self.peak = max(self.peak, sum(self._alive.values()))
         name = f.name().split("::")[-1].removesuffix("_")
         if name in COLLECTIVES:
@@ -251,8 +254,8 @@ def row(run: Run) -> str:
         with Traffic() as step, split_over(run.split) if run.split else nullcontext():
             optimizer.step()
     kinds = ", ".join(sorted(step.sent)) or "nothing"
-    largest = f"{step.largest / entries:.0%}"
-    return f"| {run.name} | {passes.bytes:,.0f} | {run.formula(stacks(model)):,.0f} | {step.bytes:,.0f} | {kinds} | {largest} |"
+    sizes = f"{step.largest / entries:.0%} | {step.peak / (4 * entries):.0%}"
+    return f"| {run.name} | {passes.bytes:,.0f} | {run.formula(stacks(model)):,.0f} | {step.bytes:,.0f} | {kinds} | {sizes} |"
 
 
 def table(processes: int) -> str:
@@ -260,8 +263,8 @@ def table(processes: int) -> str:
     entries = sum(p.numel() for p in model.parameters())
     return "\n".join(
         [
-            "| | forward and backward | `dualize`, formula | counted | by | largest tensor |",
-            "|---|---|---|---|---|---|",
+            "| | forward and backward | `dualize`, formula | counted | by | largest tensor | at a time |",
+            "|---|---|---|---|---|---|---|",
             *[row(run) for run in runs(processes)],
             "",
             f"{model!r}: {entries:,} weights, {4 * entries:,} bytes; batch of 4×32 tokens; {processes} processes.",
