@@ -3,7 +3,7 @@
     python -m benchmarks.tiny_shakespeare                  # downloads the text
     python -m benchmarks.tiny_shakespeare --data FILE      # with a copy of it at hand
 
-Every run is `examples/train_gpt.py` with its defaults, on tiny Shakespeare; AdamW and Muon at three learning rates each. Runs that have
+Every run is `examples/train_gpt.py` with its defaults, on tiny Shakespeare; AdamW and Muon at five learning rates each. Runs that have
 left their result.json are not repeated. Prints the table, and writes it into README.md between its markers.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parent.parent
-RATES = {"adamw": (4e-3, 8e-3, 1.6e-2), "muon": (2e-2, 4e-2, 8e-2)}
+RATES = {"adamw": (4e-3, 5.7e-3, 8e-3, 1.13e-2, 1.6e-2), "muon": (1.4e-2, 2e-2, 2.8e-2, 4e-2, 5.7e-2)}
 NAMES = {"modula": "`model.dualize`", "adamw": "torch.optim.AdamW", "muon": "torch.optim.Muon, AdamW for embedding and head"}
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -85,7 +85,7 @@ def machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="shakespeare", help='"shakespeare", or the path of a copy')
-    parser.add_argument("--seeds", type=int, default=1, help="how many, for the mean and its spread")
+    parser.add_argument("--seeds", type=int, default=3, help="how many, for the mean and its spread")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "tiny_shakespeare")
     options = parser.parse_args()
     written = table(options.data, options.out, range(options.seeds))

@@ -68,6 +68,10 @@ class Outcome:
 Batches = Callable[[torch.Generator], tuple[Tensor, Tensor]]
 
 
+NOISE = 0.3
+"""The share of the digits' labels that are drawn anew whenever they are met, so that their loss has a floor, as that of text has."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A family of networks, with what they learn."""
@@ -76,6 +80,9 @@ class Task:
     batch: Batches
     held_out: tuple[Tensor, Tensor]
     """What the loss at the end is of."""
+
+    noise: float = 0.0
+    """The share of random labels that the loss at the end expects."""
 
 
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
@@ -137,9 +144,11 @@ def task(network: str, options: argparse.Namespace) -> Task:
 
         def some_digits(generator: torch.Generator) -> tuple[Tensor, Tensor]:
             chosen = torch.randint(len(x), (16 * options.batch,), generator=generator)
-            return x[chosen], labels[chosen]
+            random = torch.randint(10, chosen.shape, generator=generator)
+            noisy = torch.rand(chosen.shape, generator=generator) < NOISE
+            return x[chosen], torch.where(noisy, random, labels[chosen])
 
-        return Task(lambda size: ResMLP(10, 64, width=size.width, num_blocks=size.depth), some_digits, (x, labels))
+        return Task(lambda size: ResMLP(10, 64, width=size.width, num_blocks=size.depth), some_digits, (x, labels), NOISE)
 
     corpus = text.load(options.data)
     windows, following = text.windows(corpus.validation, options.context)
@@ -163,11 +172,12 @@ def train(trial: Trial, task: Task, steps: int) -> Outcome:
             return Outcome(None)
         step(chosen, loss, decay=1 - k / steps)
     with torch.no_grad():
-        return Outcome(finite(loss_of(model, *task.held_out).item()))
+        return Outcome(finite(loss_of(model, *task.held_out, noise=task.noise).item()))
 
 
-def loss_of(model: GPT | ResMLP, x: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(model(x).flatten(0, -2), y.flatten())
+def loss_of(model: GPT | ResMLP, x: Tensor, y: Tensor, noise: float = 0.0) -> Tensor:
+    """The expected loss where a share of the labels is replaced by random ones."""
+    return F.cross_entropy(model(x).flatten(0, -2), y.flatten(), label_smoothing=noise)
 
 
 # Which runs are made
