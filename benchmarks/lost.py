@@ -1,0 +1,160 @@
+"""What was tried to orthogonalise faster on a CPU, and lost; or won in one format and lost in another.
+
+    python -m benchmarks.lost
+    python -m benchmarks.lost --write docs/engine.md
+
+An idea and what it is compared with are timed in turns; the ratio of their medians is below 1 where the idea is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.communication import write_between
+from benchmarks.orthogonalize import decompositions, errors, gradients, joined, machine
+from modula.polar import PolarExpress
+from modula.polar.iteration import iterate
+from modula.polar.rounded_iteration import iterate_rounded
+
+MARKS = "<!-- lost:begin -->", "<!-- lost:end -->"
+SIZE = 768
+Call = Callable[[], object]
+
+
+def ratio(idea: Call, other: Call, rounds: int) -> float:
+    """The median time of one call over that of another."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds + 2):
+        for times, call in zip(taken, (idea, other), strict=True):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+    ideas, others = (statistics.median(times[2:]) for times in taken)
+    return ideas / others
+
+
+def gram_in_halves(X: Tensor) -> Tensor:
+    """XXᵀ with only one of the two blocks that are each other's transposes computed."""
+    half = X.shape[-2] // 2
+    upper, lower = X[:, :half], X[:, half:]
+    R = X.new_empty(X.shape[0], X.shape[-2], X.shape[-2])
+    R[:, :half, :half] = upper @ upper.mT
+    R[:, half:, half:] = lower @ lower.mT
+    mixed = upper @ lower.mT
+    R[:, :half, half:] = mixed
+    R[:, half:, :half] = mixed.mT
+    return R
+
+
+@contextmanager
+def medium_precision() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def products(rounds: int) -> Iterator[str]:
+    """Ways to multiply matrices, beside a product of bfloat16 matrices."""
+    X = torch.randn(2, SIZE, SIZE)
+    Y, Z = X.bfloat16(), X.half()
+    integers = torch.randint(-128, 128, (SIZE, SIZE), dtype=torch.int8)
+    reference = f"a product of two bfloat16 matrices {SIZE}×{SIZE}"
+
+    def in_medium_precision() -> None:
+        with medium_precision():
+            torch.matmul(X, X.mT)
+
+    yield line("a product in float32", reference, ratio(lambda: X @ X.mT, lambda: Y @ Y.mT, rounds))
+    yield line('a product in float32, precision "medium"', reference, ratio(in_medium_precision, lambda: Y @ Y.mT, rounds))
+    yield line("a product in float16", reference, ratio(lambda: Z @ Z.mT, lambda: Y @ Y.mT, rounds))
+    yield line("a product in int8", reference, ratio(lambda: torch._int_mm(integers, integers), lambda: Y[0] @ Y[0].mT, rounds))
+    definite = X[0] @ X[0].mT + torch.eye(SIZE)
+    yield line(
+        "Cholesky decomposition and inverse in float32",
+        reference,
+        ratio(lambda: torch.cholesky_inverse(torch.linalg.cholesky(definite)), lambda: Y[0] @ Y[0].mT, rounds),
+    )
+
+
+def halves(rounds: int) -> Iterator[str]:
+    for size in (256, 512, 1024):
+        for dtype in (torch.float32, torch.bfloat16):
+            X = torch.randn(2, size, size).to(dtype)
+            found = ratio(lambda X=X: gram_in_halves(X), lambda X=X: X @ X.mT, rounds)  # type: ignore[misc] # mypy infers no default
+            yield line(f"XXᵀ in halves, {size} rows, {str(dtype)[6:]}", "XXᵀ whole", found)
+
+
+def chunks(rounds: int) -> Iterator[str]:
+    X = torch.randn(4, SIZE, SIZE)
+    method = PolarExpress()
+    yield line(
+        f"four matrices {SIZE}×{SIZE} one by one",
+        "in one batch",
+        ratio(lambda: [method(x[None].clone()) for x in X], lambda: method(X.clone()), rounds),
+    )
+
+
+def line(idea: str, other: str, found: float) -> str:
+    return f"| {idea} | {other} | {found:.2f} |"
+
+
+def accuracy(steps: int) -> str:
+    """The error of steps in bfloat16 on both kinds of matrices, and what is lit between the null spaces of one of low rank."""
+    found = []
+    method = PolarExpress(steps=steps)
+    for kind in ("normal", "falling"):
+        work = gradients({(SIZE, SIZE): 1}, kind, torch.device("cpu"))
+        found.append(f"{errors(joined(method)(work), decompositions(work)).mean():.4f}")
+    low = torch.randn(1, SIZE, 8) @ torch.randn(1, 8, SIZE)
+    low = low / low.abs().max()
+    U, _, Vh = torch.linalg.svd(low)
+    polynomials = method._polynomials["default"]
+    for factor in (iterate(low.clone(), polynomials), iterate_rounded(low.clone(), polynomials, torch.bfloat16)):
+        dark = U[..., 8:].mT @ factor @ Vh[:, 8:].mT
+        found.append(f"{torch.linalg.matrix_norm(dark, ord=2).item():.3f}")
+    return f"| {steps} | {3 * steps} | {' | '.join(found)} |"
+
+
+def report(rounds: int) -> str:
+    torch.manual_seed(0)
+    return "\n".join(
+        [
+            f"{machine(torch.device('cpu'))}.",
+            "",
+            "| idea | beside | time, ratio |",
+            "|---|---|---|",
+            *products(rounds),
+            *halves(rounds),
+            *chunks(rounds),
+            "",
+            "| steps | products | error of σ, normal entries | falling σ | lit by rounding, float32 | bfloat16 |",
+            "|---|---|---|---|---|---|",
+            *[accuracy(steps) for steps in (4, 5, 6)],
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--write", type=Path, help="a page with the marks between which the tables stand")
+    options = parser.parse_args()
+    found = report(options.rounds)
+    print(found)
+    if options.write:
+        write_between(options.write, MARKS, found)
+
+
+if __name__ == "__main__":
+    main()
