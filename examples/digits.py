@@ -16,3 +16,9 @@ def load(test: int = 360) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     images, labels = images[order], labels[order]
     return images[test:], labels[test:], images[:test], labels[:test]
+
+
+def noisy(labels: Tensor, share: float, generator: torch.Generator | None = None) -> Tensor:
+    """The labels with a share of them replaced by random ones. The expected loss on them is that of label smoothing by the share."""
+    random = torch.randint(10, labels.shape, generator=generator)
+    return torch.where(torch.rand(labels.shape, generator=generator) < share, random, labels)

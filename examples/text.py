@@ -92,3 +92,27 @@ def batch(ids: Tensor, size: int, length: int, generator: torch.Generator) -> tu
     starts = torch.randint(len(ids) - length, (size,), generator=generator)
     chosen = ids[starts[:, None] + torch.arange(length + 1)]
     return chosen[:, :-1], chosen[:, 1:]
+
+
+def shuffled(ids: Tensor, size: int, length: int, step: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Batch number `step` of a run that reads the text again and again, each time cut into windows from another place, in another order.
+
+    A text that is read whole before it is read again teaches more than as many windows at random places, which overlap and leave gaps.
+    What comes next follows from the step alone, so that a run that is resumed has nothing to restore.
+
+    Returns:
+        Inputs [size, length] and the tokens that come next.
+
+    Raises:
+        SystemExit: the text has fewer windows than a batch.
+    """
+    count = len(ids) // length - 1
+    if count < size:
+        found = f"a text of {len(ids)} characters has {max(count, 0)} windows of {length}"
+        raise SystemExit(f"{found}, and a batch takes {size}: take a longer text")
+    epoch, place = divmod(step, count // size)
+    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+    start = torch.randint(length, (1,), generator=generator)
+    order = torch.randperm(count, generator=generator)[place * size : (place + 1) * size]
+    chosen = ids[(start + length * order)[:, None] + torch.arange(length + 1)]
+    return chosen[:, :-1], chosen[:, 1:]

@@ -19,7 +19,8 @@ from pathlib import Path
 import matplotlib
 import torch
 import torch.nn.functional as F
-from text import Corpus, batch, load, windows
+from arguments import parser
+from text import Corpus, load, shuffled, windows
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,25 +29,11 @@ from modula import GPT, Gradient
 LEARNING_RATES = {"modula": 0.1, "adamw": 8e-3, "muon": 4e-2}
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
-    parser.add_argument("--optimizer", choices=list(LEARNING_RATES), default="modula")
-    parser.add_argument("--lr", type=float, help=f"peak learning rate; by default {LEARNING_RATES}")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--context", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--momentum", type=float, default=0.85, help="of the gradient's average")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=Path("runs/gpt"))
-    parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
-    parser.add_argument("--stop-after", type=int, help="stop after this many steps, with a checkpoint; the schedule still ends at --steps")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    return parser.parse_args(arguments)
+def parse(given: Sequence[str] | None) -> argparse.Namespace:
+    options = parser(__doc__, out=Path("runs/gpt"))
+    options.add_argument("--optimizer", choices=list(LEARNING_RATES), default="modula")
+    options.add_argument("--lr", type=float, help=f"peak learning rate; by default {LEARNING_RATES}")
+    return options.parse_args(given)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
@@ -56,7 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     checkpoint = options.out / "checkpoint.pt"
 
     torch.manual_seed(options.seed)
-    batches = torch.Generator().manual_seed(options.seed)
     corpus = load(options.data)
     model = GPT(len(corpus.characters), d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks).to(options.device)
     momentum = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
@@ -69,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         momentum = Gradient(state["momentum"])
         for optimizer, optimizer_state in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)
-        batches.set_state(state["batches"].cpu())
         losses, seconds = state["losses"], state["seconds"]
 
     def save() -> None:
@@ -78,7 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             "model": model.state_dict(),
             "momentum": dict(momentum.items()),
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "batches": batches.get_state(),
             "losses": losses,
             "seconds": seconds,
         }
@@ -94,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     bar = tqdm(range(len(losses), last), initial=len(losses), total=options.steps, unit="step")
     for step in bar:
         start = time.perf_counter()
-        x, y = batch(corpus.train, options.batch, options.context, batches)
+        x, y = shuffled(corpus.train, options.batch, options.context, step, options.seed)
         logits = model(x.to(options.device))
         loss = F.cross_entropy(logits.flatten(0, 1), y.to(options.device).flatten())
         lr = peak_lr * (1 - step / options.steps)

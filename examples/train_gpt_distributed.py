@@ -24,7 +24,8 @@ from typing import cast
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from text import batch, load
+from arguments import parser
+from text import load, shuffled
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -40,26 +41,12 @@ from modula.compounds.gpt import TransformerBlock
 from modula.distributed import split_over, tensor_parallel_plan
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parallel", choices=["fsdp", "ddp", "hsdp", "tp"], default="fsdp")
-    parser.add_argument("--shards", type=int, help="hsdp: how many processes share one copy of the weights; by default those of a machine")
-    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
-    parser.add_argument("--lr", type=float, default=0.1, help="peak learning rate: the norm of a step")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=12, help="of all processes together")
-    parser.add_argument("--context", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--momentum", type=float, default=0.85, help="of the gradient's average")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=Path("runs/gpt_distributed"))
-    parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
-    parser.add_argument("--stop-after", type=int, help="stop after this many steps, with a checkpoint; the schedule still ends at --steps")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    return parser.parse_args(arguments)
+def parse(given: Sequence[str] | None) -> argparse.Namespace:
+    options = parser(__doc__, out=Path("runs/gpt_distributed"))
+    options.add_argument("--parallel", choices=["fsdp", "ddp", "hsdp", "tp"], default="fsdp")
+    options.add_argument("--shards", type=int, help="hsdp: how many processes share one copy of the weights; by default those of a machine")
+    options.add_argument("--lr", type=float, default=0.1, help="peak learning rate: the norm of a step")
+    return options.parse_args(given)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
@@ -89,7 +76,6 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
     everyone = init_device_mesh(device.type, (dist.get_world_size(),))
 
     torch.manual_seed(options.seed)
-    batches = torch.Generator().manual_seed(options.seed)
     corpus = load(options.data)
     model = GPT(len(corpus.characters), d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks).to(device)
     weights = sum(p.numel() for p in model.parameters())
@@ -109,16 +95,15 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
     if options.resume:
         state = cast("Progress", checkpoint.load(path, model, optimizer))
         schedule.load_state_dict(state["schedule"])
-        batches.set_state(state["batches"])
         losses = state["losses"]
 
     def save() -> None:
-        checkpoint.save(path, model, optimizer, schedule=schedule.state_dict(), batches=batches.get_state(), losses=losses)
+        checkpoint.save(path, model, optimizer, schedule=schedule.state_dict(), losses=losses)
 
     start = time.perf_counter()
     last = options.steps if options.stop_after is None else min(options.steps, len(losses) + options.stop_after)
-    for _ in tqdm(range(len(losses), last), initial=len(losses), total=options.steps, unit="step", disable=not first):
-        x, y = batch(corpus.train, options.batch, options.context, batches)
+    for step in tqdm(range(len(losses), last), initial=len(losses), total=options.steps, unit="step", disable=not first):
+        x, y = shuffled(corpus.train, options.batch, options.context, step, options.seed)
         x, y = (ids.chunk(replicas)[replica].to(device) for ids in (x, y))
         loss = F.cross_entropy(forward(x).flatten(0, 1), y.flatten())
 

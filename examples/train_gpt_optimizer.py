@@ -18,8 +18,8 @@ from typing import Any, TypedDict, cast
 
 import torch
 import torch.nn.functional as F
-from text import batch, load
-from torch import Tensor
+from arguments import parser
+from text import load, shuffled
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 from train_gpt import evaluate, plot
@@ -31,29 +31,14 @@ class Progress(TypedDict):
     """What a checkpoint of this run holds beside the model and the optimizer."""
 
     schedule: dict[str, Any]
-    batches: Tensor
     losses: list[float]
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
-    parser.add_argument("--lr", type=float, default=0.1, help="peak learning rate: the norm of a step")
-    parser.add_argument("--weight-decay", type=float, default=0.0)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--context", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--momentum", type=float, default=0.85, help="of the gradient's average")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=Path("runs/gpt_optimizer"))
-    parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
-    parser.add_argument("--stop-after", type=int, help="stop after this many steps, with a checkpoint; the schedule still ends at --steps")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    return parser.parse_args(arguments)
+def parse(given: Sequence[str] | None) -> argparse.Namespace:
+    options = parser(__doc__, out=Path("runs/gpt_optimizer"))
+    options.add_argument("--lr", type=float, default=0.1, help="peak learning rate: the norm of a step")
+    options.add_argument("--weight-decay", type=float, default=0.0)
+    return options.parse_args(given)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
@@ -62,7 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     path = options.out / "checkpoint.pt"
 
     torch.manual_seed(options.seed)
-    batches = torch.Generator().manual_seed(options.seed)
     corpus = load(options.data)
     model = GPT(len(corpus.characters), d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks).to(options.device)
     optimizer = SteepestDescent(model, options.lr, momentum=options.momentum, weight_decay=options.weight_decay)
@@ -71,17 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     if options.resume:
         state = cast("Progress", checkpoint.load(path, model, optimizer))
         schedule.load_state_dict(state["schedule"])
-        batches.set_state(state["batches"])
         losses = state["losses"]
 
     def save() -> None:
-        checkpoint.save(path, model, optimizer, schedule=schedule.state_dict(), batches=batches.get_state(), losses=losses)
+        checkpoint.save(path, model, optimizer, schedule=schedule.state_dict(), losses=losses)
 
     start = time.perf_counter()
     last = options.steps if options.stop_after is None else min(options.steps, len(losses) + options.stop_after)
     bar = tqdm(range(len(losses), last), initial=len(losses), total=options.steps, unit="step")
-    for _ in bar:
-        x, y = batch(corpus.train, options.batch, options.context, batches)
+    for step in bar:
+        x, y = shuffled(corpus.train, options.batch, options.context, step, options.seed)
         logits = model(x.to(options.device))
         loss = F.cross_entropy(logits.flatten(0, 1), y.to(options.device).flatten())
 

@@ -176,6 +176,21 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         load("text").load(str(tmp_path / "nowhere.txt"))
 
 
+def test_a_text_is_read_whole_before_it_is_read_again() -> None:
+    shuffled, ids = load("text").shuffled, torch.arange(1000)
+    steps = (1000 // 8 - 1) // 4
+    epochs = [[shuffled(ids, 4, 8, step, seed=0) for step in range(first, first + steps)] for first in (0, steps)]
+    read = [torch.cat([x for x, _ in epoch]).flatten().tolist() for epoch in epochs]
+    assert all(len(set(positions)) == len(positions) == 4 * 8 * steps for positions in read)
+    assert read[0] != read[1]
+    assert all(torch.equal(y, x + 1) for epoch in epochs for x, y in epoch)
+
+
+def test_a_text_shorter_than_a_batch_is_refused() -> None:
+    with pytest.raises(SystemExit, match="has 3 windows of 8, and a batch takes 4"):
+        load("text").shuffled(torch.arange(32), 4, 8, step=0, seed=0)
+
+
 def test_validation_windows_cover_the_split_once() -> None:
     ids = torch.arange(100)
     x, y = load("text").windows(ids, 8)

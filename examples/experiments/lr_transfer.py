@@ -144,9 +144,7 @@ def task(network: str, options: argparse.Namespace) -> Task:
 
         def some_digits(generator: torch.Generator) -> tuple[Tensor, Tensor]:
             chosen = torch.randint(len(x), (16 * options.batch,), generator=generator)
-            random = torch.randint(10, chosen.shape, generator=generator)
-            noisy = torch.rand(chosen.shape, generator=generator) < NOISE
-            return x[chosen], torch.where(noisy, random, labels[chosen])
+            return x[chosen], digits.noisy(labels[chosen], NOISE, generator)
 
         return Task(lambda size: ResMLP(10, 64, width=size.width, num_blocks=size.depth), some_digits, (x, labels), NOISE)
 
@@ -285,7 +283,7 @@ def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
                 shown = ", ".join(f"{rate:.3g}" for rate in rates)
                 moved, moved_smooth = (max(some) / min(some) for some in (rates, smooth))
                 rows.append(
-                    [network, f"{name} {ends}", NAMES[system], shown, f"{moved:.2f}", f"{moved_smooth:.2f}", f"{100 * max(kept):.1f}%"]
+                    [network, f"{name} {ends}", NAMES[system], shown, f"{moved:.2f}", f"{moved_smooth:.2f}", f"{100 * max(kept):.2f}%"]
                 )
     header = ["network", "axis", "system", "best rate of each size", "moves by", "of parabolas", "worst loss at the smallest's rate"]
     settings = ", ".join(f"{key} {value}" for key, value in runs.settings.items())
@@ -304,7 +302,8 @@ def plot(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> Figure:
             for i, size in enumerate(axis):
                 shade = colormaps["viridis"](0.9 * i / max(1, len(axis) - 1))
                 band(place, curve(runs, size, system, options.seeds), shade, f"{getattr(size, name)}", best=True)
-            place.set(xscale="log", title=NAMES[system] if line is axes[0] else "", xlabel="learning rate" if line is axes[-1] else "")
+            place.set_xscale("log", base=2)
+            place.set(title=NAMES[system] if line is axes[0] else "", xlabel="learning rate" if line is axes[-1] else "")
         line[0].set_ylabel(f"{network}: loss")
         line[0].legend(title=name, fontsize="small")
         lows = [

@@ -43,6 +43,8 @@ GLYPHS = """
 RATES = {"dualize": powers(2**-4, 2**0), "sgd": powers(2**-3, 2**4), "sgd, usual start": powers(2**-6, 2**1)}
 TITLES = NAMES | {"sgd, usual start": "torch.optim.SGD, usual initial weights"}
 HIDDEN = "2.weight"
+NOISE = 0.3
+"""The share of labels that are drawn anew whenever they are met, so that not every rate brings the loss to zero."""
 
 
 @dataclass(frozen=True)
@@ -169,20 +171,21 @@ def train(trial: Trial, steps: int) -> tuple[Outcome, tuple[Tensor, Tensor]]:
     chosen = optimizers(trial.system.partition(",")[0], model, trial.lr)
     for k in range(steps):
         some = torch.randint(len(x), (trial.batch,))
-        loss = loss_of(model, x[some], y[some])
+        loss = loss_of(model, x[some], digits.noisy(y[some], NOISE))
         if not math.isfinite(loss.item()):
             return Outcome(None), (before, W.detach())
         step(chosen, loss, decay=1 - k / steps)
     with torch.no_grad():
-        last = loss_of(model, x, y).item()
+        last = loss_of(model, x, y, noise=NOISE).item()
     after = W.detach()
     change = ((after - before).norm() / before.norm()).item()
     left = contrast(after, mark) / contrast(before, mark)
     return Outcome(finite(last), correlation(after, mark), change, left), (before, after)
 
 
-def loss_of(model: Module[RMS, RMS], x: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(model(x), y)
+def loss_of(model: Module[RMS, RMS], x: Tensor, y: Tensor, noise: float = 0.0) -> Tensor:
+    """The expected loss where a share of the labels is replaced by random ones."""
+    return F.cross_entropy(model(x), y, label_smoothing=noise)
 
 
 # The rank

@@ -210,8 +210,9 @@ def watch(
     """Record instruments every n steps of a training loop.
 
     The loop calls `step` on what this returns, once a step, before the weights move. Measuring draws no random numbers from the run and
-    changes nothing in it. What is recorded by default costs less than 3% of a GPT's training at n = 100 (`python -m benchmarks.watch`);
-    "feature_learning" costs a forward pass an atom, "sensitivity" and "well_normed" hundreds: give those a larger n.
+    changes nothing in it. What is recorded by default costs less than 3% of a small GPT's training at n = 100, in time of one core
+    (`python -m benchmarks.watch`); "feature_learning" costs a forward pass an atom, "sensitivity" and "well_normed" hundreds: give those
+    a larger n.
 
     Args:
         model: the model that is trained.
