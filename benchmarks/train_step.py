@@ -60,11 +60,9 @@ def dualized(model: GPT, lr: float, beta: float) -> Step:
         timer.lap()
         grad = model.gradient(loss_of(model, x, y))
         backward = timer.lap()
-        momentum *= beta
         momentum += grad
-        nesterov = beta * momentum
-        nesterov += grad
-        model.weights -= model.dualize(nesterov, target_norm=lr)
+        momentum *= beta
+        model.weights -= model.dualize(momentum + grad, target_norm=lr)
         return backward, timer.lap()
 
     return step

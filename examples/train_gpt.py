@@ -85,11 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
         if options.optimizer == "modula":
             grad = model.gradient(loss)
-            momentum *= options.momentum
             momentum += grad
-            nesterov = options.momentum * momentum
-            nesterov += grad
-            model.weights -= model.dualize(nesterov, target_norm=lr)
+            momentum *= options.momentum
+            model.weights -= model.dualize(momentum + grad, target_norm=lr)  # Nesterov's look-ahead
         else:
             torch_step(optimizers, loss, lr / peak_lr)
 

@@ -139,7 +139,8 @@ class SteepestDescent(torch.optim.Optimizer):
         model's own, for an optimizer that is made afterwards.
         """
         roster = self.model._roster()
-        factors = [self.state[atom.weight].get(LOG_MASS, torch.zeros(())).exp().item() for atom in roster.atoms]
+        logs = [self.state.get(atom.weight, {}).get(LOG_MASS) if self._adapts else None for atom in roster.atoms]
+        factors = [1.0 if log is None else log.exp().item() for log in logs]
         paths = [name.rpartition(".")[0] for name in roster.names]
         return {path: atom.mass * factor for path, atom, factor in zip(paths, roster.atoms, factors, strict=True)}
 

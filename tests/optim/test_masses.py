@@ -159,6 +159,16 @@ def test_training_goes_on_from_a_saved_state_bit_for_bit():
     assert same(model.weights, other.weights)
 
 
+def test_a_state_with_drift_serves_without():
+    """The averages are taken over; the masses are the model's again."""
+    model = mlp()
+    drifting = SteepestDescent(model, lr=0.1, adapt_masses=RATE)
+    train(model, drifting, range(3))
+    plain = SteepestDescent(model, lr=0.1)
+    plain.load_state_dict(copy.deepcopy(drifting.state_dict()))
+    assert list(plain.masses().values()) == [atom.mass for atom in (model[0], model[1], model[-1])]
+
+
 def test_a_state_without_drift_is_refused():
     model = mlp()
     plain, drifting = SteepestDescent(model, lr=0.1), SteepestDescent(model, lr=0.1, adapt_masses=RATE)
