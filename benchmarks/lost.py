@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from modula.polar.iteration import iterate
 from modula.polar.rounded_iteration import iterate_rounded
 
 MARKS = "<!-- lost:begin -->", "<!-- lost:end -->"
-SIZE = 768
 Call = Callable[[], object]
 
 
@@ -64,12 +63,12 @@ def medium_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def products(rounds: int) -> Iterator[str]:
+def products(size: int, rounds: int) -> Iterator[str]:
     """Ways to multiply matrices, beside a product of bfloat16 matrices."""
-    X = torch.randn(2, SIZE, SIZE)
+    X = torch.randn(2, size, size)
     Y, Z = X.bfloat16(), X.half()
-    integers = torch.randint(-128, 128, (SIZE, SIZE), dtype=torch.int8)
-    reference = f"a product of two bfloat16 matrices {SIZE}×{SIZE}"
+    integers = torch.randint(-128, 128, (size, size), dtype=torch.int8)
+    reference = f"a product of two bfloat16 matrices {size}×{size}"
 
     def in_medium_precision() -> None:
         with medium_precision():
@@ -79,7 +78,7 @@ def products(rounds: int) -> Iterator[str]:
     yield line('a product in float32, precision "medium"', reference, ratio(in_medium_precision, lambda: Y @ Y.mT, rounds))
     yield line("a product in float16", reference, ratio(lambda: Z @ Z.mT, lambda: Y @ Y.mT, rounds))
     yield line("a product in int8", reference, ratio(lambda: torch._int_mm(integers, integers), lambda: Y[0] @ Y[0].mT, rounds))
-    definite = X[0] @ X[0].mT + torch.eye(SIZE)
+    definite = X[0] @ X[0].mT + torch.eye(size)
     yield line(
         "Cholesky decomposition and inverse in float32",
         reference,
@@ -87,19 +86,19 @@ def products(rounds: int) -> Iterator[str]:
     )
 
 
-def halves(rounds: int) -> Iterator[str]:
-    for size in (256, 512, 1024):
+def halves(sizes: Sequence[int], rounds: int) -> Iterator[str]:
+    for size in sizes:
         for dtype in (torch.float32, torch.bfloat16):
             X = torch.randn(2, size, size).to(dtype)
             found = ratio(lambda X=X: gram_in_halves(X), lambda X=X: X @ X.mT, rounds)  # type: ignore[misc] # mypy infers no default
             yield line(f"XXᵀ in halves, {size} rows, {str(dtype)[6:]}", "XXᵀ whole", found)
 
 
-def chunks(rounds: int) -> Iterator[str]:
-    X = torch.randn(4, SIZE, SIZE)
+def chunks(size: int, rounds: int) -> Iterator[str]:
+    X = torch.randn(4, size, size)
     method = PolarExpress()
     yield line(
-        f"four matrices {SIZE}×{SIZE} one by one",
+        f"four matrices {size}×{size} one by one",
         "in one batch",
         ratio(lambda: [method(x[None].clone()) for x in X], lambda: method(X.clone()), rounds),
     )
@@ -109,14 +108,14 @@ def line(idea: str, other: str, found: float) -> str:
     return f"| {idea} | {other} | {found:.2f} |"
 
 
-def accuracy(steps: int) -> str:
+def accuracy(size: int, steps: int) -> str:
     """The error of steps in bfloat16 on both kinds of matrices, and what is lit between the null spaces of one of low rank."""
     found = []
     method = PolarExpress(steps=steps)
     for kind in ("normal", "falling"):
-        work = gradients({(SIZE, SIZE): 1}, kind, torch.device("cpu"))
+        work = gradients({(size, size): 1}, kind, torch.device("cpu"))
         found.append(f"{errors(joined(method)(work), decompositions(work)).mean():.4f}")
-    low = torch.randn(1, SIZE, 8) @ torch.randn(1, 8, SIZE)
+    low = torch.randn(1, size, 8) @ torch.randn(1, 8, size)
     low = low / low.abs().max()
     U, _, Vh = torch.linalg.svd(low)
     polynomials = method._polynomials["default"]
@@ -126,7 +125,7 @@ def accuracy(steps: int) -> str:
     return f"| {steps} | {3 * steps} | {' | '.join(found)} |"
 
 
-def report(rounds: int) -> str:
+def report(size: int, rounds: int) -> str:
     torch.manual_seed(0)
     return "\n".join(
         [
@@ -134,23 +133,24 @@ def report(rounds: int) -> str:
             "",
             "| idea | beside | time, ratio |",
             "|---|---|---|",
-            *products(rounds),
-            *halves(rounds),
-            *chunks(rounds),
+            *products(size, rounds),
+            *halves((size // 3, size, 4 * size // 3), rounds),
+            *chunks(size, rounds),
             "",
             "| steps | products | error of σ, normal entries | falling σ | lit by rounding, float32 | bfloat16 |",
             "|---|---|---|---|---|---|",
-            *[accuracy(steps) for steps in (4, 5, 6)],
+            *[accuracy(size, steps) for steps in (4, 5, 6)],
         ]
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=768, help="rows and columns of the matrices")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--write", type=Path, help="a page with the marks between which the tables stand")
     options = parser.parse_args()
-    found = report(options.rounds)
+    found = report(options.size, options.rounds)
     print(found)
     if options.write:
         write_between(options.write, MARKS, found)

@@ -1,0 +1,59 @@
+"""Each benchmark's command runs, at toy size; what it measures there means nothing."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+SMALL = {
+    "orthogonalize": ["--works", "batch", "--rounds", "1"],
+    "lost": ["--size", "48", "--rounds", "1"],
+    "plan": ["--atoms", "20", "--repeats", "2"],
+    "projection": [],
+    "train_step": ["--turns", "1", "--batch", "2", "--context", "8", "--blocks", "1", "--width", "16", "--heads", "2"],
+    "typecheck": ["--modules", "3", "--runs", "1"],
+    "watch": ["--width", "16", "--blocks", "1", "--repeats", "1"],
+}
+WRITES = ["orthogonalize", "lost", "projection"]
+
+
+def run(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    importlib.import_module(f"benchmarks.{name}").main()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_command_prints_what_it_measures(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run(name, SMALL[name], monkeypatch)
+    assert any(character.isdigit() for character in capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_the_tables_go_between_the_marks_of_a_page(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n<!-- {name}:begin -->\nold\n<!-- {name}:end -->\nafter\n")
+    run(name, [*SMALL[name], "--write", str(page)], monkeypatch)
+    written = page.read_text()
+    assert written.startswith("before\n")
+    assert written.endswith("after\n")
+    assert "|---|" in written
+    assert "old" not in written
+
+
+def test_the_readmes_table_compares_each_optimizer_at_its_best_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = importlib.import_module("benchmarks.tiny_shakespeare")
+
+    def trained(data: str, out: Path, optimizer: str, seed: int, lr: float | None) -> dict[str, float]:
+        """As if the third rate were the best, and every seed 0.1 worse than the one before."""
+        distance = 0.0 if lr is None else abs(lr - benchmark.RATES[optimizer][2])
+        return {"validation_loss": 1.5 + distance + 0.1 * seed, "seconds": 100.0, "lr": lr or 0.1}
+
+    monkeypatch.setattr(benchmark, "run", trained)
+    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
+    (tmp_path / "README.md").write_text(f"before\n{benchmark.BEGIN}\nold\n{benchmark.END}\nafter\n")
+    run("tiny_shakespeare", ["--seeds", "3"], monkeypatch)
+    written = (tmp_path / "README.md").read_text()
+    assert f"| torch.optim.AdamW | {benchmark.RATES['adamw'][2]:g} | 1.600 ± 0.100 | 100 s | 1.00 |" in written
+    assert "Seeds: 3." in written
+    assert written.endswith("after\n")
