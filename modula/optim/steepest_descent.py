@@ -51,9 +51,9 @@ class SteepestDescent(torch.optim.Optimizer):
         nonfinite: what to do about a NaN or an infinity in a gradient: "propagate" does not look, "skip" leaves everything as it was
             and counts the step in `skipped`, "raise" names the parameters before anything is changed. Only "raise" waits for the
             device.
-        adapt_masses: how fast masses drift, 0 for not at all. Each step an atom's mass grows by this factor of its logarithm if the
-            gradient points wholly along the atom's last update, and shrinks if it points against it; the total stays. Try 0.03.
-            Takes one more tensor a weight, the last update.
+        adapt_masses: how fast masses drift, 0 for not at all. Each step multiplies the mass of atom i by exp(adapt_masses · cos(gᵢ, uᵢ)),
+            with its gradient and its last update, and rescales all of them to their total. Try 0.3, for the first few hundred steps of a
+            new network. Takes one more tensor a weight, the last update.
         method: how matrices are orthogonalised, one of `modula.polar`'s; None is its default.
 
     Raises:
