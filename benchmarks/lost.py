@@ -22,6 +22,7 @@ from benchmarks.communication import write_between
 from benchmarks.orthogonalize import decompositions, errors, gradients, joined, machine
 from modula.polar import PolarExpress
 from modula.polar.iteration import iterate
+from modula.polar.preparation import copy_matrices
 from modula.polar.rounded_iteration import iterate_rounded
 
 MARKS = "<!-- lost:begin -->", "<!-- lost:end -->"
@@ -104,6 +105,16 @@ def chunks(size: int, rounds: int) -> Iterator[str]:
     )
 
 
+def transposes(size: int, rounds: int) -> Iterator[str]:
+    standing = torch.randn(2, 4 * size, size)
+    lying = standing.new_empty(2, size, 4 * size)
+    yield line(
+        f"transposing two matrices {4 * size}×{size} at once",
+        "one by one",
+        ratio(lambda: lying.copy_(standing.mT), lambda: copy_matrices(lying, standing.mT), rounds),
+    )
+
+
 def line(idea: str, other: str, found: float) -> str:
     return f"| {idea} | {other} | {found:.2f} |"
 
@@ -136,6 +147,7 @@ def report(size: int, rounds: int) -> str:
             *products(size, rounds),
             *halves((size // 3, size, 4 * size // 3), rounds),
             *chunks(size, rounds),
+            *transposes(size, rounds),
             "",
             "| steps | products | error of σ, normal entries | falling σ | lit by rounding, float32 | bfloat16 |",
             "|---|---|---|---|---|---|",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+
+from tests.distributed.launcher import torchrun
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -117,9 +116,9 @@ def test_train_gpt_distributed_resumes_from_its_checkpoint(
 
 
 def test_train_gpt_distributed_under_torchrun(corpus: Path, tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script = [str(EXAMPLES / "train_gpt_distributed.py"), *gpt_arguments(corpus, tmp_path / "two", "--steps", "5")]
-    subprocess.run([*torchrun, *script], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+    script = str(EXAMPLES / "train_gpt_distributed.py")
+    done = torchrun(2, script, *gpt_arguments(corpus, tmp_path / "two", "--steps", "5"))
+    assert done.returncode == 0, done.stdout
     load("train_gpt_optimizer").main(gpt_arguments(corpus, tmp_path / "one", "--steps", "5"))
     expected = torch.load(tmp_path / "one" / "checkpoint.pt", weights_only=True)["losses"]
     # Few letters make gradients of less than full rank, and rounding in the directions that they leave out is lifted a thousandfold.

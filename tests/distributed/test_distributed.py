@@ -5,18 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.distributed.checks import checks
-
-HOME = Path(__file__).parent.parent.parent
-BROKEN_CONNECTION = "gloo/transport"
-"""Stands in the errors of gloo when the operating system did not deliver in time."""
+from tests.distributed.launcher import torchrun
 
 
 @cache
@@ -26,10 +21,8 @@ def reports(processes: int, folder: Path) -> dict[str, dict[int, str | None]]:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "output").exists():
-            output = launch(processes, folder)
-            if BROKEN_CONNECTION in output:  # on a machine with more to do than cores; it says nothing about the numbers
-                output = launch(processes, folder)
-            (folder / "output").write_text(output)
+            done = torchrun(processes, "-m", "tests.distributed.worker", str(folder), timeout=900)
+            (folder / "output").write_text(done.stdout)
     found: dict[str, dict[int, str | None]] = {}
     for rank in range(processes):
         path = folder / f"{rank}.jsonl"
@@ -37,22 +30,6 @@ def reports(processes: int, folder: Path) -> dict[str, dict[int, str | None]]:
             entry = json.loads(line)
             found.setdefault(entry["check"], {})[rank] = entry["error"]
     return found
-
-
-def launch(processes: int, folder: Path) -> str:
-    """Run all checks under torchrun. Returns what it printed."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    done = subprocess.run(
-        [*torchrun, "-m", "tests.distributed.worker", str(folder)],
-        cwd=HOME,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    return done.stdout
 
 
 @pytest.mark.parametrize(("processes", "name"), [(processes, name) for processes in (2, 4) for name in checks(processes)])
@@ -66,3 +43,12 @@ def test_on_several_processes(processes: int, name: str, tmp_path_factory: pytes
         failed = [check for check, each in found.items() if any(each.values())]
         output = (shared / f"on-{processes}-processes" / "output").read_text()
         pytest.fail(f"did not finish, after {failed} had failed" if failed else f"did not finish:\n{output[-3000:]}")
+
+
+def test_the_table_of_what_is_sent_goes_onto_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- measured:begin -->\nold\n<!-- measured:end -->\nafter\n")
+    done = torchrun(4, "-m", "benchmarks.communication", "--write", str(page))
+    assert done.returncode == 0, done.stdout
+    assert "| DDP |" in page.read_text()
+    assert "old" not in page.read_text()
