@@ -79,7 +79,8 @@ def tried(optimizer: str) -> str:
 
 
 def machine() -> str:
-    return f"{torch.get_num_threads()} cores of an {platform.machine()} processor, PyTorch {torch.__version__.partition('+')[0]}"
+    cores = "1 core" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} cores"
+    return f"{cores} of an {platform.machine()} processor, PyTorch {torch.__version__.partition('+')[0]}"
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from modula import GPT, Gradient
 
-LEARNING_RATES = {"modula": 0.1, "adamw": 8e-3, "muon": 4e-2}
+LEARNING_RATES = {"modula": 0.1, "adamw": 5.7e-3, "muon": 2.8e-2}
 
 
 def parse(given: Sequence[str] | None) -> argparse.Namespace:

@@ -23,7 +23,7 @@ from trials import Bar, Runs, arguments, canvas, powers, publish, table
 
 from modula import GPT
 
-RATES = {"dualize": powers(2**-5, 2**-2), "muon": powers(2**-8, 2**-5), "adamw": powers(2**-11, 2**-8)}
+RATES = {"dualize": powers(2**-3, 2**-1), "muon": powers(2**-5, 2**-3), "adamw": powers(2**-9, 2**-7)}
 WEIGHT_DECAY = {"dualize": 0.1, "muon": 0.1, "adamw": 1.0}
 """AdamW's is that of Power et al. 2022. It multiplies the rate, so that equal numbers do not mean equal decay."""
 
@@ -51,13 +51,13 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
     parser = arguments(__doc__, seeds=3)
     parser.add_argument("--p", type=int, help="by default 97, with --quick 23")
     parser.add_argument("--width", type=int, help="by default 128, with --quick 64")
-    parser.add_argument("--steps", type=int, help="at most; by default 3000, with --quick 600")
+    parser.add_argument("--steps", type=int, help="at most; by default 1200, with --quick 600")
     parser.add_argument("--every", type=int, default=20, help="steps between looks at the accuracy")
     parser.add_argument("--fraction", type=float, default=0.5, help="of all sums, to train on")
     options = parser.parse_args(given)
     options.p = options.p or (23 if options.quick else 97)
     options.width = options.width or (64 if options.quick else 128)
-    options.steps = options.steps or (600 if options.quick else 3000)
+    options.steps = options.steps or (600 if options.quick else 1200)
 
     settings = {key: getattr(options, key) for key in ("p", "width", "steps", "every", "fraction")}
     runs = Runs(options.out / "grokking.json", Trial, Outcome, settings, fresh=options.fresh)

@@ -33,7 +33,7 @@ def restored(factors: Tensor, like: Tensor) -> Tensor:
 
 
 def copy_matrices(target: Tensor, source: Tensor) -> None:
-    """target ← source, [batch, m, n]. On a CPU torch transposes a single matrix three times as fast as a batch of one."""
+    """target ← source, [batch, m, n]. On one core of a CPU torch transposes a single matrix three times as fast as a batch of one."""
     if source.device.type == "cpu" and source.stride(-1) != 1:
         for each, other in zip(target.unbind(), source.unbind(), strict=True):
             each.copy_(other)
