@@ -33,6 +33,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.page import write_between
 from modula import GPT, AnyModule, SteepestDescent
 from modula.compounds.gpt import TransformerBlock
 from modula.distributed import split_over, tensor_parallel_plan
@@ -195,7 +196,6 @@ def exchange_as_on_gpus() -> Iterator[None]:
 
 # The table
 
-MARKS = "<!-- measured:begin -->", "<!-- measured:end -->"
 VOCABULARY = 512
 
 
@@ -281,16 +281,9 @@ def main() -> None:
     if dist.get_rank() == 0:
         print(measured)
         if options.write:
-            write_between(options.write, MARKS, measured)
+            write_between(options.write, "measured", measured)
     dist.barrier()
     dist.destroy_process_group()
-
-
-def write_between(page: Path, marks: tuple[str, str], text: str) -> None:
-    """Replace what stands between two marks of a page."""
-    before, rest = page.read_text().split(marks[0])
-    _, after = rest.split(marks[1])
-    page.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}")
 
 
 if __name__ == "__main__":

@@ -16,16 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from benchmarks.communication import write_between
 from benchmarks.orthogonalize import decompositions, errors, gradients, joined, machine
+from benchmarks.page import write_between
 from modula.polar import PolarExpress
 from modula.polar.iteration import iterate
 from modula.polar.preparation import copy_matrices
+from modula.polar.products import gram_in_halves
 from modula.polar.rounded_iteration import iterate_rounded
 
-MARKS = "<!-- lost:begin -->", "<!-- lost:end -->"
 Call = Callable[[], object]
 
 
@@ -39,19 +38,6 @@ def ratio(idea: Call, other: Call, rounds: int) -> float:
             times.append(time.perf_counter() - start)
     ideas, others = (statistics.median(times[2:]) for times in taken)
     return ideas / others
-
-
-def gram_in_halves(X: Tensor) -> Tensor:
-    """XXᵀ with only one of the two blocks that are each other's transposes computed."""
-    half = X.shape[-2] // 2
-    upper, lower = X[:, :half], X[:, half:]
-    R = X.new_empty(X.shape[0], X.shape[-2], X.shape[-2])
-    R[:, :half, :half] = upper @ upper.mT
-    R[:, half:, half:] = lower @ lower.mT
-    mixed = upper @ lower.mT
-    R[:, :half, half:] = mixed
-    R[:, half:, :half] = mixed.mT
-    return R
 
 
 @contextmanager
@@ -165,7 +151,7 @@ def main() -> None:
     found = report(options.size, options.rounds)
     print(found)
     if options.write:
-        write_between(options.write, MARKS, found)
+        write_between(options.write, "lost", found)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from benchmarks.page import write_between
 from modula.polar import SVD, InverseRoot, Method, NewtonSchulz, PolarExpress, Sketch, minimax_coefficients
 from modula.polar.batching import orthogonalize_all
 from modula.polar.formats import low_precision
@@ -289,10 +290,7 @@ def main() -> None:
         lines += compare(name, options.rounds, options.device, rates, slow)
         print("\n".join(lines), flush=True)
     if options.write:
-        page = options.write.read_text()
-        head, rest = page.split("<!-- orthogonalize:begin -->")
-        tail = rest.split("<!-- orthogonalize:end -->")[1]
-        options.write.write_text(f"{head}<!-- orthogonalize:begin -->\n{chr(10).join(lines)}<!-- orthogonalize:end -->{tail}")
+        write_between(options.write, "orthogonalize", "\n".join(lines).rstrip())
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.communication import Stack, sent_when_hybrid, sent_when_sharded, stacks, total, write_between
+from benchmarks.communication import Stack, sent_when_hybrid, sent_when_sharded, stacks, total
+from benchmarks.page import write_between
 from modula import GPT
 from modula.polar.polar_express import STEPS
 from modula.sharding import worth_sharing
 from modula.workspace import entries_at_once
 
-MARKS = "<!-- projection:begin -->", "<!-- projection:end -->"
 MACHINE = 8
 NVLINK = 450e9
 NETWORK = 50e9
@@ -129,7 +129,7 @@ def main() -> None:
     projected = table()
     print(projected)
     if options.write:
-        write_between(options.write, MARKS, projected)
+        write_between(options.write, "projection", projected)
 
 
 if __name__ == "__main__":

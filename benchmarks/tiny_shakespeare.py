@@ -20,10 +20,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.page import write_between
+
 ROOT = Path(__file__).parent.parent
 RATES = {"adamw": (4e-3, 5.7e-3, 8e-3, 1.13e-2, 1.6e-2), "muon": (1.4e-2, 2e-2, 2.8e-2, 4e-2, 5.7e-2)}
 NAMES = {"modula": "`model.dualize`", "adamw": "torch.optim.AdamW", "muon": "torch.optim.Muon, AdamW for embedding and head"}
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def run(data: str, out: Path, optimizer: str, seed: int, lr: float | None) -> dict[str, float]:
@@ -91,9 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     written = table(options.data, options.out, range(options.seeds))
     print(written)
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{written}\n{END}{rest.partition(END)[2]}")
+    write_between(ROOT / "README.md", "results", written)
 
 
 if __name__ == "__main__":

@@ -97,8 +97,8 @@ def batch(ids: Tensor, size: int, length: int, generator: torch.Generator) -> tu
 def shuffled(ids: Tensor, size: int, length: int, step: int, seed: int) -> tuple[Tensor, Tensor]:
     """Batch number `step` of a run that reads the text again and again, each time cut into windows from another place, in another order.
 
-    A text that is read whole before it is read again teaches more than as many windows at random places, which overlap and leave gaps.
-    What comes next follows from the step alone, so that a run that is resumed has nothing to restore.
+    Nothing is left out and nothing repeated within one reading, as windows at random places do. What comes next follows from the step
+    alone, so that a run that is resumed has nothing to restore.
 
     Returns:
         Inputs [size, length] and the tokens that come next.

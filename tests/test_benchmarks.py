@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.page import write_between
+
 SMALL = {
     "orthogonalize": ["--works", "batch", "--rounds", "1"],
     "lost": ["--size", "48", "--rounds", "1"],
@@ -41,6 +43,14 @@ def test_the_tables_go_between_the_marks_of_a_page(name: str, tmp_path: Path, mo
     assert "old" not in written
 
 
+def test_a_page_without_marks_is_refused_and_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("no marks\n")
+    with pytest.raises(SystemExit, match="is to hold <!-- lost:begin --> and <!-- lost:end --> once each"):
+        write_between(page, "lost", "a table")
+    assert page.read_text() == "no marks\n"
+
+
 def test_the_readmes_table_compares_each_optimizer_at_its_best_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = importlib.import_module("benchmarks.tiny_shakespeare")
 
@@ -51,7 +61,7 @@ def test_the_readmes_table_compares_each_optimizer_at_its_best_rate(tmp_path: Pa
 
     monkeypatch.setattr(benchmark, "run", trained)
     monkeypatch.setattr(benchmark, "ROOT", tmp_path)
-    (tmp_path / "README.md").write_text(f"before\n{benchmark.BEGIN}\nold\n{benchmark.END}\nafter\n")
+    (tmp_path / "README.md").write_text("before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")
     run("tiny_shakespeare", ["--seeds", "3"], monkeypatch)
     written = (tmp_path / "README.md").read_text()
     assert f"| torch.optim.AdamW | {benchmark.RATES['adamw'][2]:g} | 1.600 ± 0.100 | 100 s | 1.00 |" in written

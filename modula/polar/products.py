@@ -10,13 +10,15 @@ SMALLEST_IN_HALVES = 512
 
 
 def gram(X: Tensor) -> Tensor:
-    """XXᵀ for each matrix of a batch: [batch, m, n] -> [batch, m, m].
+    """XXᵀ for each matrix of a batch: [batch, m, n] -> [batch, m, m]; of large matrices on a CPU in halves.
 
-    Large matrices on a CPU are cut into an upper and a lower half, and of the two blocks that are each other's transposes only one
-    is computed. In low precision, where products are fast, copying the blocks would cost more than that saves.
+    In low precision, where products are fast, copying the blocks would cost more than halves save.
     """
-    if not _is_worth_halving(X):
-        return X @ X.mT
+    return gram_in_halves(X) if _is_worth_halving(X) else X @ X.mT
+
+
+def gram_in_halves(X: Tensor) -> Tensor:
+    """XXᵀ from an upper and a lower half of X: of the two blocks that are each other's transposes only one is computed."""
     m = X.shape[-2]
     half = m // 2
     upper, lower = X[:, :half], X[:, half:]

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.checkpoint.sharded import SAVED, main
-
-HOME = Path(__file__).parent.parent.parent
+from tests.distributed.launcher import torchrun
 
 
 def launch(processes: int, folder: Path) -> dict[str, list[str]]:
     """Run the checks under torchrun. What is wrong, by what was done, of all processes."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [*torchrun, "-m", "tests.checkpoint.sharded", str(folder)]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=HOME, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False)
+    done = torchrun(processes, "-m", "tests.checkpoint.sharded", str(folder), timeout=600)
     reports = [folder / f"{processes}.{rank}.json" for rank in range(processes)]
     assert all(path.exists() for path in reports), done.stdout[-3000:]
     found: dict[str, list[str]] = {}
