@@ -12,10 +12,10 @@ The module tree makes the plan; this file knows weights and geometries only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from modula.polar.batching import orthogonalize_all
 from modula.scaling import working_dtype
 from modula.sharding import BatchMap, Sharding, held
 from modula.vector import Gradient, LayoutError, Scalar, Update, Vector
-from modula.workspace import entries_at_once
+from modula.workspace import matrices_at_once
 
 
 class Batch(NamedTuple):
@@ -51,6 +51,11 @@ class Batch(NamedTuple):
     def unstack(self, results: Tensor) -> list[Tensor]:
         """One tensor for each member, from the results of `map`."""
         return list(results.unbind()) if self.sharding is None else [self.sharding.place(result) for result in results.unbind()]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more weights of this shape would be dualized at once."""
+        return len(self.members) >= matrices_at_once(self.stacked[0].numel(), self.stacked.device)
 
     def _vectors(self) -> int | None:
         return self.geometry.axis if isinstance(self.geometry, Vectors) else None
@@ -92,7 +97,7 @@ class Plan:
         self._check(gradient, "dualize")
         trained = [i for i, coefficient in enumerate(self.coefficients) if coefficient > 0]
         parts: dict[int, Tensor] = {}
-        for batch, duals in self._duals(list(self._batches(gradient.tensors, trained)), target_norm, method):
+        for batch, duals in self._duals(self._batches(gradient.tensors, trained), target_norm, method):
             parts.update(zip(batch.members, batch.unstack(duals.to(batch.stacked.dtype)), strict=True))
         return Update._of(gradient.names, [parts[i] if i in parts else torch.zeros_like(g) for i, g in enumerate(gradient.tensors)])
 
@@ -130,20 +135,27 @@ class Plan:
             parts.update(zip(batch.members, batch.unstack(batch.map(batch.geometry.project)), strict=True))
         return [parts[i] for i in range(len(weights))]
 
-    def _duals(self, batches: Sequence[Batch], target_norm: Scalar, method: MethodLike | None) -> Iterator[tuple[Batch, Tensor]]:
-        """target_norm · coefficient_i · D_i(g_i) for each batch. All matrices that have to be orthogonalised are so together."""
-        together: list[tuple[Batch, Orthogonal, Tensor]] = []
+    def _duals(self, batches: Iterable[Batch], target_norm: Scalar, method: MethodLike | None) -> Iterator[tuple[Batch, Tensor]]:
+        """target_norm · coefficient_i · D_i(g_i) for each batch. What has to be orthogonalised and fills no batch is so together."""
+        waiting: list[Batch] = []
         for batch in batches:
-            geometry = batch.geometry
-            if batch.sharding is None and isinstance(geometry, Orthogonal):
-                together.append((batch, geometry, geometry.matrices(batch.stacked)))
-            else:
-                duals = batch.map(partial(geometry.dualize, method=method))
+            if batch.sharding is not None or not isinstance(batch.geometry, Orthogonal):
+                duals = batch.map(partial(batch.geometry.dualize, method=method))
                 yield batch, duals * self._column(batch, 1.0, duals) * target_norm
-        factors = orthogonalize_all([matrices.flatten(0, 1) for _, _, matrices in together], method)
-        for (batch, geometry, matrices), found in zip(together, factors, strict=True):
+            elif batch.is_full:
+                yield from self._orthogonalized([batch], target_norm, method)
+            else:
+                waiting.append(batch)
+        yield from self._orthogonalized(waiting, target_norm, method)
+
+    def _orthogonalized(self, batches: Sequence[Batch], target_norm: Scalar, method: MethodLike | None) -> Iterator[tuple[Batch, Tensor]]:
+        """The same for weights made of matrices, all of which are orthogonalised together."""
+        geometries = [cast(Orthogonal, batch.geometry) for batch in batches]
+        matrices = [geometry.matrices(batch.stacked) for geometry, batch in zip(geometries, batches, strict=True)]
+        factors = orthogonalize_all([each.flatten(0, 1) for each in matrices], method)
+        for batch, geometry, each, found in zip(batches, geometries, matrices, factors, strict=True):
             shape = tuple(batch.stacked.shape[1:])
-            duals = geometry.weight(found.view(matrices.shape), shape)
+            duals = geometry.weight(found.view(each.shape), shape)
             yield batch, duals.mul_(self._column(batch, geometry.unit(shape), duals) * target_norm)
 
     def _column(self, batch: Batch, unit: float, like: Tensor) -> Tensor:
@@ -165,7 +177,7 @@ class Plan:
             t, sharding = held(tensors[i])
             groups.setdefault((self.geometries[i], sharding, tensors[i].shape, t.dtype, t.device), {})[i] = t
         for (geometry, sharding, shape, _dtype, _device), members in groups.items():
-            for some in _split(list(members.items()), shape.numel(), sharding.mesh.size() if sharding else 1):
+            for some in _split(list(members.items()), shape.numel(), sharding):
                 stacked = some[0][1].unsqueeze(0) if len(some) == 1 else torch.stack([t for _, t in some])
                 yield Batch(geometry, [i for i, _ in some], stacked, sharding)
 
@@ -196,9 +208,9 @@ class Plan:
                 )
 
 
-def _split(members: list[tuple[int, Tensor]], entries: int, processes: int) -> Iterator[list[tuple[int, Tensor]]]:
+def _split(members: list[tuple[int, Tensor]], entries: int, sharding: Sharding | None) -> Iterator[list[tuple[int, Tensor]]]:
     """Tensors of one shape, of so many entries as a whole, in groups that are dualized at once: at least one for each process."""
-    count = processes * max(1, entries_at_once() // max(1, entries))
+    count = matrices_at_once(entries, members[0][1].device) * (sharding.mesh.size() if sharding else 1)
     for start in range(0, len(members), count):
         yield members[start : start + count]
 

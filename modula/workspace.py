@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import torch
+
 COPIES = 6
 """How many float32 copies of a batch an orthogonalisation holds at its widest point."""
+
+CACHED_ENTRIES = 2**21
+"""How many entries a CPU orthogonalises at once: the copies of these stay in its caches, and in memory that needs no new pages.
+
+Sixteen matrices of 768×768, eight at a time or fewer, take little more than half as long as all at once (`benchmarks.lost`)."""
+
+_THREADS: int = torch.get_num_threads()
+"""Asked once, when modula is imported: torch.compile cannot ask."""
 
 _limits = [2**30]
 
@@ -33,3 +43,11 @@ def set_workspace_limit(num_bytes: int) -> None:
 def entries_at_once() -> int:
     """How many entries of weights may be dualized in one batch."""
     return _limits[0] // (4 * COPIES)
+
+
+def matrices_at_once(entries: int, device: torch.device) -> int:
+    """How many matrices of so many entries are orthogonalised in one batch: at least one, and on a CPU one for each thread if they fit."""
+    most = max(1, entries_at_once() // max(1, entries))
+    if device.type != "cpu":
+        return most
+    return min(most, _THREADS * max(1, CACHED_ENTRIES // (_THREADS * max(1, entries))))

@@ -8,6 +8,12 @@ from torch import Tensor
 
 from modula.scaling import largest_magnitude, split_scale, working_dtype
 
+STRIP = 64
+"""How many columns of matrices are transposed at a time."""
+
+UNDIVIDED = 2**18
+"""Up to how many entries are transposed at once, since calls would cost more."""
+
 
 def prepared(batches: Sequence[Tensor], rows: int, columns: int) -> Tensor:
     """All matrices in one batch [count, rows, columns], which may be overwritten; the largest entry of each that is not zero is 1.
@@ -23,7 +29,7 @@ def prepared(batches: Sequence[Tensor], rows: int, columns: int) -> Tensor:
 
 
 def restored(factors: Tensor, like: Tensor) -> Tensor:
-    """The factors of the batch `like`, lying and padded, cut to its shape and turned the way it stands."""
+    """The factors of the batch `like`, lying and padded, cut to its shape and turned the way it stands, in its dtype."""
     rows, columns = like.shape[-2:]
     if rows <= columns:
         return factors[:, :rows, :columns].to(like.dtype).contiguous()
@@ -33,10 +39,11 @@ def restored(factors: Tensor, like: Tensor) -> Tensor:
 
 
 def copy_matrices(target: Tensor, source: Tensor) -> None:
-    """target ← source, [batch, m, n]. On one core of a CPU torch transposes a single matrix three times as fast as a batch of one."""
-    if source.device.type == "cpu" and source.stride(-1) != 1:
-        for each, other in zip(target.unbind(), source.unbind(), strict=True):
-            each.copy_(other)
+    """target ← source, [batch, m, n]. Where one is the transpose of what lies in memory, a CPU goes from strip to strip of columns, since
+    then it finds in its caches what it read for the row before."""
+    if source.device.type == "cpu" and source.stride(-1) != 1 and source.numel() > UNDIVIDED:
+        for strip, columns in zip(target.split(STRIP, dim=-1), source.split(STRIP, dim=-1), strict=True):
+            strip.copy_(columns)
     else:
         target.copy_(source)
 

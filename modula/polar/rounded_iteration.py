@@ -22,13 +22,16 @@ from torch import Tensor
 
 from modula.polar.iteration import composed, is_wide, length, squared_bound
 from modula.polar.minimax import OddQuintic
-from modula.polar.products import add_to_diagonal, polynomial
+from modula.polar.products import add_to_diagonal, gram, polynomial
 
 GROWTH = 20.0
 """How much the polynomials after the first may multiply noise. Rounding to bfloat16 then leaves a few hundredths."""
 
 SMALLEST = 32
 """Rounding averages out over many rows. Of fewer rows than this it would be seen, and there is no time to be won."""
+
+PIECE = 2**18
+"""How many entries a CPU rounds at a time."""
 
 
 def late(polynomials: Sequence[OddQuintic]) -> int:
@@ -49,13 +52,13 @@ def iterate_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.d
         dtype: bfloat16 or float16.
 
     Returns:
-        [batch, m, n] in float32.
+        [batch, m, n] in `dtype`.
     """
     a, b, c = polynomials[0]
     if dtype == torch.float16:  # whose range holds the squares of the entries' sums only if no row is longer than 1
         X = X * X.shape[-1] ** -0.5
     rounded, rest = _split(X, dtype)
-    R = rounded @ rounded.mT
+    R = gram(rounded)
     size = length(R)
     R = R.mul_((1 / size).to(dtype))
     S = R @ R
@@ -63,22 +66,26 @@ def iterate_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.d
     unit = (size * bound).sqrt()
     P = S.mul_((c / (bound.square() * unit)).to(dtype)).addcmul_(R, (b / (bound * unit)).to(dtype))
     slope = (a / unit).to(dtype)
-    moved = torch.baddbmm(rest.mul_(slope), add_to_diagonal(P, slope[..., 0]), rounded)
-    return X.copy_(_finish(moved, polynomials[1:]))
+    moved = rest.mul_(slope).baddbmm_(add_to_diagonal(P, slope[..., 0]), rounded)
+    return _finish(moved, polynomials[1:])
 
 
 def continue_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
     """The same where earlier polynomials have been applied, so that no singular value needs scaling. X is overwritten."""
     a, b, c = polynomials[0]
     rounded, rest = _split(X, dtype)
-    P = polynomial(rounded @ rounded.mT, a, b, c)
-    return X.copy_(_finish(torch.baddbmm(rest, P, rounded, beta=a), polynomials[1:]))
+    P = polynomial(gram(rounded), a, b, c)
+    return _finish(rest.baddbmm_(P, rounded, beta=a), polynomials[1:])
 
 
 def _split(X: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """X̂ and Δ = X − X̂, both in `dtype`. X is overwritten."""
-    rounded = X.to(dtype)
-    return rounded, X.sub_(rounded.float()).to(dtype)
+    """X̂ and Δ = X − X̂, both in `dtype`. X is overwritten; on a CPU piece by piece, as its caches hold them."""
+    rounded, rest = torch.empty_like(X, dtype=dtype), torch.empty_like(X, dtype=dtype)
+    size = PIECE if X.device.type == "cpu" else X.numel()
+    for x, r, d in zip(*(t.view(-1).split(size) for t in (X, rounded, rest)), strict=True):
+        r.copy_(x)
+        d.copy_(x.sub_(r))
+    return rounded, rest
 
 
 def _finish(X: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
@@ -89,8 +96,8 @@ def _finish(X: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
     """
     if is_wide(X) and len(polynomials) > 1:
         together = len(polynomials) - (X.dtype == torch.bfloat16)
-        X = composed(X @ X.mT, polynomials[:together]) @ X
+        X = composed(gram(X), polynomials[:together]) @ X
         polynomials = polynomials[together:]
     for coefficients in polynomials:
-        X = polynomial(X @ X.mT, *coefficients) @ X
+        X = polynomial(gram(X), *coefficients) @ X
     return X

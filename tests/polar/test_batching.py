@@ -100,12 +100,11 @@ def test_others_are_called_by_themselves(calls, few, many):
 
 
 @given(seed=seeds, sizes=st.lists(shapes, min_size=1, max_size=8), entries=st.integers(1, 200))
-def test_no_call_takes_more_than_the_limit_but_a_batch_alone(seed, sizes, entries):
+def test_no_call_takes_more_than_the_limit_but_for_one_matrix(seed, sizes, entries):
     limit_entries(entries)
     with recorded() as seen:
         orthogonalize_all([rand(seed + i, *size) for i, size in enumerate(sizes)])
-    alone = {(count, *sorted(shape)) for count, *shape in sizes}
-    assert all(shape.numel() <= entries_at_once() or shape in alone for shape in seen)
+    assert all(shape.numel() <= entries_at_once() or shape[0] == 1 for shape in seen)
 
 
 def test_padding_keeps_to_the_limit(calls):
