@@ -150,7 +150,7 @@ class Plan:
 
     def _orthogonalized(self, batches: Sequence[Batch], target_norm: Scalar, method: MethodLike | None) -> Iterator[tuple[Batch, Tensor]]:
         """The same for weights made of matrices, all of which are orthogonalised together."""
-        geometries = [cast(Orthogonal, batch.geometry) for batch in batches]
+        geometries = [cast("Orthogonal", batch.geometry) for batch in batches]
         matrices = [geometry.matrices(batch.stacked) for geometry, batch in zip(geometries, batches, strict=True)]
         factors = orthogonalize_all([each.flatten(0, 1) for each in matrices], method)
         for batch, geometry, each, found in zip(batches, geometries, matrices, factors, strict=True):

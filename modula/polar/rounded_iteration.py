@@ -30,7 +30,7 @@ GROWTH = 20.0
 SMALLEST = 32
 """Rounding averages out over many rows. Of fewer rows than this it would be seen, and there is no time to be won."""
 
-PIECE = 2**18
+PIECE = 2**17
 """How many entries a CPU rounds at a time."""
 
 
