@@ -30,23 +30,23 @@ from modula.workspace import matrices_at_once
 
 
 class Batch(NamedTuple):
-    """Tensors of one geometry, shape, dtype, device and sharding, stacked; `members` are their positions in parameter order.
+    """Tensors of one geometry, shape, dtype, device and sharding; `members` are their positions in parameter order.
 
-    Where a sharding is given, `stacked` holds this process's parts, and so do results of `map`.
+    Where a sharding is given, `tensors` holds this process's parts, and so do results of `map`.
     """
 
     geometry: Geometry
     members: list[int]
-    stacked: Tensor
+    tensors: list[Tensor]
     sharding: Sharding | None
 
     def map(self, f: BatchMap) -> Tensor:
         """f on whole weights: [batch, *shape] -> [batch, *shape]."""
-        return f(self.stacked) if self.sharding is None else self.sharding.map(f, self.stacked, self._vectors())
+        return f(self._stacked()) if self.sharding is None else self.sharding.map(f, self._stacked(), self._vectors())
 
     def measure(self, f: BatchMap, combine: BatchMap) -> Tensor:
         """f on whole weights: [batch, *shape] -> [batch]. `combine` makes one norm of the norms of pieces, [piece, batch] -> [batch]."""
-        return f(self.stacked) if self.sharding is None else self.sharding.measure(f, self.stacked, self._vectors(), combine)
+        return f(self._stacked()) if self.sharding is None else self.sharding.measure(f, self._stacked(), self._vectors(), combine)
 
     def unstack(self, results: Tensor) -> list[Tensor]:
         """One tensor for each member, from the results of `map`."""
@@ -55,7 +55,10 @@ class Batch(NamedTuple):
     @property
     def is_full(self) -> bool:
         """Whether no more weights of this shape would be dualized at once."""
-        return len(self.members) >= matrices_at_once(self.stacked[0].numel(), self.stacked.device)
+        return len(self.members) >= matrices_at_once(self.tensors[0].numel(), self.tensors[0].device)
+
+    def _stacked(self) -> Tensor:
+        return self.tensors[0].unsqueeze(0) if len(self.tensors) == 1 else torch.stack(self.tensors)
 
     def _vectors(self) -> int | None:
         return self.geometry.axis if isinstance(self.geometry, Vectors) else None
@@ -98,7 +101,7 @@ class Plan:
         trained = [i for i, coefficient in enumerate(self.coefficients) if coefficient > 0]
         parts: dict[int, Tensor] = {}
         for batch, duals in self._duals(self._batches(gradient.tensors, trained), target_norm, method):
-            parts.update(zip(batch.members, batch.unstack(duals.to(batch.stacked.dtype)), strict=True))
+            parts.update(zip(batch.members, batch.unstack(duals.to(batch.tensors[0].dtype)), strict=True))
         return Update._of(gradient.names, [parts[i] if i in parts else torch.zeros_like(g) for i, g in enumerate(gradient.tensors)])
 
     def norm(self, update: Update) -> Tensor:
@@ -151,11 +154,11 @@ class Plan:
     def _orthogonalized(self, batches: Sequence[Batch], target_norm: Scalar, method: MethodLike | None) -> Iterator[tuple[Batch, Tensor]]:
         """The same for weights made of matrices, all of which are orthogonalised together."""
         geometries = [cast("Orthogonal", batch.geometry) for batch in batches]
-        matrices = [geometry.matrices(batch.stacked) for geometry, batch in zip(geometries, batches, strict=True)]
-        factors = orthogonalize_all([each.flatten(0, 1) for each in matrices], method)
-        for batch, geometry, each, found in zip(batches, geometries, matrices, factors, strict=True):
-            shape = tuple(batch.stacked.shape[1:])
-            duals = geometry.weight(found.view(each.shape), shape)
+        matrices = [[geometry.matrices(t) for t in batch.tensors] for geometry, batch in zip(geometries, batches, strict=True)]
+        factors = orthogonalize_all(matrices, method)
+        for batch, geometry, found in zip(batches, geometries, factors, strict=True):
+            shape = tuple(batch.tensors[0].shape)
+            duals = geometry.weight(found.unflatten(0, (len(batch.tensors), -1)), shape)
             yield batch, duals.mul_(self._column(batch, geometry.unit(shape), duals) * target_norm)
 
     def _column(self, batch: Batch, unit: float, like: Tensor) -> Tensor:
@@ -171,15 +174,14 @@ class Plan:
         return _numbers(self.coefficients, like.dtype, like.device)
 
     def _batches(self, tensors: Sequence[Tensor], chosen: Sequence[int] | None = None) -> Iterator[Batch]:
-        """The tensors at the `chosen` positions (all of them by default), stacked by geometry, shape, dtype, device and sharding."""
+        """The tensors at the `chosen` positions (all of them by default), by geometry, shape, dtype, device and sharding."""
         groups: dict[tuple[Geometry, Sharding | None, torch.Size, torch.dtype, torch.device], dict[int, Tensor]] = {}
         for i in range(len(tensors)) if chosen is None else chosen:
             t, sharding = held(tensors[i])
             groups.setdefault((self.geometries[i], sharding, tensors[i].shape, t.dtype, t.device), {})[i] = t
         for (geometry, sharding, shape, _dtype, _device), members in groups.items():
             for some in _split(list(members.items()), shape.numel(), sharding):
-                stacked = some[0][1].unsqueeze(0) if len(some) == 1 else torch.stack([t for _, t in some])
-                yield Batch(geometry, [i for i, _ in some], stacked, sharding)
+                yield Batch(geometry, [i for i, _ in some], [t for _, t in some], sharding)
 
     @staticmethod
     def _in_order(results: list[tuple[list[int], Tensor]]) -> Tensor:

@@ -71,11 +71,11 @@ class Orthogonal(Geometry):
 
     @abstractmethod
     def matrices(self, weight: Tensor) -> Tensor:
-        """The matrices of each weight, without a copy: [batch, *shape] -> [batch, count, d_out, d_in]."""
+        """The matrices of each weight, without a copy: [..., *shape] -> [..., count, d_out, d_in]."""
 
     @abstractmethod
     def weight(self, matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """What `matrices` has taken apart: [batch, count, d_out, d_in] -> [batch, *shape]."""
+        """What `matrices` has taken apart: [..., count, d_out, d_in] -> [..., *shape]."""
 
     def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
         shape = tuple(gradient.shape[-self.axes :])

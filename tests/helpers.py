@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modula import L1, L2, RMS, ChannelRMS, Gradient, HeadRMS, Linf, Module, Update
 from modula.polar import MethodLike, batching
+from modula.polar.preparation import Matrices
 from modula.spaces import AnySpace, Product, Space, measure
 
 Ends = tuple[AnySpace, AnySpace]
@@ -157,14 +158,13 @@ def record_batches(patch: pytest.MonkeyPatch) -> list[torch.Size]:
     seen: list[torch.Size] = []
     resolve = batching.resolve
 
-    def noting(method: MethodLike | None) -> Callable[[Tensor], Tensor]:
-        run = resolve(method)
+    class Noting:
+        def __init__(self, method: MethodLike | None) -> None:
+            self.method = resolve(method)
 
-        def noted(X: Tensor) -> Tensor:
-            seen.append(X.shape)
-            return run(X)
+        def on(self, matrices: Matrices) -> Tensor:
+            seen.append(matrices.shape)
+            return self.method.on(matrices)
 
-        return noted
-
-    patch.setattr(batching, "resolve", noting)
+    patch.setattr(batching, "resolve", Noting)
     return seen

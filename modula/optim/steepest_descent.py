@@ -17,7 +17,7 @@ from modula.optim.nonfinite import POLICIES, NonFinite, Policy
 from modula.optim.rules import Base, DualizedMomentum, NormalizedAdam, NormalizedMomentum, Rule, State, decayed
 from modula.optim.settings import Settings, check_adam, check_adapt_masses, check_lr, check_momentum, check_weight_decay
 from modula.polar import MethodLike
-from modula.polar.orthogonalize import resolve
+from modula.polar.methods import resolve
 from modula.vector import Gradient, Weights
 
 _MOMENTUM, _NESTEROV = 0.95, True

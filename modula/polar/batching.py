@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from modula.polar.orthogonalize import MethodLike, resolve
-from modula.polar.preparation import prepared, restored
+from modula.polar.methods import MethodLike, resolve
+from modula.polar.preparation import Matrices, divided, restored
 from modula.polar.rounded_iteration import SMALLEST
 from modula.workspace import matrices_at_once
 
@@ -20,11 +20,28 @@ PADDED_SHARE = 1 / 8
 """By how much padded matrices may make a batch longer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Matrices of one batch, no more than are orthogonalised at once, in parts [count, m, n]."""
+
+    batch: int
+    parts: list[Tensor]
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.parts))
+
+    @property
+    def lying(self) -> list[Tensor]:
+        rows, columns = self.parts[0].shape[1:]
+        return [part.mT for part in self.parts] if rows > columns else self.parts
+
+
 @dataclass(slots=True)
 class Group:
     """Matrices to be orthogonalised at once, all of them padded to `rows` and `columns`, at most `room` of them.
 
-    `members` are positions in a list of batches.
+    `members` are positions in a list of pieces.
     """
 
     rows: int
@@ -45,7 +62,7 @@ class Group:
         return fits and few and (other.rows < SMALLEST) == (self.rows < SMALLEST)
 
 
-def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = None) -> list[Tensor]:
+def orthogonalize_all(batches: Sequence[Sequence[Tensor]], method: MethodLike | None = None) -> list[Tensor]:
     """The orthogonal factors of batches of matrices, each batch of another shape.
 
     Batches of one shape, or of its transpose, are joined, and a few small matrices are padded with zeros to join a long batch of
@@ -53,40 +70,42 @@ def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = Non
     allows, and on a CPU no more than its caches hold.
 
     Args:
-        batches: floating-point matrices, [count, m, n] each.
+        batches: floating-point matrices, each batch in parts [count, m, n] of one shape, dtype and device.
         method: as for `orthogonalize`.
 
     Returns:
-        A tensor like each batch.
+        A tensor for each batch, of all its parts.
     """
     run = resolve(method)
-    divided = [batch.split(_room(batch)) if len(batch) else (batch,) for batch in batches]
-    pieces = [piece for parts in divided for piece in parts]
-    lying = [piece.mT if piece.shape[1] > piece.shape[2] else piece for piece in pieces]
+    pieces = [Piece(i, some) for i, parts in enumerate(batches) for some in divided(parts, _room(parts[0]))]
     factors: dict[int, Tensor] = {}
-    for group in _groups(lying):
-        X = prepared([lying[i] for i in group.members], group.rows, group.columns)
-        found = run(X) if X.numel() else X
-        counts = [len(lying[i]) for i in group.members]
-        factors |= {i: restored(part, pieces[i]) for i, part in zip(group.members, torch.split(found, counts), strict=True)}
-    position = iter(range(len(pieces)))
-    results = [[factors[next(position)] for _ in parts] for parts in divided]
-    return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in results]
+    for group in _groups(pieces):
+        members = [pieces[i] for i in group.members]
+        matrices = Matrices([part for piece in members for part in piece.lying], group.rows, group.columns)
+        found = run.on(matrices) if matrices.shape.numel() else matrices.prepared()
+        for i, piece, some in zip(group.members, members, found.split([piece.count for piece in members]), strict=True):
+            factors[i] = restored(some, *piece.parts[0].shape[1:], piece.parts[0].dtype)
+    results: list[list[Tensor]] = [[] for _ in batches]
+    for i, piece in enumerate(pieces):
+        results[piece.batch].append(factors[i])
+    return [found[0] if len(found) == 1 else torch.cat(found) for found in results]
 
 
-def _room(batch: Tensor) -> int:
-    """How many matrices of the batch's shape are orthogonalised at once."""
-    return matrices_at_once(batch.shape[1] * batch.shape[2], batch.device)
+def _room(matrices: Tensor) -> int:
+    """How many matrices of this shape are orthogonalised at once."""
+    return matrices_at_once(matrices.shape[1] * matrices.shape[2], matrices.device)
 
 
-def _groups(lying: Sequence[Tensor]) -> list[Group]:
-    """Which batches are joined: those of one shape, dtype and device, and small ones with larger ones."""
-    kinds: dict[tuple[torch.dtype, torch.device], dict[torch.Size, list[Group]]] = {}
-    for i, batch in enumerate(lying):
-        of_shape = kinds.setdefault((batch.dtype, batch.device), {}).setdefault(batch.shape[1:], [])
-        if not of_shape or of_shape[-1].count + len(batch) > of_shape[-1].room:
-            of_shape.append(Group(batch.shape[1], batch.shape[2], _room(batch)))
-        of_shape[-1].add(i, len(batch))
+def _groups(pieces: Sequence[Piece]) -> list[Group]:
+    """Which pieces are joined: those of one shape, dtype and device, and small ones with larger ones."""
+    kinds: dict[tuple[torch.dtype, torch.device], dict[tuple[int, int], list[Group]]] = {}
+    for i, piece in enumerate(pieces):
+        first = piece.parts[0]
+        rows, columns = sorted(first.shape[1:])
+        of_shape = kinds.setdefault((first.dtype, first.device), {}).setdefault((rows, columns), [])
+        if not of_shape or of_shape[-1].count + piece.count > of_shape[-1].room:
+            of_shape.append(Group(rows, columns, _room(first)))
+        of_shape[-1].add(i, piece.count)
     return [group for shapes in kinds.values() for group in _joined([group for groups in shapes.values() for group in groups])]
 
 

@@ -69,9 +69,9 @@ def composed(R: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
     """
     P = Q = polynomial(R, *polynomials[0])
     for coefficients in polynomials[1:]:
-        R = P @ (R @ P)
+        R = torch.bmm(P, torch.bmm(R, P))
         P = polynomial(R, *coefficients)
-        Q = P @ Q
+        Q = torch.bmm(P, Q)
     return Q
 
 
@@ -79,7 +79,7 @@ def _through_gram(X: Tensor, R: Tensor, polynomials: Sequence[OddQuintic]) -> Te
     """Rounding leaves eigenvalues of R uncertain by eps, and each polynomial multiplies the small ones by a²; X is formed, and R computed
     afresh, before that amounts to more than a tenth."""
     for number, leg in enumerate(_legs(polynomials, limit=math.sqrt(0.1 / torch.finfo(X.dtype).eps))):
-        X = composed(gram(X) if number else R, leg) @ X
+        X = torch.bmm(composed(gram(X) if number else R, leg), X)
     return X
 
 

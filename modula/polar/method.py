@@ -7,6 +7,8 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from modula.polar.preparation import Matrices
+
 Accuracy: TypeAlias = Literal["default", "high"]
 
 
@@ -20,6 +22,14 @@ class Method(ABC):
     @abstractmethod
     def __call__(self, X: Tensor) -> Tensor:
         """UVᵀ for each matrix of the batch: zero where the matrix is zero, all NaN where it holds a NaN."""
+
+    def on(self, matrices: Matrices) -> Tensor:
+        """The same from matrices that are not prepared yet. A method overrides it that takes them in another form.
+
+        Returns:
+            [batch, m, n], in any floating-point dtype.
+        """
+        return self(matrices.prepared())
 
     def with_steps(self, steps: int) -> Method:
         """The same method with another number of steps.

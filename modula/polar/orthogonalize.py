@@ -1,30 +1,12 @@
-"""`orthogonalize`: prepare a batch of matrices, run a method, put everything back."""
+"""`orthogonalize`: the orthogonal factors of matrices of one shape."""
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
-
 from torch import Tensor
 
-from modula.polar.inverse_root import InverseRoot
-from modula.polar.method import Accuracy, Method
-from modula.polar.newton_schulz import NewtonSchulz
-from modula.polar.polar_express import PolarExpress
-from modula.polar.preparation import prepared, restored
-from modula.polar.sketch import Sketch
-from modula.polar.svd import SVD
-
-MethodName: TypeAlias = Literal["polar_express", "newton_schulz", "inverse_root", "sketch", "svd"]
-MethodLike: TypeAlias = MethodName | Method
-
-DEFAULT: Method = PolarExpress()
-METHODS: dict[str, Method] = {
-    "polar_express": DEFAULT,
-    "newton_schulz": NewtonSchulz(),
-    "inverse_root": InverseRoot(),
-    "sketch": Sketch(),
-    "svd": SVD(),
-}
+from modula.polar.batching import orthogonalize_all
+from modula.polar.method import Accuracy
+from modula.polar.methods import MethodLike, resolve
 
 
 def orthogonalize(G: Tensor, method: MethodLike | None = None, steps: int | None = None, accuracy: Accuracy | None = None) -> Tensor:
@@ -61,21 +43,4 @@ def orthogonalize(G: Tensor, method: MethodLike | None = None, steps: int | None
     if G.numel() == 0:
         return G.clone()
     flat = G.reshape(-1, *G.shape[-2:])
-    rows, columns = sorted(flat.shape[-2:])
-    X = prepared([flat.mT if G.shape[-2] > G.shape[-1] else flat], rows, columns)
-    return restored(run(X), flat).view(G.shape)
-
-
-def resolve(method: MethodLike | None, steps: int | None = None, accuracy: Accuracy | None = None) -> Method:
-    """The method that a name stands for, with its number of steps and its accuracy."""
-    if method is None:
-        found = DEFAULT
-    elif isinstance(method, Method):
-        found = method
-    elif method in METHODS:
-        found = METHODS[method]
-    else:
-        names = ", ".join(f'"{name}"' for name in get_args(MethodName))
-        raise ValueError(f"no method {method!r} of orthogonalisation: pick one of {names}, or pass a modula.polar.Method")
-    found = found if steps is None else found.with_steps(steps)
-    return found if accuracy is None else found.with_accuracy(accuracy)
+    return orthogonalize_all([[flat]], run)[0].view(G.shape)

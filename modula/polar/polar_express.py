@@ -15,7 +15,8 @@ from modula.polar.formats import low_precision
 from modula.polar.iteration import iterate
 from modula.polar.method import Accuracy, Method
 from modula.polar.minimax import OddQuintic, minimax_coefficients, smallest_lower_bound
-from modula.polar.rounded_iteration import SMALLEST, continue_rounded, iterate_rounded, late
+from modula.polar.preparation import Matrices
+from modula.polar.rounded_iteration import SMALLEST, continue_rounded, iterate_halves, iterate_rounded, largest_entry, late
 
 STEPS: dict[Accuracy, int] = {"default": 4, "high": 7}
 TOLERANCE: dict[Accuracy, float] = {"default": 0.012, "high": 8e-4}
@@ -64,15 +65,23 @@ class PolarExpress(Method):
         object.__setattr__(self, "_polynomials", {accuracy: self._composition(accuracy) for accuracy in STEPS})
 
     def __call__(self, X: Tensor) -> Tensor:
-        small = X.dtype == torch.float64 or X.shape[-2] < SMALLEST
-        accuracy: Accuracy = "high" if small else self.accuracy
-        polynomials = self._polynomials[accuracy]
-        dtype = low_precision(X.device)
-        if small or dtype is None:
-            return iterate(X, polynomials)
-        if accuracy == "high":
-            return iterate(X, polynomials, corrected=2, dtype=dtype)
-        return _rounded_when_late(X, polynomials, dtype)
+        dtype = self._low_precision(X.shape[-2], X.dtype, X.device)
+        if dtype is None:
+            small = X.dtype == torch.float64 or X.shape[-2] < SMALLEST
+            return iterate(X, self._polynomials["high" if small else self.accuracy])
+        if self.accuracy == "high":
+            return iterate(X, self._polynomials["high"], corrected=2, dtype=dtype)
+        return _rounded_when_late(X, self._polynomials["default"], dtype)
+
+    def on(self, matrices: Matrices) -> Tensor:
+        dtype = self._low_precision(matrices.rows, matrices.dtype, matrices.device)
+        if dtype is None or self.accuracy == "high" or late(self._polynomials["default"]):
+            return super().on(matrices)
+        return iterate_halves(*matrices.rounded(dtype, largest_entry(matrices.columns, dtype)), self._polynomials["default"])
+
+    def _low_precision(self, rows: int, dtype: torch.dtype, device: torch.device) -> torch.dtype | None:
+        """The format of 16 bits in which matrices are multiplied, or None where that is no gain."""
+        return None if dtype == torch.float64 or rows < SMALLEST else low_precision(device)
 
     def with_steps(self, steps: int) -> PolarExpress:
         return replace(self, steps=steps)

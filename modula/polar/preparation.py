@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from modula.scaling import largest_magnitude, split_scale, working_dtype
+from modula.polar.rounding import PIECE, split_into
+from modula.scaling import largest_magnitude, working_dtype
 
 STRIP = 64
 """How many columns of matrices are transposed at a time."""
@@ -15,25 +18,98 @@ UNDIVIDED = 2**18
 """Up to how many entries are transposed at once, since calls would cost more."""
 
 
-def prepared(batches: Sequence[Tensor], rows: int, columns: int) -> Tensor:
-    """All matrices in one batch [count, rows, columns], which may be overwritten; the largest entry of each that is not zero is 1.
+@dataclass(frozen=True, slots=True)
+class Matrices:
+    """Matrices that are orthogonalised in one batch, before they are gathered in one tensor.
 
     Args:
-        batches: [count, m, n] each, with m ≤ rows and n ≤ columns, of one dtype on one device. Smaller ones are padded with zeros.
+        parts: [count, m, n] each, with m ≤ rows and n ≤ columns, of one dtype on one device. Smaller ones are padded with zeros.
+        rows, columns: of the batch.
     """
-    first = batches[0]
-    if len(batches) == 1 and first.shape[1:] == (rows, columns) and first.is_contiguous() and first.dtype == working_dtype(first.dtype):
-        return split_scale(first, dim=(-2, -1))[0]
-    X = _assembled(batches, rows, columns)
-    return X.div_(largest_magnitude(X, dim=(-2, -1)))
+
+    parts: Sequence[Tensor]
+    rows: int
+    columns: int
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the batch."""
+        return torch.Size((sum(map(len, self.parts)), self.rows, self.columns))
+
+    @property
+    def device(self) -> torch.device:
+        return self.parts[0].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which they are gathered, float32 at least."""
+        return working_dtype(self.parts[0].dtype)
+
+    def prepared(self) -> Tensor:
+        """All of them, in a new tensor; the largest entry of each that is not zero is 1."""
+        return self._scaled(self.parts, 1.0)
+
+    def rounded(self, dtype: torch.dtype, largest: float) -> tuple[Tensor, Tensor]:
+        """X̂ and X − X̂, both in `dtype`, where the largest entry of each matrix of X that is not zero is `largest`.
+
+        X is never there as a whole: a CPU goes from piece to piece, as its cache holds them.
+        """
+        rounded = torch.empty(self.shape, dtype=dtype, device=self.device)
+        rest = torch.empty_like(rounded)
+        start = 0
+        for parts in self._pieces():
+            X = self._scaled(parts, largest)
+            end = start + len(X)
+            split_into(rounded[start:end], rest[start:end], X)
+            start = end
+        return rounded, rest
+
+    def _pieces(self) -> Iterator[Sequence[Tensor]]:
+        """The parts, so many matrices at a time as are prepared together."""
+        if self.device.type != "cpu":
+            yield self.parts
+            return
+        yield from divided(self.parts, max(1, PIECE // max(1, self.rows * self.columns)))
+
+    def _scaled(self, parts: Sequence[Tensor], largest: float) -> Tensor:
+        if len(parts) == 1 and parts[0].is_contiguous() and self._fits(parts[0]):
+            X = parts[0].to(self.dtype)
+            return X / (largest_magnitude(X, dim=(-2, -1)) / largest)
+        X = self._gathered(parts)
+        return X.div_(largest_magnitude(X, dim=(-2, -1)) / largest)
+
+    def _gathered(self, parts: Sequence[Tensor]) -> Tensor:
+        if all(part.is_contiguous() and self._fits(part) for part in parts):
+            return torch.cat(list(parts)).to(self.dtype)
+        X = parts[0].new_empty(sum(map(len, parts)), self.rows, self.columns, dtype=self.dtype)
+        for place, part in zip(X.split([len(part) for part in parts]), parts, strict=True):
+            copy_matrices(place if self._fits(part) else place.zero_()[:, : part.shape[1], : part.shape[2]], part)
+        return X
+
+    def _fits(self, part: Tensor) -> bool:
+        return part.shape[1] == self.rows and part.shape[2] == self.columns
 
 
-def restored(factors: Tensor, like: Tensor) -> Tensor:
-    """The factors of the batch `like`, lying and padded, cut to its shape and turned the way it stands, in its dtype."""
-    rows, columns = like.shape[-2:]
+def divided(parts: Sequence[Tensor], count: int) -> Iterator[list[Tensor]]:
+    """The same matrices in the same order, in lists of no more than `count`."""
+    some: list[Tensor] = []
+    held = 0
+    for part in parts:
+        for piece in part.split(count) if len(part) > count else (part,):
+            if held + len(piece) > count:
+                yield some
+                some, held = [], 0
+            some.append(piece)
+            held += len(piece)
+    if some:
+        yield some
+
+
+def restored(factors: Tensor, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    """The factors of lying, padded matrices, cut and turned to rows × columns."""
     if rows <= columns:
-        return factors[:, :rows, :columns].to(like.dtype).contiguous()
-    standing = factors.new_empty(len(factors), rows, columns, dtype=like.dtype)
+        return factors[:, :rows, :columns].to(dtype).contiguous()
+    standing = factors.new_empty(len(factors), rows, columns, dtype=dtype)
     copy_matrices(standing, factors[:, :columns, :rows].mT)
     return standing
 
@@ -46,18 +122,3 @@ def copy_matrices(target: Tensor, source: Tensor) -> None:
             strip.copy_(columns)
     else:
         target.copy_(source)
-
-
-def _assembled(batches: Sequence[Tensor], rows: int, columns: int) -> Tensor:
-    """All matrices, padded with zeros, in one batch of at least float32."""
-    first = batches[0]
-    shape = (sum(map(len, batches)), rows, columns)
-    padded = any(batch.shape[1:] != (rows, columns) for batch in batches)
-    make = first.new_zeros if padded else first.new_empty
-    X = make(shape, dtype=working_dtype(first.dtype))
-    start = 0
-    for batch in batches:
-        end = start + len(batch)
-        copy_matrices(X[start:end, : batch.shape[1], : batch.shape[2]], batch)
-        start = end
-    return X

@@ -15,9 +15,9 @@ def gram(X: Tensor) -> Tensor:
     In low precision, where products are fast, copying the blocks would cost more than halves save. There a single matrix is taken out of
     its batch: in a batch of one a CPU takes up to twice as long to multiply it by its transpose.
     """
-    if len(X) == 1:
-        return gram_in_halves(X) if _is_worth_halving(X) else (X[0] @ X[0].mT).unsqueeze(0)
-    return gram_in_halves(X) if _is_worth_halving(X) else X @ X.mT
+    if _is_worth_halving(X):
+        return gram_in_halves(X)
+    return torch.mm(X[0], X[0].mT).unsqueeze(0) if len(X) == 1 else torch.bmm(X, X.mT)
 
 
 def gram_in_halves(X: Tensor) -> Tensor:

@@ -23,15 +23,13 @@ from torch import Tensor
 from modula.polar.iteration import composed, is_wide, length, squared_bound
 from modula.polar.minimax import OddQuintic
 from modula.polar.products import add_to_diagonal, gram, polynomial
+from modula.polar.rounding import split
 
 GROWTH = 20.0
 """How much the polynomials after the first may multiply noise. Rounding to bfloat16 then leaves a few hundredths."""
 
 SMALLEST = 32
 """Rounding averages out over many rows. Of fewer rows than this it would be seen, and there is no time to be won."""
-
-PIECE = 2**17
-"""How many entries a CPU rounds at a time."""
 
 
 def late(polynomials: Sequence[OddQuintic]) -> int:
@@ -41,6 +39,11 @@ def late(polynomials: Sequence[OddQuintic]) -> int:
         product *= polynomials[position][0]
         position -= 1
     return position
+
+
+def largest_entry(columns: int, dtype: torch.dtype) -> float:
+    """How large the entries of matrices may be. In float16, whose range has to hold the squares of its sums, no row is longer than 1."""
+    return columns**-0.5 if dtype == torch.float16 else 1.0
 
 
 def iterate_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
@@ -54,14 +57,18 @@ def iterate_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.d
     Returns:
         [batch, m, n] in `dtype`.
     """
+    return iterate_halves(*split(X.mul_(largest_entry(X.shape[-1], dtype)), dtype), polynomials)
+
+
+def iterate_halves(rounded: Tensor, rest: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
+    """The same for matrices that have been split into what they round to and the rest, which is overwritten. No entry may be larger than
+    `largest_entry`."""
+    dtype = rounded.dtype
     a, b, c = polynomials[0]
-    if dtype == torch.float16:  # whose range holds the squares of the entries' sums only if no row is longer than 1
-        X = X * X.shape[-1] ** -0.5
-    rounded, rest = _split(X, dtype)
     R = gram(rounded)
     size = length(R)
     R = R.mul_((1 / size).to(dtype))
-    S = R @ R
+    S = torch.bmm(R, R)
     bound = squared_bound(S)
     unit = (size * bound).sqrt()
     P = S.mul_((c / (bound.square() * unit)).to(dtype)).addcmul_(R, (b / (bound * unit)).to(dtype))
@@ -73,19 +80,9 @@ def iterate_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.d
 def continue_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
     """The same where earlier polynomials have been applied, so that no singular value needs scaling. X is overwritten."""
     a, b, c = polynomials[0]
-    rounded, rest = _split(X, dtype)
+    rounded, rest = split(X, dtype)
     P = polynomial(gram(rounded), a, b, c)
     return _finish(rest.baddbmm_(P, rounded, beta=a), polynomials[1:])
-
-
-def _split(X: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """X̂ and Δ = X − X̂, both in `dtype`. X is overwritten; on a CPU piece by piece, as its caches hold them."""
-    rounded, rest = torch.empty_like(X, dtype=dtype), torch.empty_like(X, dtype=dtype)
-    size = PIECE if X.device.type == "cpu" else X.numel()
-    for x, r, d in zip(*(t.view(-1).split(size) for t in (X, rounded, rest)), strict=True):
-        r.copy_(x)
-        d.copy_(x.sub_(r))
-    return rounded, rest
 
 
 def _finish(X: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
@@ -96,8 +93,8 @@ def _finish(X: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
     """
     if is_wide(X) and len(polynomials) > 1:
         together = len(polynomials) - (X.dtype == torch.bfloat16)
-        X = composed(gram(X), polynomials[:together]) @ X
+        X = torch.bmm(composed(gram(X), polynomials[:together]), X)
         polynomials = polynomials[together:]
     for coefficients in polynomials:
-        X = polynomial(gram(X), *coefficients) @ X
+        X = torch.bmm(polynomial(gram(X), *coefficients), X)
     return X
