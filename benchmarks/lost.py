@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from modula.polar.iteration import iterate
 from modula.polar.preparation import copy_matrices
 from modula.polar.products import gram_in_halves
 from modula.polar.rounded_iteration import iterate_rounded
+from modula.workspace import matrices_at_once
 
 Call = Callable[[], object]
 
@@ -81,24 +83,39 @@ def halves(sizes: Sequence[int], rounds: int) -> Iterator[str]:
             yield line(f"XXᵀ in halves, {size} rows, {str(dtype)[6:]}", "XXᵀ whole", found)
 
 
-def chunks(size: int, rounds: int) -> Iterator[str]:
-    X = torch.randn(4, size, size)
+def batches(size: int, rounds: int) -> Iterator[str]:
+    """How many matrices are orthogonalised at once."""
+    X = torch.randn(16, size, size)
     method = PolarExpress()
+
+    def in_batches_of(count: int) -> Call:
+        return lambda: [method(some.clone()) for some in torch.split(X, count)]
+
+    few = matrices_at_once(size**2, X.device)
+    reference = f"in batches of {few}, which the caches hold"
+    for count in (1, 4, 16):
+        yield line(f"16 matrices {size}×{size} in batches of {count}", reference, ratio(in_batches_of(count), in_batches_of(few), rounds))
+    W = torch.randn(1, size, 4 * size).bfloat16()
     yield line(
-        f"four matrices {size}×{size} one by one",
-        "in one batch",
-        ratio(lambda: [method(x[None].clone()) for x in X], lambda: method(X.clone()), rounds),
+        f"XXᵀ of a matrix {size}×{4 * size} in bfloat16, a batch of one",
+        "by itself",
+        ratio(lambda: W @ W.mT, lambda: W[0] @ W[0].mT, rounds),
     )
 
 
 def transposes(size: int, rounds: int) -> Iterator[str]:
     standing = torch.randn(2, 4 * size, size)
     lying = standing.new_empty(2, size, 4 * size)
+
+    def one_by_one() -> None:
+        for target, source in zip(lying, standing, strict=True):
+            target.copy_(source.mT)
+
+    in_strips = partial(copy_matrices, lying, standing.mT)
     yield line(
-        f"transposing two matrices {4 * size}×{size} at once",
-        "one by one",
-        ratio(lambda: lying.copy_(standing.mT), lambda: copy_matrices(lying, standing.mT), rounds),
+        f"transposing two matrices {4 * size}×{size} at once", "in strips", ratio(lambda: lying.copy_(standing.mT), in_strips, rounds)
     )
+    yield line(f"transposing two matrices {4 * size}×{size} one by one", "in strips", ratio(one_by_one, in_strips, rounds))
 
 
 def line(idea: str, other: str, found: float) -> str:
@@ -117,7 +134,7 @@ def accuracy(size: int, steps: int) -> str:
     U, _, Vh = torch.linalg.svd(low)
     polynomials = method._polynomials["default"]
     for factor in (iterate(low.clone(), polynomials), iterate_rounded(low.clone(), polynomials, torch.bfloat16)):
-        dark = U[..., 8:].mT @ factor @ Vh[:, 8:].mT
+        dark = U[..., 8:].mT @ factor.float() @ Vh[:, 8:].mT
         found.append(f"{torch.linalg.matrix_norm(dark, ord=2).item():.3f}")
     return f"| {steps} | {3 * steps} | {' | '.join(found)} |"
 
@@ -132,7 +149,7 @@ def report(size: int, rounds: int) -> str:
             "|---|---|---|",
             *products(size, rounds),
             *halves((size // 3, size, 4 * size // 3), rounds),
-            *chunks(size, rounds),
+            *batches(size, rounds),
             *transposes(size, rounds),
             "",
             "| steps | products | error of σ, normal entries | falling σ | lit by rounding, float32 | bfloat16 |",

@@ -29,6 +29,10 @@ from modula.vector import Gradient, LayoutError, Scalar, Update, Vector
 from modula.workspace import matrices_at_once
 
 
+LARGE = 2**17
+"""From how many entries on a weight is not copied into a stack with others before it is orthogonalised."""
+
+
 class Batch(NamedTuple):
     """Tensors of one geometry, shape, dtype, device and sharding; `members` are their positions in parameter order.
 
@@ -56,6 +60,10 @@ class Batch(NamedTuple):
     def is_full(self) -> bool:
         """Whether no more weights of this shape would be dualized at once."""
         return len(self.members) >= matrices_at_once(self.tensors[0].numel(), self.tensors[0].device)
+
+    def parts(self) -> list[Tensor]:
+        """The tensors in parts [count, *shape]: small ones stacked, since calls would cost more than copies, large ones by themselves."""
+        return [t.unsqueeze(0) for t in self.tensors] if self.tensors[0].numel() >= LARGE else [self._stacked()]
 
     def _stacked(self) -> Tensor:
         return self.tensors[0].unsqueeze(0) if len(self.tensors) == 1 else torch.stack(self.tensors)
@@ -154,11 +162,13 @@ class Plan:
     def _orthogonalized(self, batches: Sequence[Batch], target_norm: Scalar, method: MethodLike | None) -> Iterator[tuple[Batch, Tensor]]:
         """The same for weights made of matrices, all of which are orthogonalised together."""
         geometries = [cast("Orthogonal", batch.geometry) for batch in batches]
-        matrices = [[geometry.matrices(t) for t in batch.tensors] for geometry, batch in zip(geometries, batches, strict=True)]
+        matrices = [
+            [geometry.matrices(part).flatten(0, 1) for part in batch.parts()] for geometry, batch in zip(geometries, batches, strict=True)
+        ]
         factors = orthogonalize_all(matrices, method)
         for batch, geometry, found in zip(batches, geometries, factors, strict=True):
             shape = tuple(batch.tensors[0].shape)
-            duals = geometry.weight(found.unflatten(0, (len(batch.tensors), -1)), shape)
+            duals = geometry.weight(found.view(len(batch.tensors), -1, *found.shape[1:]), shape)
             yield batch, duals.mul_(self._column(batch, geometry.unit(shape), duals) * target_norm)
 
     def _column(self, batch: Batch, unit: float, like: Tensor) -> Tensor:
@@ -175,12 +185,12 @@ class Plan:
 
     def _batches(self, tensors: Sequence[Tensor], chosen: Sequence[int] | None = None) -> Iterator[Batch]:
         """The tensors at the `chosen` positions (all of them by default), by geometry, shape, dtype, device and sharding."""
-        groups: dict[tuple[Geometry, Sharding | None, torch.Size, torch.dtype, torch.device], dict[int, Tensor]] = {}
+        groups: dict[tuple[Geometry, Sharding | None, torch.Size, torch.dtype, torch.device], list[tuple[int, Tensor]]] = {}
         for i in range(len(tensors)) if chosen is None else chosen:
             t, sharding = held(tensors[i])
-            groups.setdefault((self.geometries[i], sharding, tensors[i].shape, t.dtype, t.device), {})[i] = t
+            groups.setdefault((self.geometries[i], sharding, tensors[i].shape, t.dtype, t.device), []).append((i, t))
         for (geometry, sharding, shape, _dtype, _device), members in groups.items():
-            for some in _split(list(members.items()), shape.numel(), sharding):
+            for some in _split(members, shape.numel(), sharding):
                 yield Batch(geometry, [i for i, _ in some], [t for _, t in some], sharding)
 
     @staticmethod

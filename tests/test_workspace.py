@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modula import Linear
-from modula.workspace import COPIES, entries_at_once, set_workspace_limit
+from modula.workspace import COPIES, entries_at_once, matrices_at_once, set_workspace_limit
 from tests.helpers import close, random_gradient, record_batches
 
 
@@ -36,6 +36,32 @@ def test_a_refused_limit_leaves_the_old_one():
 def test_a_limit_is_counted_in_float32_copies():
     set_workspace_limit(4 * COPIES * 1000)
     assert entries_at_once() == 1000
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", [CPU, torch.device("cuda")], ids=str)
+@pytest.mark.parametrize(("limit", "matrices"), [(1, 1), (99, 1), (100, 1), (250, 2)])
+def test_the_limit_bounds_how_many_matrices_are_computed_at_once(device, limit, matrices):
+    set_workspace_limit(4 * COPIES * limit)
+    assert matrices_at_once(100, device) == matrices
+
+
+@pytest.fixture
+def small_caches(monkeypatch):
+    """Caches of 100 entries, and three threads."""
+    monkeypatch.setattr("modula.workspace.CACHED_ENTRIES", 100)
+    monkeypatch.setattr("modula.workspace._THREADS", 3)
+
+
+@pytest.mark.parametrize(("entries", "matrices"), [(10, 9), (16, 6), (34, 3), (1000, 3)])
+def test_a_cpu_computes_as_many_as_its_caches_hold_and_one_a_thread(small_caches, entries, matrices):
+    assert matrices_at_once(entries, CPU) == matrices
+
+
+def test_other_devices_are_not_bound_by_caches(small_caches):
+    assert matrices_at_once(1000, torch.device("cuda")) == entries_at_once() // 1000
 
 
 def chain() -> Linear:
@@ -79,3 +105,21 @@ def test_norms_are_measured_under_any_limit(entries):
     whole = model.norm(update)
     set_workspace_limit(4 * COPIES * entries)
     close(model.norm(update), whole)
+
+
+def test_caches_split_what_is_joined(small_caches, calls):
+    model = chain()
+    model.dualize(random_gradient(model, 0))
+    assert calls == [(3, 6, 6), (3, 6, 6), (1, 6, 6)]
+
+
+@pytest.mark.parametrize("large", [1, 2**17])
+def test_caches_change_no_update(large, small_caches, monkeypatch):
+    """Whether weights are stacked or taken one by one."""
+    monkeypatch.setattr("modula.duality.LARGE", large)
+    model = Linear(6, 9).double() @ Linear(9, 6).double() @ chain()
+    gradient = random_gradient(model, 0)
+    divided = model.dualize(gradient, method="svd")
+    monkeypatch.setattr("modula.workspace.CACHED_ENTRIES", 10**6)
+    for part, before in zip(divided.tensors, model.dualize(gradient, method="svd").tensors, strict=True):
+        close(part, before, atol=1e-9)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from modula.polar.methods import MethodLike, resolve
-from modula.polar.preparation import Matrices, divided, restored
+from modula.polar.preparation import Matrices, divided, restore
 from modula.polar.rounded_iteration import SMALLEST
 from modula.workspace import matrices_at_once
 
@@ -20,39 +20,32 @@ PADDED_SHARE = 1 / 8
 """By how much padded matrices may make a batch longer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """Matrices of one batch, no more than are orthogonalised at once, in parts [count, m, n]."""
+    """Matrices of one batch, no more than are orthogonalised at once, in parts [count, m, n]; `result` takes their factors."""
 
-    batch: int
     parts: list[Tensor]
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.parts))
+    result: Tensor
 
     @property
     def lying(self) -> list[Tensor]:
-        rows, columns = self.parts[0].shape[1:]
+        rows, columns = self.result.shape[1:]
         return [part.mT for part in self.parts] if rows > columns else self.parts
 
 
 @dataclass(slots=True)
 class Group:
-    """Matrices to be orthogonalised at once, all of them padded to `rows` and `columns`, at most `room` of them.
-
-    `members` are positions in a list of pieces.
-    """
+    """Matrices to be orthogonalised at once, all of them padded to `rows` and `columns`, at most `room` of them."""
 
     rows: int
     columns: int
     room: int
     count: int = 0
-    members: list[int] = field(default_factory=list)
+    members: list[Piece] = field(default_factory=list)
 
-    def add(self, member: int, count: int) -> None:
-        self.members.append(member)
-        self.count += count
+    def add(self, piece: Piece) -> None:
+        self.members.append(piece)
+        self.count += len(piece.result)
 
     def holds(self, other: Group) -> bool:
         """Whether the matrices of a smaller group can be padded to the size of these at little cost."""
@@ -77,18 +70,29 @@ def orthogonalize_all(batches: Sequence[Sequence[Tensor]], method: MethodLike | 
         A tensor for each batch, of all its parts.
     """
     run = resolve(method)
-    pieces = [Piece(i, some) for i, parts in enumerate(batches) for some in divided(parts, _room(parts[0]))]
-    factors: dict[int, Tensor] = {}
+    results = [_like(parts) for parts in batches]
+    pieces = [piece for parts, result in zip(batches, results, strict=True) for piece in _pieces(parts, result)]
     for group in _groups(pieces):
-        members = [pieces[i] for i in group.members]
-        matrices = Matrices([part for piece in members for part in piece.lying], group.rows, group.columns)
-        found = run.on(matrices) if matrices.shape.numel() else matrices.prepared()
-        for i, piece, some in zip(group.members, members, found.split([piece.count for piece in members]), strict=True):
-            factors[i] = restored(some, *piece.parts[0].shape[1:], piece.parts[0].dtype)
-    results: list[list[Tensor]] = [[] for _ in batches]
-    for i, piece in enumerate(pieces):
-        results[piece.batch].append(factors[i])
-    return [found[0] if len(found) == 1 else torch.cat(found) for found in results]
+        matrices = Matrices([part for piece in group.members for part in piece.lying], group.rows, group.columns)
+        if matrices.shape.numel():
+            found = run.on(matrices)
+            for piece, factors in zip(group.members, torch.split(found, [len(piece.result) for piece in group.members]), strict=True):
+                restore(piece.result, factors)
+    return results
+
+
+def _like(parts: Sequence[Tensor]) -> Tensor:
+    """Room for the factors of all parts of a batch."""
+    return parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
+
+
+def _pieces(parts: Sequence[Tensor], result: Tensor) -> Iterator[Piece]:
+    """A batch, divided into no more matrices than are orthogonalised at once."""
+    start = 0
+    for some in divided(parts, _room(parts[0])):
+        end = start + sum(map(len, some))
+        yield Piece(some, result[start:end] if end - start < len(result) else result)
+        start = end
 
 
 def _room(matrices: Tensor) -> int:
@@ -99,13 +103,13 @@ def _room(matrices: Tensor) -> int:
 def _groups(pieces: Sequence[Piece]) -> list[Group]:
     """Which pieces are joined: those of one shape, dtype and device, and small ones with larger ones."""
     kinds: dict[tuple[torch.dtype, torch.device], dict[tuple[int, int], list[Group]]] = {}
-    for i, piece in enumerate(pieces):
-        first = piece.parts[0]
-        rows, columns = sorted(first.shape[1:])
-        of_shape = kinds.setdefault((first.dtype, first.device), {}).setdefault((rows, columns), [])
-        if not of_shape or of_shape[-1].count + piece.count > of_shape[-1].room:
-            of_shape.append(Group(rows, columns, _room(first)))
-        of_shape[-1].add(i, piece.count)
+    for piece in pieces:
+        result = piece.result
+        rows, columns = sorted(result.shape[1:])
+        of_shape = kinds.setdefault((result.dtype, result.device), {}).setdefault((rows, columns), [])
+        if not of_shape or of_shape[-1].count + len(result) > of_shape[-1].room:
+            of_shape.append(Group(rows, columns, _room(result)))
+        of_shape[-1].add(piece)
     return [group for shapes in kinds.values() for group in _joined([group for groups in shapes.values() for group in groups])]
 
 

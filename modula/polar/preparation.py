@@ -82,7 +82,7 @@ class Matrices:
         if all(part.is_contiguous() and self._fits(part) for part in parts):
             return torch.cat(list(parts)).to(self.dtype)
         X = parts[0].new_empty(sum(map(len, parts)), self.rows, self.columns, dtype=self.dtype)
-        for place, part in zip(X.split([len(part) for part in parts]), parts, strict=True):
+        for place, part in zip(torch.split(X, [len(part) for part in parts]), parts, strict=True):
             copy_matrices(place if self._fits(part) else place.zero_()[:, : part.shape[1], : part.shape[2]], part)
         return X
 
@@ -91,11 +91,13 @@ class Matrices:
 
 
 def divided(parts: Sequence[Tensor], count: int) -> Iterator[list[Tensor]]:
-    """The same matrices in the same order, in lists of no more than `count`."""
+    """The same matrices in the same order, in lists of about the same length, no more than `count`."""
+    total = sum(map(len, parts))
+    count = -(-total // max(1, -(-total // count)))
     some: list[Tensor] = []
     held = 0
     for part in parts:
-        for piece in part.split(count) if len(part) > count else (part,):
+        for piece in torch.split(part, count) if len(part) > count else (part,):
             if held + len(piece) > count:
                 yield some
                 some, held = [], 0
@@ -105,20 +107,17 @@ def divided(parts: Sequence[Tensor], count: int) -> Iterator[list[Tensor]]:
         yield some
 
 
-def restored(factors: Tensor, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-    """The factors of lying, padded matrices, cut and turned to rows × columns."""
-    if rows <= columns:
-        return factors[:, :rows, :columns].to(dtype).contiguous()
-    standing = factors.new_empty(len(factors), rows, columns, dtype=dtype)
-    copy_matrices(standing, factors[:, :columns, :rows].mT)
-    return standing
+def restore(target: Tensor, factors: Tensor) -> None:
+    """target ← the factors of lying, padded matrices, cut and turned as the target stands, [batch, m, n]."""
+    rows, columns = target.shape[1:]
+    copy_matrices(target, factors[:, :rows, :columns] if rows <= columns else factors[:, :columns, :rows].mT)
 
 
 def copy_matrices(target: Tensor, source: Tensor) -> None:
     """target ← source, [batch, m, n]. Where one is the transpose of what lies in memory, a CPU goes from strip to strip of columns, since
     then it finds in its caches what it read for the row before."""
     if source.device.type == "cpu" and source.stride(-1) != 1 and source.numel() > UNDIVIDED:
-        for strip, columns in zip(target.split(STRIP, dim=-1), source.split(STRIP, dim=-1), strict=True):
+        for strip, columns in zip(torch.split(target, STRIP, dim=-1), torch.split(source, STRIP, dim=-1), strict=True):
             strip.copy_(columns)
     else:
         target.copy_(source)

@@ -19,6 +19,6 @@ def split(X: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def split_into(rounded: Tensor, rest: Tensor, X: Tensor) -> None:
     """The same, into tensors that are there. All three are contiguous."""
     size = PIECE if X.device.type == "cpu" else max(1, X.numel())
-    for x, r, d in zip(*(t.view(-1).split(size) for t in (X, rounded, rest)), strict=True):
+    for x, r, d in zip(*(torch.split(t.view(-1), size) for t in (X, rounded, rest)), strict=True):
         r.copy_(x)
         d.copy_(x.sub_(r))

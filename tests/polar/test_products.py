@@ -30,6 +30,13 @@ def test_gram_is_the_product_with_the_transpose(shape, dtype):
     close(gram(X), X.double() @ X.double().mT, atol=1e3 * torch.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(3, 8), (64, 256)], ids=str)
+def test_gram_of_one_matrix_is_what_it_is_in_a_batch(shape, dtype):
+    X = rand(0, 2, *shape, dtype=dtype)
+    close(gram(X[:1]), gram(X)[:1], rtol=4 * torch.finfo(dtype).eps, atol=shape[1] * torch.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("shape", [(2, 3), (5, 5), (6, 4), (7, 20)], ids=str)
 def test_gram_in_halves_is_the_whole(halved, shape):
     X = rand(0, 3, *shape)
