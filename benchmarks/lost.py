@@ -92,7 +92,7 @@ def batches(size: int, rounds: int) -> Iterator[str]:
         return lambda: [method(some.clone()) for some in torch.split(X, count)]
 
     few = matrices_at_once(size**2, X.device)
-    reference = f"in batches of {few}, which the caches hold"
+    reference = f"in batches of {few}, what fits the caches"
     for count in (1, 4, 16):
         yield line(f"16 matrices {size}×{size} in batches of {count}", reference, ratio(in_batches_of(count), in_batches_of(few), rounds))
     W = torch.randn(1, size, 4 * size).bfloat16()

@@ -28,7 +28,6 @@ from modula.sharding import BatchMap, Sharding, held
 from modula.vector import Gradient, LayoutError, Scalar, Update, Vector
 from modula.workspace import matrices_at_once
 
-
 LARGE = 2**17
 """From how many entries on a weight is not copied into a stack with others before it is orthogonalised."""
 

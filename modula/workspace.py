@@ -10,7 +10,7 @@ COPIES = 6
 CACHED_ENTRIES = 2**21
 """How many entries a CPU orthogonalises at once: the copies of these stay in its caches, and in memory that needs no new pages.
 
-Sixteen matrices of 768×768, eight at a time or fewer, take little more than half as long as all at once (`benchmarks.lost`)."""
+Sixteen matrices of 768×768 at once take half as long again as a few at a time (`benchmarks.lost`)."""
 
 _THREADS: int = torch.get_num_threads()
 """Asked once, when modula is imported: torch.compile cannot ask."""

@@ -77,7 +77,7 @@ class PolarExpress(Method):
         dtype = self._low_precision(matrices.rows, matrices.dtype, matrices.device)
         if dtype is None or self.accuracy == "high" or late(self._polynomials["default"]):
             return super().on(matrices)
-        return iterate_halves(*matrices.rounded(dtype, largest_entry(matrices.columns, dtype)), self._polynomials["default"])
+        return iterate_halves(*matrices.rounded(dtype, largest_entry(matrices.columns)), self._polynomials["default"])
 
     def _low_precision(self, rows: int, dtype: torch.dtype, device: torch.device) -> torch.dtype | None:
         """The format of 16 bits in which matrices are multiplied, or None where that is no gain."""

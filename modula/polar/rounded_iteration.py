@@ -15,6 +15,7 @@ from which polynomial on this iteration can take over.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -41,9 +42,9 @@ def late(polynomials: Sequence[OddQuintic]) -> int:
     return position
 
 
-def largest_entry(columns: int, dtype: torch.dtype) -> float:
-    """How large the entries of matrices may be. In float16, whose range has to hold the squares of its sums, no row is longer than 1."""
-    return columns**-0.5 if dtype == torch.float16 else 1.0
+def largest_entry(columns: int) -> float:
+    """How large the entries of matrices may be so that no row is longer than 1. The formats hold the powers of such matrices."""
+    return 1 / math.sqrt(columns)
 
 
 def iterate_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
@@ -57,7 +58,7 @@ def iterate_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.d
     Returns:
         [batch, m, n] in `dtype`.
     """
-    return iterate_halves(*split(X.mul_(largest_entry(X.shape[-1], dtype)), dtype), polynomials)
+    return iterate_halves(*split(X.mul_(largest_entry(X.shape[-1])), dtype), polynomials)
 
 
 def iterate_halves(rounded: Tensor, rest: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
@@ -65,9 +66,7 @@ def iterate_halves(rounded: Tensor, rest: Tensor, polynomials: Sequence[OddQuint
     `largest_entry`."""
     dtype = rounded.dtype
     a, b, c = polynomials[0]
-    R = gram(rounded)
-    size = length(R)
-    R = R.mul_((1 / size).to(dtype))
+    R, size = _gram_in_range(rounded)
     S = torch.bmm(R, R)
     bound = squared_bound(S)
     unit = (size * bound).sqrt()
@@ -75,6 +74,15 @@ def iterate_halves(rounded: Tensor, rest: Tensor, polynomials: Sequence[OddQuint
     slope = (a / unit).to(dtype)
     moved = rest.mul_(slope).baddbmm_(add_to_diagonal(P, slope[..., 0]), rounded)
     return _finish(moved, polynomials[1:])
+
+
+def _gram_in_range(X: Tensor) -> tuple[Tensor, Tensor | float]:
+    """R and a size such that XXᵀ = size·R and R² keeps its digits: float16 loses those of numbers below 1e-4."""
+    R = gram(X)
+    if X.dtype != torch.float16:
+        return R, 1.0
+    size = length(R)
+    return R.mul_((1 / size).to(X.dtype)), size
 
 
 def continue_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
