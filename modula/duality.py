@@ -26,7 +26,7 @@ from modula.polar.batching import orthogonalize_all
 from modula.scaling import working_dtype
 from modula.sharding import BatchMap, Sharding, held
 from modula.vector import Gradient, LayoutError, Scalar, Update, Vector
-from modula.workspace import matrices_at_once
+from modula.workspace import entries_at_once, matrices_at_once
 
 LARGE = 2**17
 """From how many entries on a weight is not copied into a stack with others before it is orthogonalised."""
@@ -220,8 +220,15 @@ class Plan:
 
 
 def _split(members: list[tuple[int, Tensor]], entries: int, sharding: Sharding | None) -> Iterator[list[tuple[int, Tensor]]]:
-    """Tensors of one shape, of so many entries as a whole, in groups that are dualized at once: at least one for each process."""
-    count = matrices_at_once(entries, members[0][1].device) * (sharding.mesh.size() if sharding else 1)
+    """Tensors of one shape, of so many entries as a whole, in groups that are dualized at once.
+
+    Where processes share the work a group is as large as the workspace allows, at least one tensor for each, since every group is sent
+    around by itself.
+    """
+    if sharding is None:
+        count = matrices_at_once(entries, members[0][1].device)
+    else:
+        count = sharding.mesh.size() * max(1, entries_at_once() // max(1, entries))
     for start in range(0, len(members), count):
         yield members[start : start + count]
 
