@@ -57,6 +57,16 @@ def test_dualize_of_a_gpt_is_one_graph_with_the_same_result():
     compare(one_block(), None)
 
 
+@pytest.mark.parametrize("format_of_16_bits", [torch.float16, None], ids=str)
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_off_the_cpu_dualize_asks_for_no_number(method, format_of_16_bits, monkeypatch):
+    """On the meta device there is none to be had: whatever looked at one would fail."""
+    monkeypatch.setattr("modula.polar.polar_express.low_precision", lambda device: format_of_16_bits)
+    model = wide_and_square().to("meta")
+    gradient = Gradient({name: torch.empty_like(w) for name, w in model.weights.items()})
+    assert all(part.is_meta for part in model.dualize(gradient, method=method).tensors)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_dualize_waits_for_no_gpu():
     model = wide_and_square().cuda()
