@@ -21,8 +21,8 @@ _limits = [2**30]
 def set_workspace_limit(num_bytes: int) -> None:
     """Set how much memory `model.dualize` may take for one batch of weights, 1 GiB by default.
 
-    Weights of one shape are dualized together, as many at a time as stay under the limit, and one at a time where it holds no two. The
-    limit is for the whole process.
+    Weights of one shape are dualized together, as many at a time as stay under the limit, and one at a time where it holds no two. On a
+    CPU they are fewer where its caches hold fewer. The limit is for the whole process.
 
     Args:
         num_bytes: the limit, in bytes.
