@@ -7,6 +7,7 @@ from modula.polar.minimax import minimax_coefficients
 from modula.polar.newton_schulz import NewtonSchulz
 from modula.polar.orthogonalize import orthogonalize
 from modula.polar.polar_express import PolarExpress
+from modula.polar.preparation import Matrices
 from modula.polar.sketch import Sketch
 from modula.polar.svd import SVD
 
@@ -14,6 +15,7 @@ __all__ = [
     "SVD",
     "Accuracy",
     "InverseRoot",
+    "Matrices",
     "Method",
     "MethodLike",
     "MethodName",

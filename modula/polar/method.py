@@ -26,6 +26,9 @@ class Method(ABC):
     def on(self, matrices: Matrices) -> Tensor:
         """The same from matrices that are not prepared yet. A method overrides it that takes them in another form.
 
+        Args:
+            matrices: [batch, m, n] with m ≤ n, of any scale and floating-point dtype, not to be overwritten.
+
         Returns:
             [batch, m, n], in any floating-point dtype.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from modula.polar.batching import orthogonalize_all
@@ -9,6 +10,7 @@ from modula.polar.method import Accuracy
 from modula.polar.methods import MethodLike, resolve
 
 
+@torch.no_grad()
 def orthogonalize(G: Tensor, method: MethodLike | None = None, steps: int | None = None, accuracy: Accuracy | None = None) -> Tensor:
     """The orthogonal factor UVᵀ of every matrix G = UΣVᵀ of a batch.
 
@@ -21,8 +23,8 @@ def orthogonalize(G: Tensor, method: MethodLike | None = None, steps: int | None
             times the cost; None leaves the method's own.
 
     Returns:
-        [..., m, n], in the dtype of `G`. Zero matrices stay zero; a matrix with a non-finite entry becomes NaN and touches no
-        other matrix of the batch.
+        [..., m, n], in the dtype of `G`, without a gradient, whether `G` requires one or not. Zero matrices stay zero; a matrix with a
+        non-finite entry becomes NaN and touches no other matrix of the batch.
 
     Raises:
         TypeError: `G` is not of floating-point dtype.

@@ -25,6 +25,12 @@ class Matrices:
     Args:
         parts: [count, m, n] each, with m ≤ rows and n ≤ columns, of one dtype on one device. Smaller ones are padded with zeros.
         rows, columns: of the batch.
+
+    Example:
+        >>> import torch
+        >>> from modula.polar import Matrices
+        >>> Matrices([torch.tensor([[[2.0, -4.0]]])], rows=1, columns=3).prepared()
+        tensor([[[ 0.5000, -1.0000,  0.0000]]])
     """
 
     parts: Sequence[Tensor]

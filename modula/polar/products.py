@@ -13,7 +13,7 @@ def gram(X: Tensor) -> Tensor:
     """XXᵀ for each matrix of a batch: [batch, m, n] -> [batch, m, m]; of large matrices on a CPU in halves.
 
     In low precision, where products are fast, copying the blocks would cost more than halves save. There a single matrix is taken out of
-    its batch: in a batch of one a CPU takes up to twice as long to multiply it by its transpose.
+    its batch: in a batch of one a CPU takes longer to multiply it by its transpose (`benchmarks.lost`).
     """
     if _is_worth_halving(X):
         return gram_in_halves(X)

@@ -277,3 +277,12 @@ def test_the_decomposition_takes_either_accuracy():
 def test_steps_and_accuracy_go_together():
     G = rand(0, 40, 50, dtype=torch.float32)
     assert torch.equal(orthogonalize(G, steps=3, accuracy="high"), orthogonalize(G, PolarExpress(steps=3, accuracy="high")))
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (40, 60), (60, 40), (2, 60, 40)], ids=str)
+@pytest.mark.parametrize("method", ["polar_express", "newton_schulz", "inverse_root", "sketch", "svd"])
+def test_a_weight_that_requires_a_gradient_is_orthogonalised_like_any_other(shape, method):
+    weight = torch.nn.Parameter(rand(0, *shape).float())
+    found = orthogonalize(weight, method)
+    assert not found.requires_grad
+    assert torch.equal(found, orthogonalize(weight.detach(), method))
