@@ -22,14 +22,16 @@ PADDED_SHARE = 1 / 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """Matrices of one batch, no more than are orthogonalised at once, in parts [count, m, n]; `result` takes their factors."""
+    """Matrices of one batch, no more than are orthogonalised at once, in parts [count, m, n]: `count` from the `start` of the batch on."""
 
+    batch: int
+    start: int
+    count: int
     parts: list[Tensor]
-    result: Tensor
 
     @property
     def lying(self) -> list[Tensor]:
-        rows, columns = self.result.shape[1:]
+        rows, columns = self.parts[0].shape[1:]
         return [part.mT for part in self.parts] if rows > columns else self.parts
 
 
@@ -45,7 +47,7 @@ class Group:
 
     def add(self, piece: Piece) -> None:
         self.members.append(piece)
-        self.count += len(piece.result)
+        self.count += piece.count
 
     def holds(self, other: Group) -> bool:
         """Whether the matrices of a smaller group can be padded to the size of these at little cost."""
@@ -70,15 +72,15 @@ def orthogonalize_all(batches: Sequence[Sequence[Tensor]], method: MethodLike | 
         A tensor for each batch, of all its parts.
     """
     run = resolve(method)
-    results = [_like(parts) for parts in batches]
-    pieces = [piece for parts, result in zip(batches, results, strict=True) for piece in _pieces(parts, result)]
-    for group in _groups(pieces):
+    results: dict[int, Tensor] = {}
+    for group in _groups([piece for i, parts in enumerate(batches) for piece in _pieces(i, parts)]):
         matrices = Matrices([part for piece in group.members for part in piece.lying], group.rows, group.columns)
-        if matrices.shape.numel():
-            found = run.on(matrices)
-            for piece, factors in zip(group.members, torch.split(found, [len(piece.result) for piece in group.members]), strict=True):
-                restore(piece.result, factors)
-    return results
+        found = run.on(matrices) if matrices.shape.numel() else matrices.prepared()
+        for piece, factors in zip(group.members, torch.split(found, [piece.count for piece in group.members]), strict=True):
+            if piece.batch not in results:  # not before, so that less is held while a method runs
+                results[piece.batch] = _like(batches[piece.batch])
+            restore(results[piece.batch][piece.start : piece.start + piece.count], factors)
+    return [results[i] for i in range(len(batches))]
 
 
 def _like(parts: Sequence[Tensor]) -> Tensor:
@@ -86,13 +88,13 @@ def _like(parts: Sequence[Tensor]) -> Tensor:
     return parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
 
 
-def _pieces(parts: Sequence[Tensor], result: Tensor) -> Iterator[Piece]:
+def _pieces(batch: int, parts: Sequence[Tensor]) -> Iterator[Piece]:
     """A batch, divided into no more matrices than are orthogonalised at once."""
     start = 0
     for some in divided(parts, _room(parts[0])):
-        end = start + sum(map(len, some))
-        yield Piece(some, result[start:end] if end - start < len(result) else result)
-        start = end
+        count = sum(map(len, some))
+        yield Piece(batch, start, count, some)
+        start += count
 
 
 def _room(matrices: Tensor) -> int:
@@ -104,11 +106,11 @@ def _groups(pieces: Sequence[Piece]) -> list[Group]:
     """Which pieces are joined: those of one shape, dtype and device, and small ones with larger ones."""
     kinds: dict[tuple[torch.dtype, torch.device], dict[tuple[int, int], list[Group]]] = {}
     for piece in pieces:
-        result = piece.result
-        rows, columns = sorted(result.shape[1:])
-        of_shape = kinds.setdefault((result.dtype, result.device), {}).setdefault((rows, columns), [])
-        if not of_shape or of_shape[-1].count + len(result) > of_shape[-1].room:
-            of_shape.append(Group(rows, columns, _room(result)))
+        first = piece.parts[0]
+        rows, columns = sorted(first.shape[1:])
+        of_shape = kinds.setdefault((first.dtype, first.device), {}).setdefault((rows, columns), [])
+        if not of_shape or of_shape[-1].count + piece.count > of_shape[-1].room:
+            of_shape.append(Group(rows, columns, _room(first)))
         of_shape[-1].add(piece)
     return [group for shapes in kinds.values() for group in _joined([group for groups in shapes.values() for group in groups])]
 
