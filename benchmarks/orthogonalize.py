@@ -82,7 +82,7 @@ def one_by_one(function: Callable[[Tensor], Tensor]) -> Callable[[Work], Work]:
 
 def joined(method: Method | None) -> Callable[[Work], Work]:
     """As `dualize` does it."""
-    return lambda work: orthogonalize_all([[batch] for batch in work], method)
+    return lambda work: orthogonalize_all(work, method)
 
 
 def muon(matrix: Tensor) -> Tensor:

@@ -28,9 +28,6 @@ from modula.sharding import BatchMap, Sharding, held
 from modula.vector import Gradient, LayoutError, Scalar, Update, Vector
 from modula.workspace import entries_at_once, matrices_at_once
 
-LARGE = 2**17
-"""From how many entries on a weight is not copied into a stack with others before it is orthogonalised."""
-
 
 class Batch(NamedTuple):
     """Tensors of one geometry, shape, dtype, device and sharding; `members` are their positions in parameter order.
@@ -45,11 +42,11 @@ class Batch(NamedTuple):
 
     def map(self, f: BatchMap) -> Tensor:
         """f on whole weights: [batch, *shape] -> [batch, *shape]."""
-        return f(self._stacked()) if self.sharding is None else self.sharding.map(f, self._stacked(), self._vectors())
+        return f(self.stacked()) if self.sharding is None else self.sharding.map(f, self.stacked(), self._vectors())
 
     def measure(self, f: BatchMap, combine: BatchMap) -> Tensor:
         """f on whole weights: [batch, *shape] -> [batch]. `combine` makes one norm of the norms of pieces, [piece, batch] -> [batch]."""
-        return f(self._stacked()) if self.sharding is None else self.sharding.measure(f, self._stacked(), self._vectors(), combine)
+        return f(self.stacked()) if self.sharding is None else self.sharding.measure(f, self.stacked(), self._vectors(), combine)
 
     def unstack(self, results: Tensor) -> list[Tensor]:
         """One tensor for each member, from the results of `map`."""
@@ -60,11 +57,8 @@ class Batch(NamedTuple):
         """Whether no more weights of this shape would be dualized at once."""
         return len(self.members) >= matrices_at_once(self.tensors[0].numel(), self.tensors[0].device)
 
-    def parts(self) -> list[Tensor]:
-        """The tensors in parts [count, *shape]: small ones stacked, since calls would cost more than copies, large ones by themselves."""
-        return [t.unsqueeze(0) for t in self.tensors] if self.tensors[0].numel() >= LARGE else [self._stacked()]
-
-    def _stacked(self) -> Tensor:
+    def stacked(self) -> Tensor:
+        """All tensors in one: [batch, *shape]."""
         return self.tensors[0].unsqueeze(0) if len(self.tensors) == 1 else torch.stack(self.tensors)
 
     def _vectors(self) -> int | None:
@@ -161,9 +155,7 @@ class Plan:
     def _orthogonalized(self, batches: Sequence[Batch], target_norm: Scalar, method: MethodLike | None) -> Iterator[tuple[Batch, Tensor]]:
         """The same for weights made of matrices, all of which are orthogonalised together."""
         geometries = [cast("Orthogonal", batch.geometry) for batch in batches]
-        matrices = [
-            [geometry.matrices(part).flatten(0, 1) for part in batch.parts()] for geometry, batch in zip(geometries, batches, strict=True)
-        ]
+        matrices = [geometry.matrices(batch.stacked()).flatten(0, 1) for geometry, batch in zip(geometries, batches, strict=True)]
         factors = orthogonalize_all(matrices, method)
         for batch, geometry, found in zip(batches, geometries, factors, strict=True):
             shape = tuple(batch.tensors[0].shape)

@@ -22,17 +22,20 @@ PADDED_SHARE = 1 / 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """Matrices of one batch, no more than are orthogonalised at once, in parts [count, m, n]: `count` from the `start` of the batch on."""
+    """Matrices of one batch, [count, m, n] from its `start` on, no more than are orthogonalised at once."""
 
     batch: int
     start: int
-    count: int
-    parts: list[Tensor]
+    matrices: Tensor
 
     @property
-    def lying(self) -> list[Tensor]:
-        rows, columns = self.parts[0].shape[1:]
-        return [part.mT for part in self.parts] if rows > columns else self.parts
+    def count(self) -> int:
+        return len(self.matrices)
+
+    @property
+    def lying(self) -> Tensor:
+        rows, columns = self.matrices.shape[1:]
+        return self.matrices.mT if rows > columns else self.matrices
 
 
 @dataclass(slots=True)
@@ -57,7 +60,7 @@ class Group:
         return fits and few and (other.rows < SMALLEST) == (self.rows < SMALLEST)
 
 
-def orthogonalize_all(batches: Sequence[Sequence[Tensor]], method: MethodLike | None = None) -> list[Tensor]:
+def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = None) -> list[Tensor]:
     """The orthogonal factors of batches of matrices, each batch of another shape.
 
     Batches of one shape, or of its transpose, are joined, and a few small matrices are padded with zeros to join a long batch of
@@ -65,36 +68,30 @@ def orthogonalize_all(batches: Sequence[Sequence[Tensor]], method: MethodLike | 
     allows, and on a CPU no more than its caches hold.
 
     Args:
-        batches: floating-point matrices, each batch in parts [count, m, n] of one shape, dtype and device.
+        batches: floating-point matrices, [count, m, n] each.
         method: as for `orthogonalize`.
 
     Returns:
-        A tensor for each batch, of all its parts.
+        A tensor like each batch.
     """
     run = resolve(method)
     results: dict[int, Tensor] = {}
-    for group in _groups([piece for i, parts in enumerate(batches) for piece in _pieces(i, parts)]):
-        matrices = Matrices([part for piece in group.members for part in piece.lying], group.rows, group.columns)
+    for group in _groups([piece for i, batch in enumerate(batches) for piece in _pieces(i, batch)]):
+        matrices = Matrices([piece.lying for piece in group.members], group.rows, group.columns)
         found = run.on(matrices) if matrices.shape.numel() else matrices.prepared()
         for piece, factors in zip(group.members, torch.split(found, [piece.count for piece in group.members]), strict=True):
             if piece.batch not in results:  # not before, so that less is held while a method runs
-                results[piece.batch] = _like(batches[piece.batch])
+                results[piece.batch] = torch.empty_like(batches[piece.batch], memory_format=torch.contiguous_format)
             restore(results[piece.batch][piece.start : piece.start + piece.count], factors)
     return [results[i] for i in range(len(batches))]
 
 
-def _like(parts: Sequence[Tensor]) -> Tensor:
-    """Room for the factors of all parts of a batch."""
-    return parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
-
-
-def _pieces(batch: int, parts: Sequence[Tensor]) -> Iterator[Piece]:
+def _pieces(number: int, batch: Tensor) -> Iterator[Piece]:
     """A batch, divided into no more matrices than are orthogonalised at once."""
     start = 0
-    for some in divided(parts, _room(parts[0])):
-        count = sum(map(len, some))
-        yield Piece(batch, start, count, some)
-        start += count
+    for (matrices,) in divided([batch], _room(batch)):
+        yield Piece(number, start, matrices)
+        start += len(matrices)
 
 
 def _room(matrices: Tensor) -> int:
@@ -106,7 +103,7 @@ def _groups(pieces: Sequence[Piece]) -> list[Group]:
     """Which pieces are joined: those of one shape, dtype and device, and small ones with larger ones."""
     kinds: dict[tuple[torch.dtype, torch.device], dict[tuple[int, int], list[Group]]] = {}
     for piece in pieces:
-        first = piece.parts[0]
+        first = piece.matrices
         rows, columns = sorted(first.shape[1:])
         of_shape = kinds.setdefault((first.dtype, first.device), {}).setdefault((rows, columns), [])
         if not of_shape or of_shape[-1].count + piece.count > of_shape[-1].room:

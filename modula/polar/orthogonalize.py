@@ -45,4 +45,4 @@ def orthogonalize(G: Tensor, method: MethodLike | None = None, steps: int | None
     if G.numel() == 0:
         return G.clone()
     flat = G.reshape(-1, *G.shape[-2:])
-    return orthogonalize_all([[flat]], run)[0].view(G.shape)
+    return orthogonalize_all([flat], run)[0].view(G.shape)

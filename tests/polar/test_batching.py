@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from modula.polar import MethodLike, orthogonalize
+from modula.polar import orthogonalize
 from modula.polar.batching import orthogonalize_all
 from modula.workspace import COPIES, entries_at_once, set_workspace_limit
 from tests.helpers import close, rand, record_batches
@@ -39,10 +39,6 @@ def calls() -> Iterator[list[torch.Size]]:
         yield shapes
 
 
-def all_at_once(batches: list[Tensor], method: MethodLike | None = None) -> list[Tensor]:
-    return orthogonalize_all([[batch] for batch in batches], method)
-
-
 def limit_entries(entries: int) -> None:
     set_workspace_limit(4 * COPIES * entries)
 
@@ -54,21 +50,21 @@ def conditioned(seed: int, count: int, m: int, n: int) -> Tensor:
 @given(seed=seeds, sizes=st.lists(shapes, max_size=8), method=st.sampled_from([None, "svd", "newton_schulz", "inverse_root"]))
 def test_each_batch_is_what_it_would_be_alone(seed, sizes, method):
     batches = [conditioned(seed + i, *size) for i, size in enumerate(sizes)]
-    for found, batch in zip(all_at_once(batches, method), batches, strict=True):
+    for found, batch in zip(orthogonalize_all(batches, method), batches, strict=True):
         close(found, orthogonalize(batch, method), atol=1e-9)
 
 
 def test_in_16_bits_each_batch_is_what_it_would_be_alone_but_for_rounding(device):
     sizes = [(8, 40, 60), (1, 38, 60), (2, 60, 40), (3, 33, 33), (20, 34, 34), (1, 100, 40)]
     batches = [conditioned(i, *size).to(device, torch.float32) for i, size in enumerate(sizes)]
-    for found, batch in zip(all_at_once(batches), batches, strict=True):
+    for found, batch in zip(orthogonalize_all(batches), batches, strict=True):
         assert largest(found - orthogonalize(batch)) <= 0.03
 
 
 @given(seed=seeds, sizes=st.lists(shapes, min_size=1, max_size=6))
 def test_results_are_shaped_and_laid_out_as_the_batches(seed, sizes):
     batches = [rand(seed + i, *size) for i, size in enumerate(sizes)]
-    results = all_at_once(batches)
+    results = orthogonalize_all(batches)
     assert [found.shape for found in results] == [batch.shape for batch in batches]
     assert all(found.is_contiguous() for found in results)
 
@@ -78,18 +74,18 @@ def test_nothing_is_nothing():
 
 
 def test_batches_of_one_shape_and_of_its_transpose_are_one_call(calls):
-    all_at_once([rand(0, 2, 4, 7), rand(1, 3, 7, 4), rand(2, 1, 4, 7)])
+    orthogonalize_all([rand(0, 2, 4, 7), rand(1, 3, 7, 4), rand(2, 1, 4, 7)])
     assert calls == [(6, 4, 7)]
 
 
 def test_dtypes_stay_apart(calls):
-    results = all_at_once([rand(0, 2, 4, 7), rand(1, 2, 4, 7).float(), rand(2, 1, 4, 7)])
+    results = orthogonalize_all([rand(0, 2, 4, 7), rand(1, 2, 4, 7).float(), rand(2, 1, 4, 7)])
     assert Counter(calls) == {(3, 4, 7): 1, (2, 4, 7): 1}
     assert [found.dtype for found in results] == [torch.float64, torch.float32, torch.float64]
 
 
 def test_a_few_small_matrices_join_a_long_batch_of_larger_ones(calls):
-    all_at_once([rand(0, 2, 3, 6), rand(1, 16, 4, 7)])
+    orthogonalize_all([rand(0, 2, 3, 6), rand(1, 16, 4, 7)])
     assert calls == [(18, 4, 7)]
 
 
@@ -99,7 +95,7 @@ def test_a_few_small_matrices_join_a_long_batch_of_larger_ones(calls):
     ids=["too many", "one that does not fit", "into large ones", "of fewer rows than 16 bits take"],
 )
 def test_others_are_called_by_themselves(calls, few, many):
-    all_at_once([torch.zeros(few), torch.zeros(many)])
+    orthogonalize_all([torch.zeros(few), torch.zeros(many)])
     assert sorted(calls) == sorted([few, many])
 
 
@@ -107,25 +103,25 @@ def test_others_are_called_by_themselves(calls, few, many):
 def test_no_call_takes_more_than_the_limit_but_for_one_matrix(seed, sizes, entries):
     limit_entries(entries)
     with recorded() as seen:
-        all_at_once([rand(seed + i, *size) for i, size in enumerate(sizes)])
+        orthogonalize_all([rand(seed + i, *size) for i, size in enumerate(sizes)])
     assert all(shape.numel() <= entries_at_once() or shape[0] == 1 for shape in seen)
 
 
 def test_padding_keeps_to_the_limit(calls):
     limit_entries(16 * 4 * 7)
-    all_at_once([rand(0, 1, 3, 6), rand(1, 16, 4, 7)])
+    orthogonalize_all([rand(0, 1, 3, 6), rand(1, 16, 4, 7)])
     assert sorted(calls) == [(1, 3, 6), (16, 4, 7)]
 
 
 def test_a_limit_changes_no_result():
     batches = [conditioned(i, 3, 4, 6) for i in range(6)]
-    whole = all_at_once(batches)
+    whole = orthogonalize_all(batches)
     limit_entries(100)
-    for found, before in zip(all_at_once(batches), whole, strict=True):
+    for found, before in zip(orthogonalize_all(batches), whole, strict=True):
         close(found, before, atol=1e-9)
 
 
 def test_a_limit_splits_what_would_be_joined(calls):
     limit_entries(2 * 3 * 4 * 6)
-    all_at_once([conditioned(i, 3, 4, 6) for i in range(5)])
+    orthogonalize_all([conditioned(i, 3, 4, 6) for i in range(5)])
     assert calls == [(6, 4, 6), (6, 4, 6), (3, 4, 6)]
