@@ -27,8 +27,12 @@ def split_scale(x: Tensor, dim: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
 def largest_magnitude(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """The largest |entry| over the axes `dim`, which are kept at length 1; 1 where `x` is zero."""
     # on a CPU a third faster than x.abs().amax(), and far faster than linalg.vector_norm(ord=inf)
-    largest = torch.maximum(x.amax(dim=dim, keepdim=True), -x.amin(dim=dim, keepdim=True))
-    return torch.where(largest == 0, 1, largest)
+    return one_if_zero(torch.maximum(x.amax(dim=dim, keepdim=True), -x.amin(dim=dim, keepdim=True)))
+
+
+def one_if_zero(x: Tensor) -> Tensor:
+    """x where it is not zero, 1 where it is."""
+    return x + (x == 0)  # a call less than torch.where, which makes a tensor of the 1
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:

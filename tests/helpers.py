@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -162,7 +162,7 @@ def record_batches(patch: pytest.MonkeyPatch) -> list[torch.Size]:
         def __init__(self, method: MethodLike | None) -> None:
             self.method = resolve(method)
 
-        def on(self, matrices: Matrices) -> Tensor:
+        def on(self, matrices: Matrices) -> Sequence[Tensor]:
             seen.append(matrices.shape)
             return self.method.on(matrices)
 

@@ -78,8 +78,8 @@ def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = Non
     results: dict[int, Tensor] = {}
     for group in _groups([piece for i, batch in enumerate(batches) for piece in _pieces(i, batch)]):
         matrices = Matrices([piece.lying for piece in group.members], group.rows, group.columns)
-        found = run.on(matrices) if matrices.shape.numel() else matrices.prepared()
-        for piece, factors in zip(group.members, torch.split(found, [piece.count for piece in group.members]), strict=True):
+        found = run.on(matrices) if matrices.shape.numel() else matrices.in_parts(matrices.prepared())
+        for piece, factors in zip(group.members, found, strict=True):
             if piece.batch not in results:  # not before, so that less is held while a method runs
                 results[piece.batch] = torch.empty_like(batches[piece.batch], memory_format=torch.contiguous_format)
             restore(results[piece.batch][piece.start : piece.start + piece.count], factors)

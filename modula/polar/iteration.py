@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from modula.polar.minimax import OddQuintic
-from modula.polar.products import add_to_diagonal, even_part, gram, polynomial
+from modula.polar.products import add_to_diagonal, gram, polynomial
+from modula.scaling import one_if_zero, working_dtype
 
 
 def iterate(X: Tensor, polynomials: Sequence[OddQuintic], corrected: int = 0, dtype: torch.dtype | None = None) -> Tensor:
@@ -28,17 +29,20 @@ def iterate(X: Tensor, polynomials: Sequence[OddQuintic], corrected: int = 0, dt
         [batch, m, n].
     """
     R = gram(X)
-    bound = squared_bound(gram(R))
-    X, R = X / bound.sqrt(), R / bound
+    S = gram(R)
+    bound = squared_bound(S)
+    X, R, S = X / bound.sqrt(), R.div_(bound), S.div_(bound.square())
+    a, b, c = polynomials[0]
+    P = add_to_diagonal(S.mul_(c).add_(R, alpha=b), a)
     if is_wide(X):
-        return _through_gram(X, R, polynomials)
+        return _through_gram(X, R, P, polynomials)
+    X = torch.bmm(P, X)
     last = len(polynomials) - 1
-    for step, (a, b, c) in enumerate(polynomials):
-        if dtype and max(1, last - corrected) <= step < last:
-            X = _corrected(X, (a, b, c), dtype)
+    for step, coefficients in enumerate(polynomials[1:], 1):
+        if dtype and last - corrected <= step < last:
+            X = _corrected(X, coefficients, dtype)
         else:
-            R = gram(X) if step else R
-            X = torch.baddbmm(X, even_part(R, b, c), X, beta=a)
+            X = torch.bmm(multiplier(X, [coefficients]), X)
     return X
 
 
@@ -53,8 +57,7 @@ def squared_bound(S: Tensor) -> Tensor:
 
 def length(S: Tensor) -> Tensor:
     """‖S‖_F of each matrix as [batch, 1, 1] in float32 at least; 1 for a matrix of zeros."""
-    norm = torch.linalg.matrix_norm(S, keepdim=True)
-    return torch.where(norm == 0, 1, norm).to(torch.promote_types(norm.dtype, torch.float32))
+    return one_if_zero(torch.linalg.matrix_norm(S, keepdim=True)).to(working_dtype(S.dtype))
 
 
 def is_wide(X: Tensor) -> bool:
@@ -62,24 +65,38 @@ def is_wide(X: Tensor) -> bool:
     return X.shape[-1] >= 2 * X.shape[-2]
 
 
-def composed(R: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
-    """Q such that Q·X is what the polynomials make of X, from R = XXᵀ alone: R ← P·R·P and Q ← P·Q with P = a + b·R + c·R².
+def multiplier(X: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
+    """Q such that Q·X is what the polynomials make of X."""
+    R = gram(X)
+    first, *others = polynomials
+    return composed(R, polynomial(R.clone() if others else R, *first), others)
+
+
+def composed(R: Tensor, P: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
+    """Q such that Q·X is what the polynomials make of P·X, where P is a polynomial of R = XXᵀ, which is overwritten.
+
+    R ← P·R·P and Q ← P·Q with P = a + b·R + c·R², so that no product is larger than R.
 
     Source: Zhang et al. 2026, *Gram Newton–Schulz*.
     """
-    P = Q = polynomial(R, *polynomials[0])
-    for coefficients in polynomials[1:]:
+    Q = P
+    for number, coefficients in enumerate(polynomials, 1):
         R = torch.bmm(P, torch.bmm(R, P))
-        P = polynomial(R, *coefficients)
+        P = polynomial(R.clone() if number < len(polynomials) else R, *coefficients)
         Q = torch.bmm(P, Q)
     return Q
 
 
-def _through_gram(X: Tensor, R: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
-    """Rounding leaves eigenvalues of R uncertain by eps, and each polynomial multiplies the small ones by a²; X is formed, and R computed
-    afresh, before that amounts to more than a tenth."""
-    for number, leg in enumerate(_legs(polynomials, limit=math.sqrt(0.1 / torch.finfo(X.dtype).eps))):
-        X = torch.bmm(composed(gram(X) if number else R, leg), X)
+def _through_gram(X: Tensor, R: Tensor, P: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
+    """All polynomials, from R = XXᵀ and what the first is of it.
+
+    Rounding leaves eigenvalues of R uncertain by eps, and each polynomial multiplies the small ones by a²; X is formed, and R computed
+    afresh, before that amounts to more than a tenth.
+    """
+    first, *others = _legs(polynomials, limit=math.sqrt(0.1 / torch.finfo(X.dtype).eps))
+    X = torch.bmm(composed(R, P, first[1:]), X)
+    for leg in others:
+        X = torch.bmm(multiplier(X, leg), X)
     return X
 
 
@@ -87,7 +104,8 @@ def _corrected(X: Tensor, coefficients: OddQuintic, dtype: torch.dtype) -> Tenso
     """p(1)·X + K·X, where K = (b + 2c)·D + c·D² with D = XXᵀ − I. Where singular values are near 1, K is small, and so is its rounding."""
     a, b, c = coefficients
     D = add_to_diagonal(gram(X), -1).to(dtype)
-    correction = even_part(D, b + 2 * c, c) @ X.to(dtype)
+    K = torch.baddbmm(D, D, D, beta=b + 2 * c, alpha=c)
+    correction = torch.bmm(K, X.to(dtype))
     return torch.add(correction.to(X.dtype), X, alpha=a + b + c)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from torch import Tensor
@@ -23,16 +24,16 @@ class Method(ABC):
     def __call__(self, X: Tensor) -> Tensor:
         """UVᵀ for each matrix of the batch: zero where the matrix is zero, all NaN where it holds a NaN."""
 
-    def on(self, matrices: Matrices) -> Tensor:
+    def on(self, matrices: Matrices) -> Sequence[Tensor]:
         """The same from matrices that are not prepared yet. A method overrides it that takes them in another form.
 
         Args:
             matrices: [batch, m, n] with m ≤ n, of any scale and floating-point dtype, not to be overwritten.
 
         Returns:
-            [batch, m, n], in any floating-point dtype.
+            A tensor for each of its parts, [count, m, n], in any floating-point dtype and memory layout.
         """
-        return self(matrices.prepared())
+        return matrices.in_parts(self(matrices.prepared()))
 
     def with_steps(self, steps: int) -> Method:
         """The same method with another number of steps.

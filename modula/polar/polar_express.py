@@ -16,7 +16,7 @@ from modula.polar.iteration import iterate
 from modula.polar.method import Accuracy, Method
 from modula.polar.minimax import OddQuintic, minimax_coefficients, smallest_lower_bound
 from modula.polar.preparation import Matrices
-from modula.polar.rounded_iteration import SMALLEST, continue_rounded, iterate_halves, iterate_rounded, largest_entry, late
+from modula.polar.rounded_iteration import SMALLEST, continue_rounded, factors_from_halves, iterate_rounded, largest_entry, late
 
 STEPS: dict[Accuracy, int] = {"default": 4, "high": 7}
 TOLERANCE: dict[Accuracy, float] = {"default": 0.012, "high": 8e-4}
@@ -73,11 +73,12 @@ class PolarExpress(Method):
             return iterate(X, self._polynomials["high"], corrected=2, dtype=dtype)
         return _rounded_when_late(X, self._polynomials["default"], dtype)
 
-    def on(self, matrices: Matrices) -> Tensor:
+    def on(self, matrices: Matrices) -> Sequence[Tensor]:
         dtype = self._low_precision(matrices.rows, matrices.dtype, matrices.device)
         if dtype is None or self.accuracy == "high" or late(self._polynomials["default"]):
             return super().on(matrices)
-        return iterate_halves(*matrices.rounded(dtype, largest_entry(matrices.columns)), self._polynomials["default"])
+        halves = matrices.rounded(dtype, largest_entry(matrices.columns))
+        return matrices.product(*factors_from_halves(*halves, self._polynomials["default"]))
 
     def _low_precision(self, rows: int, dtype: torch.dtype, device: torch.device) -> torch.dtype | None:
         """The format of 16 bits in which matrices are multiplied, or None where that is no gain."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ STRIP = 64
 
 UNDIVIDED = 2**18
 """Up to how many entries are transposed at once, since calls would cost more."""
+
+TURNED = 2**22
+"""Up to how many entries a matrix is transposed faster by the product that makes it than by copying it afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,27 @@ class Matrices:
             start = end
         return rounded, rest
 
+    def in_parts(self, whole: Tensor) -> Sequence[Tensor]:
+        """A tensor of as many matrices, [batch, m, n], divided as the parts are."""
+        return torch.split(whole, [len(part) for part in self.parts])
+
+    def product(self, P: Tensor, X: Tensor) -> Sequence[Tensor]:
+        """P·X in parts, each with its matrices lying in memory as the part's own do, so that nothing is left to be transposed.
+
+        Args:
+            P: [batch, m, m].
+            X: [batch, m, n].
+        """
+        products: list[Tensor] = []
+        start = 0
+        for standing, parts in groupby(self.parts, key=_is_standing):
+            counts = [len(part) for part in parts]
+            end = start + sum(counts)
+            p, x = P[start:end], X[start:end]
+            products += torch.split(torch.bmm(x.mT, p.mT).mT if standing else torch.bmm(p, x), counts)
+            start = end
+        return products
+
     def _pieces(self) -> Iterator[Sequence[Tensor]]:
         """The parts, so many matrices at a time as are prepared together."""
         if self.device.type != "cpu":
@@ -94,6 +119,11 @@ class Matrices:
 
     def _fits(self, part: Tensor) -> bool:
         return part.shape[1] == self.rows and part.shape[2] == self.columns
+
+
+def _is_standing(part: Tensor) -> bool:
+    """Whether columns lie in one piece where rows do not, in matrices of a size at which that matters."""
+    return part.stride(-1) != 1 and part.stride(-2) == 1 and part.shape[-2:].numel() <= TURNED
 
 
 def divided(parts: Sequence[Tensor], count: int) -> Iterator[list[Tensor]]:

@@ -34,18 +34,23 @@ def gram_in_halves(X: Tensor) -> Tensor:
     return R
 
 
-def even_part(R: Tensor, b: float, c: float) -> Tensor:
-    """b·R + c·R² for symmetric R."""
-    if not c:
-        return b * R
-    if _is_worth_halving(R):
-        return gram(R).mul_(c).add_(R, alpha=b)
-    return torch.baddbmm(R, R, R, beta=b, alpha=c)
-
-
 def polynomial(R: Tensor, a: float, b: float, c: float) -> Tensor:
-    """a + b·R + c·R² for symmetric R."""
-    return add_to_diagonal(even_part(R, b, c), a)
+    """a + b·R + c·R² for symmetric R, which is overwritten.
+
+    It is computed as c·(R + b/2c)² + (a − b²/4c): what is added stands on the diagonal alone, and R is not read again after the product.
+    A polynomial that is positive for all R is so the sum of two positive terms, and nothing cancels.
+    """
+    if not c:
+        return add_to_diagonal(R.mul_(b), a)
+    vertex = b / (2 * c)
+    return add_to_diagonal(_square(add_to_diagonal(R, vertex), c), a - c * vertex**2)
+
+
+def _square(R: Tensor, scale: float) -> Tensor:
+    """scale·R² for symmetric R."""
+    if _is_worth_halving(R):
+        return gram_in_halves(R).mul_(scale)
+    return torch.baddbmm(R, R, R, beta=0, alpha=scale)
 
 
 def add_to_diagonal(P: Tensor, a: float | Tensor) -> Tensor:

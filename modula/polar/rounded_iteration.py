@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from modula.polar.iteration import composed, is_wide, length, squared_bound
+from modula.polar.iteration import is_wide, length, multiplier, squared_bound
 from modula.polar.minimax import OddQuintic
 from modula.polar.products import add_to_diagonal, gram, polynomial
 from modula.polar.rounding import split
@@ -58,29 +58,31 @@ def iterate_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.d
     Returns:
         [batch, m, n] in `dtype`.
     """
-    return iterate_halves(*split(X.mul_(largest_entry(X.shape[-1])), dtype), polynomials)
+    return torch.bmm(*factors_from_halves(*split(X.mul_(largest_entry(X.shape[-1])), dtype), polynomials))
 
 
-def iterate_halves(rounded: Tensor, rest: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
-    """The same for matrices that have been split into what they round to and the rest, which is overwritten. No entry may be larger than
-    `largest_entry`."""
+def factors_from_halves(rounded: Tensor, rest: Tensor, polynomials: Sequence[OddQuintic]) -> tuple[Tensor, Tensor]:
+    """The same as P and X of which it is the product, for matrices that have been split into what they round to and the rest, which is
+    overwritten. No entry may be larger than `largest_entry`."""
     dtype = rounded.dtype
     a, b, c = polynomials[0]
     R, size = _gram_in_range(rounded)
     S = torch.bmm(R, R)
     bound = squared_bound(S)
-    unit = (size * bound).sqrt()
-    P = S.mul_((c / (bound.square() * unit)).to(dtype)).addcmul_(R, (b / (bound * unit)).to(dtype))
-    slope = (a / unit).to(dtype)
+    # p of X/√(size·bound), whose squared singular values are those of R/bound
+    unit = (bound if size is None else size * bound).rsqrt()
+    linear = unit / bound
+    P = S.mul_((linear / bound * c).to(dtype)).addcmul_(R, (linear * b).to(dtype))
+    slope = (unit * a).to(dtype)
     moved = rest.mul_(slope).baddbmm_(add_to_diagonal(P, slope[..., 0]), rounded)
-    return _finish(moved, polynomials[1:])
+    return _last_factors(moved, polynomials[1:])
 
 
-def _gram_in_range(X: Tensor) -> tuple[Tensor, Tensor | float]:
-    """R and a size such that XXᵀ = size·R and R² keeps its digits: float16 loses those of numbers below 1e-4."""
+def _gram_in_range(X: Tensor) -> tuple[Tensor, Tensor | None]:
+    """R and a size (None for 1) such that XXᵀ = size·R and R² keeps its digits: float16 loses those of numbers below 1e-4."""
     R = gram(X)
     if X.dtype != torch.float16:
-        return R, 1.0
+        return R, None
     size = length(R)
     return R.mul_((1 / size).to(X.dtype)), size
 
@@ -90,19 +92,19 @@ def continue_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.
     a, b, c = polynomials[0]
     rounded, rest = split(X, dtype)
     P = polynomial(gram(rounded), a, b, c)
-    return _finish(rest.baddbmm_(P, rounded, beta=a), polynomials[1:])
+    return torch.bmm(*_last_factors(rest.baddbmm_(P, rounded, beta=a), polynomials[1:]))
 
 
-def _finish(X: Tensor, polynomials: Sequence[OddQuintic]) -> Tensor:
-    """The polynomials after the first, those of wide matrices through their Gram matrix.
+def _last_factors(X: Tensor, polynomials: Sequence[OddQuintic]) -> tuple[Tensor, Tensor]:
+    """The polynomials after the first, those of wide matrices through their Gram matrix, but for the last product: P and X, for P·X.
 
     Rounding to bfloat16 leaves the eigenvalues of that matrix uncertain by 2⁻⁸, and moves singular values whose squares are as small
     to 1.2 and beyond. The last polynomial, on a Gram matrix computed afresh, brings them back.
     """
-    if is_wide(X) and len(polynomials) > 1:
-        together = len(polynomials) - (X.dtype == torch.bfloat16)
-        X = torch.bmm(composed(gram(X), polynomials[:together]), X)
+    if not polynomials:
+        return torch.eye(X.shape[1], dtype=X.dtype, device=X.device).expand(len(X), -1, -1), X
+    together = max(1, len(polynomials) - (X.dtype == torch.bfloat16)) if is_wide(X) else 1
+    while len(polynomials) > together:
+        X = torch.bmm(multiplier(X, polynomials[:together]), X)
         polynomials = polynomials[together:]
-    for coefficients in polynomials:
-        X = torch.bmm(polynomial(gram(X), *coefficients), X)
-    return X
+    return multiplier(X, polynomials), X
