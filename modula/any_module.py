@@ -27,6 +27,10 @@ Ends: TypeAlias = tuple[AnySpace, AnySpace]
 """The domain and the codomain of a module, as far as they are known."""
 
 
+Held: TypeAlias = Mapping[str, "nn.Module | nn.Parameter | None"]
+"""The modules inside of one, or its own parameters, by name, as torch keeps them."""
+
+
 class HasWeight(Protocol):
     """What the tree needs of an atom."""
 
@@ -49,12 +53,49 @@ class Roster:
     downstream: list[float] = field(default_factory=list)
     """S: for each atom the product of the sensitivities applied after it."""
 
+    held: list[tuple[Held, tuple[tuple[str, object], ...]]] = field(default_factory=list)
+    """The modules and parameters that modules held, by name."""
+
+    empty: list[Held] = field(default_factory=list)
+    """The same of those that held none."""
+
+    sensitivities: list[tuple[AnyModule, float]] = field(default_factory=list)
+    """What atoms and bonds declared."""
+
+    def enter_atom(self, name: str, atom: HasWeight, downstream: float) -> None:
+        """The next atom, in the reverse of parameter order."""
+        self.names.append(name)
+        self.atoms.append(atom)
+        self.downstream.append(downstream)
+
+    def note_held(self, held: Held) -> None:
+        """Remember what a module holds now."""
+        if held:
+            self.held.append((held, tuple(held.items())))
+        else:
+            self.empty.append(held)
+
+    def note_sensitivity(self, module: AnyModule) -> float:
+        """What an atom or a bond declares now, remembered."""
+        declared = module.sensitivity
+        self.sensitivities.append((module, declared))
+        return declared
+
+    def is_current(self) -> bool:
+        """Whether another walk through the tree would find the same. To look at all that it read takes a third of its time."""
+        return (
+            not any(self.empty)
+            and all(tuple(held.items()) == items for held, items in self.held)
+            and all(module.sensitivity == sensitivity for module, sensitivity in self.sensitivities)
+        )
+
 
 class AnyModule(nn.Module):
     """A module whatever its spaces: all but the algebra, which needs to know them. What code that treats a network as data works with."""
 
     __array_ufunc__: ClassVar[None] = None  # so that a NumPy scalar on the left leaves the product to __rmul__
     _declared: Ends = (ANYTHING, ANYTHING)
+    _last_survey: Roster | None = None
 
     if TYPE_CHECKING:
 
@@ -89,7 +130,7 @@ class AnyModule(nn.Module):
     @property
     def mass(self) -> float:
         """The share of feature learning that the module takes, m ≥ 0, relative to others: the sum over the atoms inside."""
-        return math.fsum([atom.mass for atom in self._roster().atoms])
+        return math.fsum([atom.mass for atom in self._survey().atoms])
 
     @property
     def sensitivity(self) -> float:
@@ -168,9 +209,9 @@ class AnyModule(nn.Module):
         named = {path: module for path, module in self.named_modules() if isinstance(module, AnyModule)}
         chosen = [named[part]] if part in named else [module for module in named.values() if type(module).__name__ == part]
         if not chosen:
-            classes = ", ".join(sorted({type(module).__name__ for module in named.values() if module._roster().atoms}))
+            classes = ", ".join(sorted({type(module).__name__ for module in named.values() if module._survey().atoms}))
             raise ValueError(f"there is no part {part!r} in {self!r}: give a path that its tree shows, such as '0', or a class: {classes}")
-        return list({id(atom): atom for module in chosen for atom in module._roster().atoms}.values())
+        return list({id(atom): atom for module in chosen for atom in module._survey().atoms}.values())
 
     # Weights and duality
 
@@ -319,7 +360,7 @@ class AnyModule(nn.Module):
         Args:
             generator: where random numbers come from; they are drawn on its device, by default on that of each weight.
         """
-        for atom in self._roster().atoms:
+        for atom in self._survey().atoms:
             atom.draw(generator)
 
     def _plan(self) -> Plan:
@@ -339,13 +380,27 @@ class AnyModule(nn.Module):
     # The tree
 
     def _roster(self) -> Roster:
-        """All atoms in parameter order."""
+        """All atoms in parameter order, from the last survey where that still holds."""
+        if not self._modules or torch.compiler.is_compiling():  # an atom would keep itself alive
+            return self._survey()
+        last = self._last_survey
+        if last is None or not last.is_current():
+            last = self._survey()
+            self._last_survey = last
+        return last
+
+    def _survey(self) -> Roster:
+        """All atoms in parameter order, from a walk through the tree."""
         roster = Roster()
         self._walk("", 1.0, roster)
         for entries in (roster.names, roster.atoms, roster.downstream):
             entries.reverse()
         refuse_repeated(roster.atoms)
         return roster
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the last survey: a copy makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_last_survey"}
 
     def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
         """Enter every atom inside, the last in parameter order first, and return the sensitivity."""

@@ -403,10 +403,8 @@ class Atom(Module[S, T]):
                 raise ValueError(f"{self!r} takes {space}, the width on axis {axis}; got a tensor of shape {list(x.shape)}")
 
     def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
-        roster.names.append(f"{prefix}weight")
-        roster.atoms.append(typing.cast("Atom[SpaceType, SpaceType]", self))
-        roster.downstream.append(downstream)
-        return self.sensitivity
+        roster.enter_atom(prefix + "weight", typing.cast("Atom[SpaceType, SpaceType]", self), downstream)
+        return roster.note_sensitivity(self)
 
     def _node(self, place: str, ends: Ends) -> Node:
         return super()._node(place, ends)._replace(shape=tuple(self.weight.shape))
@@ -440,9 +438,14 @@ class Bond(Module[S, T]):
         super()._check_declaration(name, value)
 
     def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
-        if self._parameters or (self._modules and next(self.parameters(), None) is not None):
-            raise TypeError(f"{self!r} is a bond and holds parameters, which no duality map would reach: make it an Atom, or compose atoms")
-        return self.sensitivity
+        for module in self.modules() if self._modules else (self,):
+            if module._parameters:
+                raise TypeError(
+                    f"{self!r} is a bond and holds parameters, which no duality map would reach: make it an Atom, or compose atoms"
+                )
+            roster.note_held(module._parameters)
+            roster.note_held(module._modules)
+        return roster.note_sensitivity(self)
 
 
 class Neighbour(Norm):
@@ -681,7 +684,7 @@ class Compound(Module[X, Y]):
         self._ends = ends
         for i, part in enumerate(parts):
             self.add_module(str(i), part)
-        self._roster()
+        self._survey()
 
     def _places(self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace) -> list[Ends]:
         """The ends of each part, given those of the whole.
@@ -722,7 +725,7 @@ class Compound(Module[X, Y]):
             raise CompositionError(f"{place}: {mismatch}") from None
         if ends != self._ends:
             raise CompositionError(f"{place}: that would turn {arrow(self._ends)} into {arrow(ends)} inside whatever holds it")
-        refuse_repeated([atom for part in parts for atom in part._roster().atoms])
+        refuse_repeated([atom for part in parts for atom in part._survey().atoms])
         self._modules[str(range(len(self))[index])] = module
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -737,7 +740,7 @@ class Compound(Module[X, Y]):
 
     def _node(self, place: str, ends: Ends) -> Node:
         whole = super()._node(place, ends)
-        if not self._roster().atoms:
+        if not self._survey().atoms:
             return whole
         places = self._places(list(self), *ends)
         children = tuple([part._node(str(i), place) for i, (part, place) in enumerate(zip(self, places, strict=True))])
@@ -784,6 +787,7 @@ class Composition(Compound[S, T]):
         return x
 
     def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
+        roster.note_held(self._modules)
         sensitivity = 1.0
         for name, part in reversed(self._parts().items()):
             sensitivity *= part._walk(f"{prefix}{name}.", downstream * sensitivity, roster)
@@ -914,6 +918,7 @@ class Concatenation(Compound[X, Y]):
         return tuple([part(x) for part in self._parts().values()])
 
     def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
+        roster.note_held(self._modules)
         sensitivity = 0.0
         for name, part in reversed(self._parts().items()):
             sensitivity += part._walk(f"{prefix}{name}.", downstream, roster)
