@@ -17,13 +17,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from benchmarks.orthogonalize import decompositions, errors, gradients, joined, machine
 from benchmarks.page import write_between
 from modula.polar import PolarExpress
 from modula.polar.iteration import iterate
 from modula.polar.preparation import copy_matrices
-from modula.polar.products import gram_in_halves
+from modula.polar.products import add_to_diagonal, gram_in_halves, polynomial
 from modula.polar.rounded_iteration import iterate_rounded
 from modula.workspace import matrices_at_once
 
@@ -83,6 +84,18 @@ def halves(sizes: Sequence[int], rounds: int) -> Iterator[str]:
             yield line(f"XXᵀ in halves, {size} rows, {str(dtype)[6:]}", "XXᵀ whole", found)
 
 
+def polynomials(size: int, rounds: int) -> Iterator[str]:
+    a, b, c = PolarExpress()._polynomials["default"][1]
+    for count, m in ((16, size // 6), (2, size)):
+        R = (torch.randn(count, m, m) / m).bfloat16()
+
+        def as_written(R: Tensor = R) -> Tensor:
+            return add_to_diagonal(torch.baddbmm(R, R, R, beta=b, alpha=c), a)
+
+        found = ratio(as_written, partial(polynomial, R.clone(), a, b, c), rounds)
+        yield line(f"a + b·R + c·R² in bfloat16, {count} matrices {m}×{m}", "with the square completed", found)
+
+
 def batches(size: int, rounds: int) -> Iterator[str]:
     """How many matrices are orthogonalised at once."""
     X = torch.randn(16, size, size)
@@ -116,6 +129,12 @@ def transposes(size: int, rounds: int) -> Iterator[str]:
         f"transposing two matrices {4 * size}×{size} at once", "in strips", ratio(lambda: lying.copy_(standing.mT), in_strips, rounds)
     )
     yield line(f"transposing two matrices {4 * size}×{size} one by one", "in strips", ratio(one_by_one, in_strips, rounds))
+    P, X = torch.randn(2, size, size).bfloat16(), lying.bfloat16()
+    yield line(
+        f"P·X of two matrices {size}×{4 * size} in bfloat16, then transposed in strips",
+        "Xᵀ·P",
+        ratio(lambda: copy_matrices(standing, torch.bmm(P, X).mT), lambda: standing.copy_(torch.bmm(X.mT, P.mT)), rounds),
+    )
 
 
 def line(idea: str, other: str, found: float) -> str:
@@ -149,6 +168,7 @@ def report(size: int, rounds: int) -> str:
             "|---|---|---|",
             *products(size, rounds),
             *halves((size // 3, size, 4 * size // 3), rounds),
+            *polynomials(size, rounds),
             *batches(size, rounds),
             *transposes(size, rounds),
             "",

@@ -56,7 +56,6 @@ def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
 
 def dualized(model: GPT, lr: float, beta: float) -> Step:
     momentum = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
-
     grad = momentum  # outlives a step, as in a plain loop
 
     def step(x: Tensor, y: Tensor, timer: Timer) -> tuple[float, float]:
@@ -66,7 +65,8 @@ def dualized(model: GPT, lr: float, beta: float) -> Step:
         backward = timer.lap()
         momentum += grad
         momentum *= beta
-        model.weights -= model.dualize(momentum + grad, target_norm=lr)
+        grad += momentum
+        model.weights -= model.dualize(grad, target_norm=lr)
         return backward, timer.lap()
 
     return step

@@ -87,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             grad = model.gradient(loss)
             momentum += grad
             momentum *= options.momentum
-            model.weights -= model.dualize(momentum + grad, target_norm=lr)  # Nesterov's look-ahead
+            grad += momentum  # Nesterov's look-ahead
+            model.weights -= model.dualize(grad, target_norm=lr)
         else:
             torch_step(optimizers, loss, lr / peak_lr)
 

@@ -39,10 +39,8 @@ def iterate(X: Tensor, polynomials: Sequence[OddQuintic], corrected: int = 0, dt
     X = torch.bmm(P, X)
     last = len(polynomials) - 1
     for step, coefficients in enumerate(polynomials[1:], 1):
-        if dtype and last - corrected <= step < last:
-            X = _corrected(X, coefficients, dtype)
-        else:
-            X = torch.bmm(multiplier(X, [coefficients]), X)
+        rough = dtype if last - corrected <= step < last else None
+        X = torch.bmm(multiplier(X, [coefficients]), X) if rough is None else _corrected(X, coefficients, rough)
     return X
 
 
