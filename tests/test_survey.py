@@ -137,6 +137,14 @@ def test_a_tree_that_is_left_alone_is_walked_through_once(monkeypatch):
     model.dualize(model.gradient(model(torch.ones(2, 5)).square().mean()))
 
 
+def test_a_replica_has_weights_of_its_own():
+    """As torch's DataParallel makes it: the attributes copied, then other modules inside."""
+    model = used(tree())
+    replica = model._replicate_for_data_parallel()
+    replica._modules.update(copy.deepcopy(dict(model._modules)))
+    assert all(one is other for one, other in zip(replica.weights.tensors, replica.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("build", [lambda: Linear(4, 4), tree], ids=["an atom", "a compound"])
 def test_a_model_that_nobody_holds_is_freed_at_once(build):
     gc.disable()

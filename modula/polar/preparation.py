@@ -122,7 +122,7 @@ class Matrices:
 
 
 def _is_standing(part: Tensor) -> bool:
-    """Whether columns lie in one piece where rows do not, in matrices of a size at which that matters."""
+    """Whether columns lie in one piece where rows do not, in matrices that are small enough to be turned by a product."""
     return part.stride(-1) != 1 and part.stride(-2) == 1 and part.shape[-2:].numel() <= TURNED
 
 

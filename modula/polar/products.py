@@ -37,11 +37,13 @@ def gram_in_halves(X: Tensor) -> Tensor:
 def polynomial(R: Tensor, a: float, b: float, c: float) -> Tensor:
     """a + b·R + c·R² for symmetric R, which is overwritten.
 
-    It is computed as c·(R + b/2c)² + (a − b²/4c): what is added stands on the diagonal alone, and R is not read again after the product.
-    A polynomial that is positive for all R is so the sum of two positive terms, and nothing cancels.
+    Where it is positive for all R, it is computed as c·(R + b/2c)² + (a − b²/4c): what is added stands on the diagonal alone, and R is not
+    read again after the product. Both terms are positive then, and nothing cancels.
     """
     if not c:
         return add_to_diagonal(R.mul_(b), a)
+    if b**2 > 4 * a * c:
+        return add_to_diagonal(_square(R, c).add_(R, alpha=b), a)
     vertex = b / (2 * c)
     return add_to_diagonal(_square(add_to_diagonal(R, vertex), c), a - c * vertex**2)
 

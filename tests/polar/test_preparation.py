@@ -98,6 +98,24 @@ def test_a_split_adds_up_to_the_number_but_for_a_second_rounding(dtype, pieces):
     assert ((rounded.double() + rest.double() - X).abs() <= X.abs() * FORMATS[dtype] ** 2 + 2**-24).all()
 
 
+@every_kind
+@pytest.mark.parametrize("most", [0, preparation.TURNED], ids=["none turned", "turned"])
+def test_a_product_in_parts_is_the_product(parts, most, monkeypatch):
+    monkeypatch.setattr(preparation, "TURNED", most)
+    whole = Matrices(parts, ROWS, COLUMNS)
+    P, X = plain(len(whole.prepared()), ROWS, ROWS), plain(len(whole.prepared()), ROWS, COLUMNS)
+    found = whole.product(P, X)
+    assert [len(part) for part in found] == [len(part) for part in parts]
+    torch.testing.assert_close(torch.cat(list(found)), P @ X)
+
+
+def test_a_product_lies_in_memory_as_the_matrices_do():
+    standing, lying = plain(2, COLUMNS, ROWS).mT, plain(3, ROWS, COLUMNS)
+    first, second = Matrices([standing, lying], ROWS, COLUMNS).product(plain(5, ROWS, ROWS), plain(5, ROWS, COLUMNS))
+    assert first.mT.is_contiguous()
+    assert second.is_contiguous()
+
+
 counts = st.lists(st.integers(0, 9), min_size=1, max_size=6)
 
 
