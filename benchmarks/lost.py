@@ -131,9 +131,15 @@ def transposes(size: int, rounds: int) -> Iterator[str]:
         f"transposing two matrices {4 * size}×{size} at once", "in strips", ratio(lambda: lying.copy_(standing.mT), in_strips, rounds)
     )
     yield line(f"transposing two matrices {4 * size}×{size} one by one", "in strips", ratio(one_by_one, in_strips, rounds))
-    P, X = torch.randn(2, size, size).bfloat16(), lying.bfloat16()
-    yield line(
-        f"P·X of two matrices {size}×{4 * size} in bfloat16, then transposed in strips",
+    yield turned(size, rounds)
+    yield turned(2 * size, rounds)
+
+
+def turned(size: int, rounds: int) -> str:
+    P, X = torch.randn(1, size, size).bfloat16(), torch.randn(1, size, 4 * size).bfloat16()
+    standing = torch.empty(1, 4 * size, size)
+    return line(
+        f"P·X of a matrix {size}×{4 * size} in bfloat16, then transposed in strips",
         "Xᵀ·P",
         ratio(lambda: copy_matrices(standing, torch.bmm(P, X).mT), lambda: standing.copy_(torch.bmm(X.mT, P.mT)), rounds),
     )

@@ -4,8 +4,8 @@
     python -m benchmarks.train_step --device cuda --width 768 --blocks 12 --heads 12 --context 1024
 
 The three train one network in turns of a few steps, so that each finds the caches as its own training leaves them; the first step of a
-turn is not counted. Medians over many turns. It is one network and no copies of it: where in memory weights lie makes a difference of
-several hundredths, even to the forward pass.
+turn is not counted. Medians over many turns. It is one network and no copies of it, so that none is favoured by where in memory it
+lies.
 """
 
 from __future__ import annotations

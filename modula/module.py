@@ -678,6 +678,7 @@ class Compound(Module[X, Y]):
     """
 
     _ends: Ends
+    _last_survey: Roster | None = None
 
     def _adopt(self, parts: Sequence[AnyModule], ends: Ends) -> None:
         """Take `parts` in, in flow order."""
@@ -701,6 +702,18 @@ class Compound(Module[X, Y]):
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         ends = meet(self._ends[0], domain), meet(self._ends[1], codomain)
         return ends if ends == self._ends else self._outer_ends(self._places(list(self), *ends))
+
+    def _roster(self) -> Roster:
+        if torch.compiler.is_compiling():
+            return self._survey()
+        last = self._last_survey
+        if last is None or not last.is_current(self):
+            self._last_survey = last = self._survey()
+        return last
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the last survey: a copy makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_last_survey"}
 
     def _parts(self) -> dict[str, AnyModule]:
         """The modules inside by name, in flow order."""

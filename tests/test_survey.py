@@ -8,6 +8,7 @@ import weakref
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from modula import RMS, Bond, Composition, Concatenation, FunctionBond, Linear, ReLU
 from tests.helpers import close
@@ -89,7 +90,7 @@ def test_the_sensitivity_of_a_class_is_seen(monkeypatch):
     model = used(tree())
     before = model._plan().coefficients
     monkeypatch.setattr(Wrapped, "sensitivity", 8.0)
-    close(model._plan().coefficients[2], before[2] / 4 * 1.0)
+    close(model._plan().coefficients[2], before[2] / 4)
 
 
 def test_a_sensitivity_that_is_computed_is_seen():
@@ -145,7 +146,20 @@ def test_a_replica_has_weights_of_its_own():
     assert all(one is other for one, other in zip(replica.weights.tensors, replica.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("build", [lambda: Linear(4, 4), tree], ids=["an atom", "a compound"])
+def parametrized() -> Linear:
+    return parametrize.register_parametrization(Linear(4, 4), "weight", nn.Identity())
+
+
+ROOTS = {"an atom": lambda: Linear(4, 4), "an atom with modules inside": parametrized, "a bond": Wrapped, "a compound": tree}
+
+
+@pytest.mark.parametrize("build", ROOTS.values(), ids=ROOTS)
+def test_any_root_is_listed_again_and_again(build):
+    model = used(build())
+    assert what_a_plan_holds(model) == what_a_plan_holds(model)
+
+
+@pytest.mark.parametrize("build", [lambda: Linear(4, 4), Wrapped, tree], ids=["an atom", "a bond", "a compound"])
 def test_a_model_that_nobody_holds_is_freed_at_once(build):
     gc.disable()
     try:

@@ -75,15 +75,18 @@ class Matrices:
         return rounded, rest
 
     def in_parts(self, whole: Tensor) -> Sequence[Tensor]:
-        """A tensor of as many matrices, [batch, m, n], divided as the parts are."""
+        """A tensor of as many matrices, [batch, rows, columns], as one for each part, [count, rows, columns]."""
         return torch.split(whole, [len(part) for part in self.parts])
 
     def product(self, P: Tensor, X: Tensor) -> Sequence[Tensor]:
         """P·X in parts, each with its matrices lying in memory as the part's own do, so that nothing is left to be transposed.
 
         Args:
-            P: [batch, m, m].
-            X: [batch, m, n].
+            P: [batch, rows, rows].
+            X: [batch, rows, columns], in the dtype of P.
+
+        Returns:
+            A tensor for each part, [count, rows, columns], in the same dtype.
         """
         products: list[Tensor] = []
         start = 0
