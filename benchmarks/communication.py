@@ -1,11 +1,14 @@
-"""What a step of steepest descent sends between processes: as formulas, and counted while a GPT is trained.
+"""What a step of steepest descent sends between processes: as formulas, and counted while a GPT is
+trained.
 
     python -m torch.distributed.run --standalone --nproc-per-node 4 -m benchmarks.communication
-    python -m torch.distributed.run --standalone --nproc-per-node 4 -m benchmarks.communication --write docs/scaling-out.md
+    python -m torch.distributed.run --standalone --nproc-per-node 4 -m benchmarks.communication \\
+        --write docs/scaling-out.md
 
-A collective is charged with what each process sends in it when all links are used alike: of n processes, (n − 1)/n of what is gathered or
-scattered or exchanged, and twice that for a sum that all of them get. On a CPU PyTorch replaces the exchange by a gathering of everything,
-n times as much; `exchange_as_on_gpus` counts what is sent where there is an all-to-all.
+A collective is charged with what each process sends in it when all links are used alike: of n
+processes, (n − 1)/n of what is gathered or scattered or exchanged, and twice that for a sum that
+all of them get. On a CPU PyTorch replaces the exchange by a gathering of everything, n times as
+much; `exchange_as_on_gpus` counts what is sent where there is an all-to-all.
 """
 
 from __future__ import annotations
@@ -45,9 +48,11 @@ from modula.sharding import worth_sharing
 
 @dataclass(frozen=True)
 class Stack:
-    """`count` weights of one geometry and of shape [rows, columns], which are dualized in one batch.
+    """`count` weights of one geometry and of shape [rows, columns], which are dualized in one
+    batch.
 
-    `vectors` is True if the geometry treats vectors by themselves and each process has them whole, so that none has to travel.
+    `vectors` is True if the geometry treats vectors by themselves and each process has them whole,
+    so that none has to travel.
     """
 
     count: int
@@ -61,9 +66,14 @@ class Stack:
 
 
 def stacks(model: AnyModule) -> list[Stack]:
-    """The batches in which the weights of a model are dualized. Its rows are what is sharded: the first axis, if the model is plain."""
+    """The batches in which the weights of a model are dualized. Its rows are what is sharded: the
+    first axis, if the model is plain.
+    """
     plan = model._plan()
-    keys = [(geometry, w.shape, _sharded_axis(w)) for geometry, w in zip(plan.geometries, plan.weights, strict=True)]
+    keys = [
+        (geometry, w.shape, _sharded_axis(w))
+        for geometry, w in zip(plan.geometries, plan.weights, strict=True)
+    ]
     batches = []
     for (geometry, shape, sharded_axis), count in Counter(keys).items():
         rows = shape[sharded_axis or 0]
@@ -73,7 +83,11 @@ def stacks(model: AnyModule) -> list[Stack]:
 
 
 def _sharded_axis(weight: Tensor) -> int | None:
-    return next((p.dim for p in weight.placements if isinstance(p, Shard)), None) if isinstance(weight, DTensor) else None
+    return (
+        next((p.dim for p in weight.placements if isinstance(p, Shard)), None)
+        if isinstance(weight, DTensor)
+        else None
+    )
 
 
 def padded(length: int, processes: int) -> int:
@@ -82,7 +96,9 @@ def padded(length: int, processes: int) -> int:
 
 
 def sent_when_sharded(stack: Stack, processes: int) -> float:
-    """Entries that a process sends to dualize a stack sharded by rows: two exchanges, 2·(N − 1)/N² of the stack."""
+    """Entries that a process sends to dualize a stack sharded by rows: two exchanges, 2·(N − 1)/N²
+    of the stack.
+    """
     if stack.vectors:
         return 0.0
     whole = padded(stack.count, processes) * padded(stack.rows, processes) * stack.columns
@@ -90,26 +106,33 @@ def sent_when_sharded(stack: Stack, processes: int) -> float:
 
 
 def sent_when_split(stack: Stack, processes: int) -> float:
-    """Entries that a process sends to dualize a stack that all have: one gathering, (N − 1)/N of the stack."""
+    """Entries that a process sends to dualize a stack that all have: one gathering, (N − 1)/N of
+    the stack.
+    """
     if stack.vectors or not worth_sharing(stack.count, processes):
         return 0.0
     return (processes - 1) / processes * padded(stack.count, processes) * stack.rows * stack.columns
 
 
 def sent_when_hybrid(stack: Stack, replicas: int, shards: int) -> float:
-    """Entries that a process sends where `replicas` groups of `shards` processes each hold the stack sharded by rows.
+    """Entries that a process sends where `replicas` groups of `shards` processes each hold the
+    stack sharded by rows.
 
-    Each group dualizes its share of the matrices, and the parts of the results are gathered across the groups; or all of them, if there
-    are too few to share.
+    Each group dualizes its share of the matrices, and the parts of the results are gathered across
+    the groups; or all of them, if there are too few to share.
     """
     if not worth_sharing(stack.count, replicas):
         return sent_when_sharded(stack, shards)
-    share = Stack(ceil(stack.count / replicas), padded(stack.rows, shards), stack.columns, stack.vectors)
+    share = Stack(
+        ceil(stack.count / replicas), padded(stack.rows, shards), stack.columns, stack.vectors
+    )
     gathered = 0 if stack.vectors else replicas * share.entries / shards
     return sent_when_sharded(share, shards) + (replicas - 1) / replicas * gathered
 
 
-def total(sent: Callable[..., float], batches: Sequence[Stack], *processes: int, bytes_per_entry: int = 4) -> float:
+def total(
+    sent: Callable[..., float], batches: Sequence[Stack], *processes: int, bytes_per_entry: int = 4
+) -> float:
     """Bytes that a process sends in one `dualize`."""
     return bytes_per_entry * sum(sent(stack, *processes) for stack in batches)
 
@@ -118,8 +141,9 @@ def total(sent: Callable[..., float], batches: Sequence[Stack], *processes: int,
 
 
 class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does not annotate it
-    """Counts the bytes that this process sends, by the kind of collective; the entries of the largest tensor that it makes; and the bytes
-    that it holds at most at a time, of tensors made in the meantime."""
+    """Counts the bytes that this process sends, by the kind of collective; the entries of the
+    largest tensor that it makes; and the bytes that it holds at most at a time, of tensors made in
+    the meantime."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch does not annotate it
@@ -132,7 +156,13 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does 
     def bytes(self) -> float:
         return sum(self.sent.values())
 
-    def __torch_dispatch__(self, f: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        f: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         if any(issubclass(t, DTensor) for t in types):
             return NotImplemented  # it will be seen again on the parts
         result = f(*args, **(kwargs or {}))
@@ -166,7 +196,9 @@ COLLECTIVES: dict[str, tuple[str, int, Callable[[Any, Any], Any]]] = {
 
 
 def _group_size(args: Sequence[Any]) -> int:
-    """How many processes take part, from whichever argument names the group; it comes after all other names."""
+    """How many processes take part, from whichever argument names the group; it comes after all
+    other names.
+    """
     for arg in reversed(args):
         if isinstance(arg, str):
             return _resolve_process_group(dist.GroupName(arg)).size()
@@ -186,8 +218,12 @@ def _bytes(tensors: Tensor | Sequence[Tensor]) -> int:
 def exchange_as_on_gpus() -> Iterator[None]:
     """On CPUs too, redistribute by the all-to-all that PyTorch takes on GPUs."""
 
-    def exchange(part: Tensor, gather_dim: int, shard_dim: int, mesh: DeviceMesh, mesh_dim: int) -> Tensor:
-        made: Tensor = torch.ops._dtensor.shard_dim_alltoall(part, gather_dim, shard_dim, mesh.get_group(mesh_dim).group_name)
+    def exchange(
+        part: Tensor, gather_dim: int, shard_dim: int, mesh: DeviceMesh, mesh_dim: int
+    ) -> Tensor:
+        made: Tensor = torch.ops._dtensor.shard_dim_alltoall(
+            part, gather_dim, shard_dim, mesh.get_group(mesh_dim).group_name
+        )
         return made
 
     with patch.object(placement_types, "shard_dim_alltoall", exchange):
@@ -225,10 +261,27 @@ def runs(processes: int) -> list[Run]:
 
     return [
         Run("DDP", DistributedDataParallel, lambda _: 0.0),
-        Run("DDP, `split_over`", DistributedDataParallel, lambda batches: total(sent_when_split, batches, processes), everyone),
-        Run("`fully_shard`", lambda model: sharded(model, everyone), lambda batches: total(sent_when_sharded, batches, processes)),
-        Run(f"HSDP, 2×{half}", lambda model: sharded(model, hybrid), lambda batches: total(sent_when_hybrid, batches, 2, half)),
-        Run("tensor parallel", tensor_parallel, lambda batches: total(sent_when_sharded, batches, processes)),
+        Run(
+            "DDP, `split_over`",
+            DistributedDataParallel,
+            lambda batches: total(sent_when_split, batches, processes),
+            everyone,
+        ),
+        Run(
+            "`fully_shard`",
+            lambda model: sharded(model, everyone),
+            lambda batches: total(sent_when_sharded, batches, processes),
+        ),
+        Run(
+            f"HSDP, 2×{half}",
+            lambda model: sharded(model, hybrid),
+            lambda batches: total(sent_when_hybrid, batches, 2, half),
+        ),
+        Run(
+            "tensor parallel",
+            tensor_parallel,
+            lambda batches: total(sent_when_sharded, batches, processes),
+        ),
     ]
 
 
@@ -255,7 +308,10 @@ def row(run: Run) -> str:
             optimizer.step()
     kinds = ", ".join(sorted(step.sent)) or "nothing"
     sizes = f"{step.largest / entries:.0%} | {step.peak / (4 * entries):.0%}"
-    return f"| {run.name} | {passes.bytes:,.0f} | {run.formula(stacks(model)):,.0f} | {step.bytes:,.0f} | {kinds} | {sizes} |"
+    return (
+        f"| {run.name} | {passes.bytes:,.0f} | {run.formula(stacks(model)):,.0f} | "
+        f"{step.bytes:,.0f} | {kinds} | {sizes} |"
+    )
 
 
 def table(processes: int) -> str:
@@ -263,18 +319,28 @@ def table(processes: int) -> str:
     entries = sum(p.numel() for p in model.parameters())
     return "\n".join(
         [
-            "| | forward and backward | `dualize`, formula | counted | by | largest tensor | at a time |",
+            (
+                "| | forward and backward | `dualize`, formula | counted | by | largest tensor | "
+                "at a time |"
+            ),
             "|---|---|---|---|---|---|---|",
             *[row(run) for run in runs(processes)],
             "",
-            f"{model!r}: {entries:,} weights, {4 * entries:,} bytes; batch of 4×32 tokens; {processes} processes.",
+            (
+                f"{model!r}: {entries:,} weights, {4 * entries:,} bytes; batch of 4×32 tokens; "
+                f"{processes} processes."
+            ),
         ]
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", type=Path, help="a page with the marks between which the table stands")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--write", type=Path, help="a page with the marks between which the table stands"
+    )
     options = parser.parse_args()
     dist.init_process_group("gloo")
     measured = table(dist.get_world_size())

@@ -1,9 +1,11 @@
-"""What was tried to orthogonalise faster on a CPU, and lost; or won in one format and lost in another.
+"""What was tried to orthogonalise faster on a CPU, and lost; or won in one format and lost in
+another.
 
     python -m benchmarks.lost
     python -m benchmarks.lost --write docs/engine.md
 
-An idea and what it is compared with are timed in turns; the ratio of their medians is below 1 where the idea is faster.
+An idea and what it is compared with are timed in turns; the ratio of their medians is below 1 where
+the idea is faster.
 """
 
 from __future__ import annotations
@@ -65,14 +67,26 @@ def products(size: int, rounds: int) -> Iterator[str]:
             torch.matmul(X, X.mT)
 
     yield line("a product in float32", reference, ratio(lambda: X @ X.mT, lambda: Y @ Y.mT, rounds))
-    yield line('a product in float32, precision "medium"', reference, ratio(in_medium_precision, lambda: Y @ Y.mT, rounds))
+    yield line(
+        'a product in float32, precision "medium"',
+        reference,
+        ratio(in_medium_precision, lambda: Y @ Y.mT, rounds),
+    )
     yield line("a product in float16", reference, ratio(lambda: Z @ Z.mT, lambda: Y @ Y.mT, rounds))
-    yield line("a product in int8", reference, ratio(lambda: torch._int_mm(integers, integers), lambda: Y[0] @ Y[0].mT, rounds))
+    yield line(
+        "a product in int8",
+        reference,
+        ratio(lambda: torch._int_mm(integers, integers), lambda: Y[0] @ Y[0].mT, rounds),
+    )
     definite = X[0] @ X[0].mT + torch.eye(size)
     yield line(
         "Cholesky decomposition and inverse in float32",
         reference,
-        ratio(lambda: torch.cholesky_inverse(torch.linalg.cholesky(definite)), lambda: Y[0] @ Y[0].mT, rounds),
+        ratio(
+            lambda: torch.cholesky_inverse(torch.linalg.cholesky(definite)),
+            lambda: Y[0] @ Y[0].mT,
+            rounds,
+        ),
     )
 
 
@@ -95,7 +109,11 @@ def polynomials(size: int, rounds: int) -> Iterator[str]:
             return add_to_diagonal(torch.baddbmm(R, R, R, beta=b, alpha=c), a)
 
         found = ratio(as_written, lambda X=X: polynomial(X @ X.mT, a, b, c), rounds)  # type: ignore[misc] # mypy infers no default
-        yield line(f"a + b·XXᵀ + c·(XXᵀ)² in bfloat16, {count} matrices {m}×{m}", "with the square completed", found)
+        yield line(
+            f"a + b·XXᵀ + c·(XXᵀ)² in bfloat16, {count} matrices {m}×{m}",
+            "with the square completed",
+            found,
+        )
 
 
 def batches(size: int, rounds: int) -> Iterator[str]:
@@ -109,7 +127,11 @@ def batches(size: int, rounds: int) -> Iterator[str]:
     few = matrices_at_once(size**2, X.device)
     reference = f"in batches of {few}, what fits the caches"
     for count in (1, 4, 16):
-        yield line(f"16 matrices {size}×{size} in batches of {count}", reference, ratio(in_batches_of(count), in_batches_of(few), rounds))
+        yield line(
+            f"16 matrices {size}×{size} in batches of {count}",
+            reference,
+            ratio(in_batches_of(count), in_batches_of(few), rounds),
+        )
     W = torch.randn(1, size, 4 * size).bfloat16()
     yield line(
         f"XXᵀ of a matrix {size}×{4 * size} in bfloat16, a batch of one",
@@ -128,9 +150,15 @@ def transposes(size: int, rounds: int) -> Iterator[str]:
 
     in_strips = partial(copy_matrices, lying, standing.mT)
     yield line(
-        f"transposing two matrices {4 * size}×{size} at once", "in strips", ratio(lambda: lying.copy_(standing.mT), in_strips, rounds)
+        f"transposing two matrices {4 * size}×{size} at once",
+        "in strips",
+        ratio(lambda: lying.copy_(standing.mT), in_strips, rounds),
     )
-    yield line(f"transposing two matrices {4 * size}×{size} one by one", "in strips", ratio(one_by_one, in_strips, rounds))
+    yield line(
+        f"transposing two matrices {4 * size}×{size} one by one",
+        "in strips",
+        ratio(one_by_one, in_strips, rounds),
+    )
     yield turned(size, rounds)
     yield turned(2 * size, rounds)
 
@@ -141,7 +169,11 @@ def turned(size: int, rounds: int) -> str:
     return line(
         f"P·X of a matrix {size}×{4 * size} in bfloat16, then transposed in strips",
         "Xᵀ·P",
-        ratio(lambda: copy_matrices(standing, torch.bmm(P, X).mT), lambda: standing.copy_(torch.bmm(X.mT, P.mT)), rounds),
+        ratio(
+            lambda: copy_matrices(standing, torch.bmm(P, X).mT),
+            lambda: standing.copy_(torch.bmm(X.mT, P.mT)),
+            rounds,
+        ),
     )
 
 
@@ -150,7 +182,9 @@ def line(idea: str, other: str, found: float) -> str:
 
 
 def accuracy(size: int, steps: int) -> str:
-    """The error of steps in bfloat16 on both kinds of matrices, and what is lit between the null spaces of one of low rank."""
+    """The error of steps in bfloat16 on both kinds of matrices, and what is lit between the null
+    spaces of one of low rank.
+    """
     found = []
     method = PolarExpress(steps=steps)
     for kind in ("normal", "falling"):
@@ -160,7 +194,10 @@ def accuracy(size: int, steps: int) -> str:
     low = low / low.abs().max()
     U, _, Vh = torch.linalg.svd(low)
     polynomials = method._polynomials["default"]
-    for factor in (iterate(low.clone(), polynomials), iterate_rounded(low.clone(), polynomials, torch.bfloat16)):
+    for factor in (
+        iterate(low.clone(), polynomials),
+        iterate_rounded(low.clone(), polynomials, torch.bfloat16),
+    ):
         dark = U[..., 8:].mT @ factor.float() @ Vh[:, 8:].mT
         found.append(f"{torch.linalg.matrix_norm(dark, ord=2).item():.3f}")
     return f"| {steps} | {3 * steps} | {' | '.join(found)} |"
@@ -180,7 +217,10 @@ def report(size: int, rounds: int) -> str:
             *batches(size, rounds),
             *transposes(size, rounds),
             "",
-            "| steps | products | error of σ, normal entries | falling σ | lit by rounding, float32 | bfloat16 |",
+            (
+                "| steps | products | error of σ, normal entries | falling σ | lit by rounding, "
+                "float32 | bfloat16 |"
+            ),
             "|---|---|---|---|---|---|",
             *[accuracy(size, steps) for steps in (4, 5, 6)],
         ]
@@ -188,10 +228,14 @@ def report(size: int, rounds: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=768, help="rows and columns of the matrices")
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--write", type=Path, help="a page with the marks between which the tables stand")
+    parser.add_argument(
+        "--write", type=Path, help="a page with the marks between which the tables stand"
+    )
     options = parser.parse_args()
     found = report(options.size, options.rounds)
     print(found)

@@ -1,14 +1,17 @@
-"""What the duality maps of real models cost: modula's methods beside the iterations of others, in one run.
+"""What the duality maps of real models cost: modula's methods beside the iterations of others, in
+one run.
 
     python -m benchmarks.orthogonalize                          # on this machine's CPU
     python -m benchmarks.orthogonalize --device cuda --write docs/engine.md
     python -m benchmarks.orthogonalize --works block --rounds 15
 
-Every method dualizes the same gradients, in turns. The table gives, for each: the median time, and its ratio to torch.optim.Muon's
-iteration; the error of the singular values, |uᵢᵀ O vᵢ − 1| over those with σᵢ > 1e-3·σ₁, its mean and its worst for matrices with normal
-entries, and its mean for matrices whose singular values fall to 1e-4; the share of the rate at which the machine multiplies two
-large matrices, in the method's own precision; and the peak of the memory allocated on the way. heavyball and gram-newton-schulz are
-compared where they are installed (pip install 'modula-torch[bench]').
+Every method dualizes the same gradients, in turns. The table gives, for each: the median time, and
+its ratio to torch.optim.Muon's iteration; the error of the singular values, |uᵢᵀ O vᵢ − 1| over
+those with σᵢ > 1e-3·σ₁, its mean and its worst for matrices with normal entries, and its mean for
+matrices whose singular values fall to 1e-4; the share of the rate at which the machine multiplies
+two large matrices, in the method's own precision; and the peak of the memory allocated on the way.
+heavyball and gram-newton-schulz are compared where they are installed (pip install
+'modula-torch[bench]').
 """
 
 from __future__ import annotations
@@ -31,7 +34,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks.page import write_between
-from modula.polar import SVD, InverseRoot, Method, NewtonSchulz, PolarExpress, Sketch, minimax_coefficients
+from modula.polar import (
+    SVD,
+    InverseRoot,
+    Method,
+    NewtonSchulz,
+    PolarExpress,
+    Sketch,
+    minimax_coefficients,
+)
 from modula.polar.batching import orthogonalize_all
 from modula.polar.formats import low_precision
 
@@ -91,7 +102,9 @@ def muon(matrix: Tensor) -> Tensor:
 
 
 def plain_polar_express(matrix: Tensor) -> Tensor:
-    """The six steps of the paper on X/‖X‖_F, in the matrix's own precision, with nothing else done to be fast."""
+    """The six steps of the paper on X/‖X‖_F, in the matrix's own precision, with nothing else done
+    to be fast.
+    """
     X = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
     X = X / (1.01 * torch.linalg.matrix_norm(X))
     for a, b, c in minimax_coefficients(6, 1e-3):
@@ -130,7 +143,13 @@ def others(device: torch.device) -> list[Contender]:
         utils = importlib.import_module("heavyball.utils")
         if device.type == "cpu":
             vars(utils)["compile_mode"] = None
-        found.append(Contender("heavyball", lambda work: [utils.zeropower_via_newtonschulz5(batch) for batch in work], torch.bfloat16))
+        found.append(
+            Contender(
+                "heavyball",
+                lambda work: [utils.zeropower_via_newtonschulz5(batch) for batch in work],
+                torch.bfloat16,
+            )
+        )
     except ImportError:
         print("heavyball is not installed and is left out")
     if device.type != "cuda":
@@ -139,7 +158,13 @@ def others(device: torch.device) -> list[Contender]:
     try:
         gram_newton_schulz = importlib.import_module("gram_newton_schulz")
         iteration = gram_newton_schulz.GramNewtonSchulz()
-        found.append(Contender("gram-newton-schulz", lambda work: [iteration(batch) for batch in work], torch.float16))
+        found.append(
+            Contender(
+                "gram-newton-schulz",
+                lambda work: [iteration(batch) for batch in work],
+                torch.float16,
+            )
+        )
     except ImportError:
         print("gram-newton-schulz is not installed and is left out")
     return found
@@ -192,7 +217,10 @@ def product_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 def gradients(shapes: dict[Shape, int], kind: str, device: torch.device) -> Work:
     generator = torch.Generator().manual_seed(0)
-    return [torch.stack([matrix(shape, kind, generator) for _ in range(count)]).to(device) for shape, count in shapes.items()]
+    return [
+        torch.stack([matrix(shape, kind, generator) for _ in range(count)]).to(device)
+        for shape, count in shapes.items()
+    ]
 
 
 def matrix(shape: Shape, kind: str, generator: torch.Generator) -> Tensor:
@@ -219,7 +247,9 @@ def decompositions(work: Work) -> list[tuple[Tensor, Tensor, Tensor]]:
     return [torch.linalg.svd(batch[0].double(), full_matrices=False) for batch in work]
 
 
-def compare(name: str, rounds: int, device: torch.device, rates: dict[torch.dtype, float], slow: bool) -> list[str]:
+def compare(
+    name: str, rounds: int, device: torch.device, rates: dict[torch.dtype, float], slow: bool
+) -> list[str]:
     title, shapes = WORKS[name]
     normal, falling = gradients(shapes, "normal", device), gradients(shapes, "falling", device)
     normal_bases, falling_bases = decompositions(normal), decompositions(falling)
@@ -234,18 +264,26 @@ def compare(name: str, rounds: int, device: torch.device, rates: dict[torch.dtyp
     rows = [
         f"**{title}**",
         "",
-        "| | time | to Muon's | error of σ | worst | falling σ | share of the product rate | peak memory |",
+        (
+            "| | time | to Muon's | error of σ | worst | falling σ | share of the product rate | "
+            "peak memory |"
+        ),
         "|---|---|---|---|---|---|---|---|",
     ]
     for contender in runners:
         took = medians[contender.name]
-        of_normal, of_falling = errors(contender.run(normal), normal_bases), errors(contender.run(falling), falling_bases)
+        of_normal, of_falling = (
+            errors(contender.run(normal), normal_bases),
+            errors(contender.run(falling), falling_bases),
+        )
         with FlopCounterMode(display=False) as counter:
             contender.run(normal)
         share = counter.get_total_flops() / took / rates[contender.dtype]
         rows.append(
-            f"| {contender.name} | {1000 * took:,.1f} ms | {took / medians['torch.optim.Muon']:.2f} | {of_normal.mean():.4f} | "
-            f"{of_normal.max():.3f} | {of_falling.mean():.4f} | {share:.0%} | {peak_memory(contender, normal, device) / 2**20:,.0f} MiB |"
+            f"| {contender.name} | {1000 * took:,.1f} ms | "
+            f"{took / medians['torch.optim.Muon']:.2f} | {of_normal.mean():.4f} | "
+            f"{of_normal.max():.3f} | {of_falling.mean():.4f} | {share:.0%} | "
+            f"{peak_memory(contender, normal, device) / 2**20:,.0f} MiB |"
         )
     return [*rows, ""]
 
@@ -266,19 +304,38 @@ def peak_memory(contender: Contender, work: Work, device: torch.device) -> int:
 def machine(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}"
-    return f"{platform.machine()} CPU with {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    return (
+        f"{platform.machine()} CPU with {torch.get_num_threads()} threads, PyTorch "
+        f"{torch.__version__}"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu", type=torch.device)
-    parser.add_argument("--works", nargs="+", choices=list(WORKS), help="by default those that the device is good for")
+    parser.add_argument(
+        "--works",
+        nargs="+",
+        choices=list(WORKS),
+        help="by default those that the device is good for",
+    )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="leave out the methods that take many times as long")
-    parser.add_argument("--write", type=Path, help="put the tables into this page, between its orthogonalize:begin and orthogonalize:end")
+    parser.add_argument(
+        "--quick", action="store_true", help="leave out the methods that take many times as long"
+    )
+    parser.add_argument(
+        "--write",
+        type=Path,
+        help="put the tables into this page, between its orthogonalize:begin and orthogonalize:end",
+    )
     options = parser.parse_args()
 
-    rates = {dtype: product_rate(dtype, options.device) for dtype in (torch.float32, torch.bfloat16, torch.float16)}
+    rates = {
+        dtype: product_rate(dtype, options.device)
+        for dtype in (torch.float32, torch.bfloat16, torch.float16)
+    }
     lines = [
         f"{machine(options.device)}; products run at "
         + ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {str(d)[6:]}" for d, rate in rates.items())

@@ -2,8 +2,8 @@
 
     python -m benchmarks.plan
 
-Prints the time to build the plan, and what a whole `dualize` takes beyond the same batched mathematics done by hand on tensors that are
-stacked already. Medians over many runs.
+Prints the time to build the plan, and what a whole `dualize` takes beyond the same batched
+mathematics done by hand on tensors that are stacked already. Medians over many runs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def median_ms(work: Callable[[], object], repeats: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--atoms", type=int, default=1000)
     parser.add_argument("--width", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=50)
@@ -50,11 +52,16 @@ def main() -> None:
     plan = median_ms(model._plan, options.repeats)
     mathematics = median_ms(lambda: geometry.dualize(stacked), options.repeats)
     dualize = median_ms(lambda: model.dualize(grad), options.repeats)
-    print(f"a tree of {options.atoms} atoms of {options.width}×{options.width}, medians of {options.repeats} runs")
+    print(
+        f"a tree of {options.atoms} atoms of {options.width}×{options.width}, medians of "
+        f"{options.repeats} runs"
+    )
     print(f"  building the plan                       {plan:8.2f} ms   (at most 50)")
     print(f"  dualize                                 {dualize:8.2f} ms")
     print(f"  the batched mathematics alone           {mathematics:8.2f} ms")
-    print(f"  what Python adds                        {dualize - mathematics:8.2f} ms   (at most 5)")
+    print(
+        f"  what Python adds                        {dualize - mathematics:8.2f} ms   (at most 5)"
+    )
 
 
 if __name__ == "__main__":

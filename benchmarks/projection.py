@@ -1,10 +1,12 @@
-"""What sharing out a large model would cost: arithmetic from the formulas of `communication` and published speeds. Nothing is measured.
+"""What sharing out a large model would cost: arithmetic from the formulas of `communication` and
+published speeds. Nothing is measured.
 
     python -m benchmarks.projection
     python -m benchmarks.projection --write docs/scaling-out.md
 
-Speeds are those of NVIDIA's H100 SXM data sheet and of its DGX H100, eight GPUs a machine: NVLink 900 GB/s for both directions together,
-one 400 Gb/s network card a GPU, 989 TFLOP/s dense in bfloat16. Real collectives and products reach a part of these.
+Speeds are those of NVIDIA's H100 SXM data sheet and of its DGX H100, eight GPUs a machine: NVLink
+900 GB/s for both directions together, one 400 Gb/s network card a GPU, 989 TFLOP/s dense in
+bfloat16. Real collectives and products reach a part of these.
 """
 
 from __future__ import annotations
@@ -41,30 +43,48 @@ class Model:
 
     def build(self) -> GPT:
         with torch.device("meta"):
-            return GPT(self.vocabulary, d_embed=self.width, num_heads=self.heads, num_blocks=self.blocks)
+            return GPT(
+                self.vocabulary, d_embed=self.width, num_heads=self.heads, num_blocks=self.blocks
+            )
 
 
 MODELS = [Model("1.5 B", 50_257, 1600, 25, 48), Model("70 B", 128_256, 8192, 64, 84)]
 
 
 def flops(stack: Stack, processes: int) -> float:
-    """Of the process with the largest share: per matrix and step two products m×m×n and one m×m×m, m being the smaller side."""
+    """Of the process with the largest share: per matrix and step two products m×m×n and one m×m×m,
+    m being the smaller side.
+    """
     m, n = sorted((stack.rows, stack.columns))
-    return 0.0 if stack.vectors else ceil(stack.count / processes) * STEPS["default"] * (4 * m * m * n + 2 * m**3)
+    return (
+        0.0
+        if stack.vectors
+        else ceil(stack.count / processes) * STEPS["default"] * (4 * m * m * n + 2 * m**3)
+    )
 
 
 def largest_share(batches: list[Stack], processes: int) -> int:
-    """Entries of the most whole matrices that a process holds at a time: a batch, or as many as the workspace limit lets it."""
+    """Entries of the most whole matrices that a process holds at a time: a batch, or as many as the
+    workspace limit lets it.
+    """
     shares = []
     for stack in batches:
         matrix = stack.rows * stack.columns
-        shares.append(0 if stack.vectors else matrix * min(ceil(stack.count / processes), max(1, entries_at_once() // matrix)))
+        shares.append(
+            0
+            if stack.vectors
+            else matrix * min(ceil(stack.count / processes), max(1, entries_at_once() // matrix))
+        )
     return max(shares)
 
 
 def within_a_machine(stack: Stack, machines: int) -> Stack:
     """What the GPUs of one machine dualize of a stack that every machine has."""
-    return replace(stack, count=ceil(stack.count / machines)) if worth_sharing(stack.count, machines) else stack
+    return (
+        replace(stack, count=ceil(stack.count / machines))
+        if worth_sharing(stack.count, machines)
+        else stack
+    )
 
 
 def row(model: Model, processes: int) -> str:
@@ -75,7 +95,9 @@ def row(model: Model, processes: int) -> str:
     training = (2 * 2 + 4) * around  # two gatherings in bfloat16, one scattering of float32 sums
     flat = total(sent_when_sharded, batches, processes)
     flat_time = flat / (NVLINK if machines == 1 else NETWORK)
-    inside = 4 * sum(sent_when_sharded(within_a_machine(stack, machines), MACHINE) for stack in batches)
+    inside = 4 * sum(
+        sent_when_sharded(within_a_machine(stack, machines), MACHINE) for stack in batches
+    )
     hybrid = total(sent_when_hybrid, batches, machines, MACHINE)
     hybrid_time = inside / NVLINK + (hybrid - inside) / NETWORK
     work = sum(flops(stack, processes) for stack in batches) / BFLOAT16
@@ -123,8 +145,12 @@ def table() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", type=Path, help="a page with the marks between which the table stands")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--write", type=Path, help="a page with the marks between which the table stands"
+    )
     options = parser.parse_args()
     projected = table()
     print(projected)

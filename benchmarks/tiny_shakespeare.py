@@ -1,10 +1,12 @@
-"""The table of the README: the example's GPT on tiny Shakespeare, dualized and by torch.optim's AdamW and Muon.
+"""The table of the README: the example's GPT on tiny Shakespeare, dualized and by torch.optim's
+AdamW and Muon.
 
     python -m benchmarks.tiny_shakespeare                  # downloads the text
     python -m benchmarks.tiny_shakespeare --data FILE      # with a copy of it at hand
 
-Every run is `examples/train_gpt.py` with its defaults, on tiny Shakespeare; AdamW and Muon at five learning rates each. Runs that have
-left their result.json are not repeated. Prints the table, and writes it into README.md between its markers.
+Every run is `examples/train_gpt.py` with its defaults, on tiny Shakespeare; AdamW and Muon at five
+learning rates each. Runs that have left their result.json are not repeated. Prints the table, and
+writes it into README.md between its markers.
 """
 
 from __future__ import annotations
@@ -23,8 +25,15 @@ import torch
 from benchmarks.page import write_between
 
 ROOT = Path(__file__).parent.parent
-RATES = {"adamw": (4e-3, 5.7e-3, 8e-3, 1.13e-2, 1.6e-2), "muon": (1.4e-2, 2e-2, 2.8e-2, 4e-2, 5.7e-2)}
-NAMES = {"modula": "`model.dualize`", "adamw": "torch.optim.AdamW", "muon": "torch.optim.Muon, AdamW for embedding and head"}
+RATES = {
+    "adamw": (4e-3, 5.7e-3, 8e-3, 1.13e-2, 1.6e-2),
+    "muon": (1.4e-2, 2e-2, 2.8e-2, 4e-2, 5.7e-2),
+}
+NAMES = {
+    "modula": "`model.dualize`",
+    "adamw": "torch.optim.AdamW",
+    "muon": "torch.optim.Muon, AdamW for embedding and head",
+}
 
 
 def run(data: str, out: Path, optimizer: str, seed: int, lr: float | None) -> dict[str, float]:
@@ -32,7 +41,14 @@ def run(data: str, out: Path, optimizer: str, seed: int, lr: float | None) -> di
     result = out / f"{optimizer}-{'default' if lr is None else lr}-{seed}" / "result.json"
     if not result.exists():
         rate = [] if lr is None else ["--lr", str(lr)]
-        script = [sys.executable, str(ROOT / "examples" / "train_gpt.py"), "--data", data, "--out", str(result.parent)]
+        script = [
+            sys.executable,
+            str(ROOT / "examples" / "train_gpt.py"),
+            "--data",
+            data,
+            "--out",
+            str(result.parent),
+        ]
         subprocess.run([*script, "--optimizer", optimizer, "--seed", str(seed), *rate], check=True)
     numbers: dict[str, float] = json.loads(result.read_text())
     return numbers
@@ -43,7 +59,10 @@ def row(optimizer: str, runs: list[dict[str, float]], baseline: float) -> str:
     seconds = statistics.median([numbers["seconds"] for numbers in runs])
     spread = f" ± {statistics.stdev(losses):.3f}" if len(losses) > 1 else ""
     loss = f"{statistics.mean(losses):.3f}{spread}"
-    return f"| {NAMES[optimizer]} | {runs[0]['lr']:g} | {loss} | {seconds:.0f} s | {seconds / baseline:.2f} |"
+    return (
+        f"| {NAMES[optimizer]} | {runs[0]['lr']:g} | {loss} | {seconds:.0f} s | "
+        f"{seconds / baseline:.2f} |"
+    )
 
 
 def table(data: str, out: Path, seeds: range) -> str:
@@ -55,12 +74,17 @@ def table(data: str, out: Path, seeds: range) -> str:
     modula = [run(data, out, "modula", seed, None) for seed in seeds]
     baseline = statistics.median([numbers["seconds"] for numbers in best["adamw"]])
     lines = [
-        "| optimizer | learning rate | validation loss (nats a character) | training | of AdamW's time |",
+        (
+            "| optimizer | learning rate | validation loss (nats a character) | training | of "
+            "AdamW's time |"
+        ),
         "|---|---|---|---|---|",
         row("modula", modula, baseline),
         *[row(optimizer, runs, baseline) for optimizer, runs in best.items()],
         "",
-        *textwrap.wrap(conditions(len(seeds)), width=140, break_long_words=False, break_on_hyphens=False),
+        *textwrap.wrap(
+            conditions(len(seeds)), width=140, break_long_words=False, break_on_hyphens=False
+        ),
     ]
     return "\n".join(lines)
 
@@ -68,9 +92,11 @@ def table(data: str, out: Path, seeds: range) -> str:
 def conditions(seeds: int) -> str:
     """What has to be known of the numbers."""
     return (
-        "4 blocks, width 128, 4 heads, context 64, batch 12, 2,000 steps; the loss is over the whole last tenth of the text. "
-        f"Seeds: {seeds}. AdamW ran at {tried('adamw')}, Muon at {tried('muon')}, the best of which is shown; `model.dualize` at the "
-        f"example's default. Measured on {machine()}, one run after another. To reproduce: `python -m benchmarks.tiny_shakespeare`."
+        "4 blocks, width 128, 4 heads, context 64, batch 12, 2,000 steps; the loss is over the "
+        f"whole last tenth of the text. Seeds: {seeds}. AdamW ran at {tried('adamw')}, Muon at "
+        f"{tried('muon')}, the best of which is shown; `model.dualize` at the example's default. "
+        f"Measured on {machine()}, one run after another. To reproduce: `python -m "
+        "benchmarks.tiny_shakespeare`."
     )
 
 
@@ -81,13 +107,22 @@ def tried(optimizer: str) -> str:
 
 def machine() -> str:
     cores = "1 core" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} cores"
-    return f"{cores} of an {platform.machine()} processor, PyTorch {torch.__version__.partition('+')[0]}"
+    return (
+        f"{cores} of an {platform.machine()} processor, PyTorch "
+        f"{torch.__version__.partition('+')[0]}"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="shakespeare", help='"shakespeare", or the path of a copy')
-    parser.add_argument("--seeds", type=int, default=3, help="how many, for the mean and its spread")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", default="shakespeare", help='"shakespeare", or the path of a copy'
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="how many, for the mean and its spread"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "tiny_shakespeare")
     options = parser.parse_args()
     written = table(options.data, options.out, range(options.seeds))

@@ -1,11 +1,12 @@
-"""What a whole training step of the GPT example costs: with `model.dualize`, with torch.optim.AdamW, and with torch.optim.Muon.
+"""What a whole training step of the GPT example costs: with `model.dualize`, with
+torch.optim.AdamW, and with torch.optim.Muon.
 
     python -m benchmarks.train_step
     python -m benchmarks.train_step --device cuda --width 768 --blocks 12 --heads 12 --context 1024
 
-The three train one network in turns of a few steps, so that each finds the caches as its own training leaves them; the first step of a
-turn is not counted. Medians over many turns. It is one network and no copies of it, so that none is favoured by where in memory it
-lies.
+The three train one network in turns of a few steps, so that each finds the caches as its own
+training leaves them; the first step of a turn is not counted. Medians over many turns. It is one
+network and no copies of it, so that none is favoured by where in memory it lies.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Timer:
 
 
 Step = Callable[[Tensor, Tensor, Timer], tuple[float, float]]
-"""One training step on tokens and their successors; returns the seconds of forward and backward, and those of the rest."""
+"""One training step on tokens and their successors; returns the seconds of forward and backward,
+and those of the rest."""
 
 
 def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
@@ -90,7 +92,9 @@ def optimized(model: GPT, name: str, lr: float) -> Step:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu", type=torch.device)
     parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--batch", type=int, default=12)
@@ -101,7 +105,9 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    model = GPT(CHARACTERS, d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks).to(options.device)
+    model = GPT(
+        CHARACTERS, d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks
+    ).to(options.device)
     steps = {
         "model.dualize": dualized(model, 0.1, 0.85),
         "torch.optim.AdamW": optimized(model, "adamw", 8e-3),
@@ -112,19 +118,25 @@ def main() -> None:
     for _ in tqdm(range(options.turns), leave=False):
         for name, step in steps.items():
             for number in range(STEPS_A_TURN + 1):
-                x, y = torch.randint(CHARACTERS, (2, options.batch, options.context), device=options.device)
+                x, y = torch.randint(
+                    CHARACTERS, (2, options.batch, options.context), device=options.device
+                )
                 times = step(x, y, timer)
                 if number:
                     taken[name].append(times)
             model.zero_grad()
     totals = {name: statistics.median(sum(times) for times in rows) for name, rows in taken.items()}
     print(
-        f"medians of {STEPS_A_TURN * options.turns} steps, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, {options.device}"
+        f"medians of {STEPS_A_TURN * options.turns} steps, {torch.get_num_threads()} threads, "
+        f"PyTorch {torch.__version__}, {options.device}"
     )
     for name, rows in taken.items():
         backward, rest = (1000 * statistics.median(column) for column in zip(*rows, strict=True))
         ratio = totals[name] / totals["torch.optim.AdamW"]
-        print(f"  {name:18} forward and backward {backward:7.2f} ms, the rest {rest:7.2f} ms; the whole step {ratio:5.2f} of AdamW's")
+        print(
+            f"  {name:18} forward and backward {backward:7.2f} ms, the rest {rest:7.2f} ms; the "
+            f"whole step {ratio:5.2f} of AdamW's"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""How much longer a type checker takes for a file that uses a network of 200 modules than for one that uses none.
+"""How much longer a type checker takes for a file that uses a network of 200 modules than for one
+that uses none.
 
     python -m benchmarks.typecheck
 
-Both files import torch and modula; one builds a chain of 200 modules, with residual blocks, tuples and activations, the other has as
-many lines of plain torch. Each checker starts anew for every run, with what it has cached of torch and modula. Medians over several runs.
+Both files import torch and modula; one builds a chain of 200 modules, with residual blocks, tuples
+and activations, the other has as many lines of plain torch. Each checker starts anew for every run,
+with what it has cached of torch and modula. Medians over several runs.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-HEAD = "import torch\n\nfrom modula import RMS, Add, Embed, Identity, Linear, Module, OneHot, ReLU, RMSNorm\n\n"
+HEAD = (
+    "import torch\n"
+    "\n"
+    "from modula import RMS, Add, Embed, Identity, Linear, Module, OneHot, ReLU, RMSNorm\n"
+    "\n"
+)
 
 
 def with_modules(count: int) -> str:
@@ -26,7 +33,10 @@ def with_modules(count: int) -> str:
         lines += [
             f"branch_{i} = Linear(8, 8) @ ReLU() @ Linear(8, 8) @ RMSNorm()",
             f"block_{i} = 0.5 * Identity() + 0.5 * branch_{i}",
-            f"network_{i + 1} = Linear(8, 8) @ Add() @ (Linear(8, 8), Identity()) @ block_{i} @ network_{i}",
+            (
+                f"network_{i + 1} = Linear(8, 8) @ Add() @ (Linear(8, 8), Identity()) @ block_{i} "
+                f"@ network_{i}"
+            ),
         ]
     return HEAD + "\n".join([*lines, f"result = network_{count // 10}(torch.arange(8))"]) + "\n"
 
@@ -44,7 +54,9 @@ def without_modules(count: int) -> str:
 
 
 def seconds(command: list[str], program: Path, texts: list[str], runs: int) -> list[float]:
-    """The median time to check each of `texts`, taken in turns. They differ a little from run to run, so that nothing of them is cached."""
+    """The median time to check each of `texts`, taken in turns. They differ a little from run to
+    run, so that nothing of them is cached.
+    """
     times: list[list[float]] = [[] for _ in texts]
     for run in range(runs + 1):
         for text, taken in zip(texts, times, strict=True):
@@ -56,7 +68,9 @@ def seconds(command: list[str], program: Path, texts: list[str], runs: int) -> l
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--modules", type=int, default=200)
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
@@ -64,13 +78,23 @@ def main() -> None:
         folder = Path(name)
         program = folder / "program.py"
         checkers = {
-            "mypy": [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={folder / 'cache'}"],
+            "mypy": [
+                sys.executable,
+                "-m",
+                "mypy",
+                "--strict",
+                "--config-file=",
+                f"--cache-dir={folder / 'cache'}",
+            ],
             "pyright": [sys.executable, "-m", "pyright", f"--pythonpath={sys.executable}"],
         }
         for checker, command in checkers.items():
             texts = [without_modules(options.modules), with_modules(options.modules)]
             none, many = seconds(command, program, texts, options.runs)
-            print(f"{checker:8} {none:6.2f} s with no module, {many:6.2f} s with {options.modules}: {many / none:.2f} times (at most 1.5)")
+            print(
+                f"{checker:8} {none:6.2f} s with no module, {many:6.2f} s with {options.modules}: "
+                f"{many / none:.2f} times (at most 1.5)"
+            )
 
 
 if __name__ == "__main__":

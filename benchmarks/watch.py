@@ -1,9 +1,10 @@
-"""What watching a training loop costs: the time of one record over that of n steps, for the GPT of examples/train_gpt.py.
+"""What watching a training loop costs: the time of one record over that of n steps, for the GPT of
+examples/train_gpt.py.
 
     python -m benchmarks.watch
 
-Prints the share for what `watch` records by default, which is to stay below 3%, and for each instrument by itself. Medians of the time of
-one processor core.
+Prints the share for what `watch` records by default, which is to stay below 3%, and for each
+instrument by itself. Medians of the time of one processor core.
 """
 
 from __future__ import annotations
@@ -51,12 +52,18 @@ def train_step(model: GPT, x: Tensor, y: Tensor, momentum: Gradient) -> tuple[Gr
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--every", type=int, default=100, help="n, the steps between two records")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--searches", action="store_true", help="time sensitivity and well_normed too, which takes minutes")
+    parser.add_argument(
+        "--searches",
+        action="store_true",
+        help="time sensitivity and well_normed too, which takes minutes",
+    )
     options = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -66,17 +73,30 @@ def main() -> None:
     momentum = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
     step = median_seconds(lambda: train_step(model, x, y, momentum), options.repeats)
     grad, update = train_step(model, x, y, momentum)
-    idle = median_seconds(lambda: watch(model, 2**40, discard, start=1).step(x, gradient=grad, update=update), options.repeats)
-    print(f"GPT of {options.blocks} blocks, width {options.width}, batch 12 × 64; medians of {options.repeats}")
+    idle = median_seconds(
+        lambda: watch(model, 2**40, discard, start=1).step(x, gradient=grad, update=update),
+        options.repeats,
+    )
+    print(
+        f"GPT of {options.blocks} blocks, width {options.width}, batch 12 × 64; medians of "
+        f"{options.repeats}"
+    )
     print(f"  a training step                          {1000 * step:9.1f} ms")
     print(f"  a step of the watch that is not due      {1000 * idle:9.3f} ms")
     print(f"  a record every {options.every} steps{'':22}         of training")
 
-    def line(name: str, record: Sequence[str], limit: str = "", repeats: int = options.repeats) -> None:
+    def line(
+        name: str, record: Sequence[str], limit: str = "", repeats: int = options.repeats
+    ) -> None:
         watcher = watch(model, 1, discard, record=record)
         seconds = median_seconds(lambda: watcher.step(x, gradient=grad, update=update), repeats)
         share = (seconds + (options.every - 1) * idle) / (options.every * step)
-        print(f"    {name:18}                     {1000 * seconds:9.1f} ms   {share:7.2%}   {limit}".rstrip())
+        print(
+            (
+                f"    {name:18}                     {1000 * seconds:9.1f} ms   {share:7.2%}   "
+                f"{limit}"
+            ).rstrip()
+        )
 
     line("by default", DEFAULT, f"(at most {LIMIT:.0%})")
     for name in (*DEFAULT, *OTHERS):

@@ -11,7 +11,15 @@ from torch import Tensor
 def load(test: int = 360) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Images [n, 1, 8, 8] with entries from −1 to 1 and labels, for training; the same for test."""
     pixels, targets = load_digits(return_X_y=True)
-    images = rearrange(torch.tensor(pixels, dtype=torch.float32), "n (height width) -> n 1 height width", height=8) / 8 - 1
+    images = (
+        rearrange(
+            torch.tensor(pixels, dtype=torch.float32),
+            "n (height width) -> n 1 height width",
+            height=8,
+        )
+        / 8
+        - 1
+    )
     labels = torch.tensor(targets)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     images, labels = images[order], labels[order]
@@ -19,6 +27,8 @@ def load(test: int = 360) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def noisy(labels: Tensor, share: float, generator: torch.Generator | None = None) -> Tensor:
-    """The labels with a share of them replaced by random ones. The expected loss on them is that of label smoothing by the share."""
+    """The labels with a share of them replaced by random ones. The expected loss on them is that of
+    label smoothing by the share.
+    """
     random = torch.randint(10, labels.shape, generator=generator)
     return torch.where(torch.rand(labels.shape, generator=generator) < share, random, labels)

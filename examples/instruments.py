@@ -1,10 +1,13 @@
-"""Look at a small GPT with every instrument, before and after training, and sweep the mass of a ResMLP's blocks.
+"""Look at a small GPT with every instrument, before and after training, and sweep the mass of a
+ResMLP's blocks.
 
-    python examples/instruments.py                       # a few minutes; on the source of Python's standard library, and digits
-    python examples/instruments.py --out FOLDER          # leave docs/ alone
+    # a few minutes; on the source of Python's standard library, and digits
+    python examples/instruments.py
+    python examples/instruments.py --out FOLDER  # leave docs/ alone
 
-Leaves a picture for each instrument in --out, and its tables in tables.json. With --page, as by default, writes the table of
-docs/instruments.md that says how far the network's declarations are off.
+Leaves a picture for each instrument in --out, and its tables in tables.json. With --page, as by
+default, writes the table of docs/instruments.md that says how far the network's declarations are
+off.
 """
 
 from __future__ import annotations
@@ -23,7 +26,19 @@ from text import batch, load
 from torch import Tensor
 from tqdm import tqdm
 
-from modula import GPT, RMS, AnyModule, Atom, Bond, Composition, Gradient, Linear, Module, ReLU, residual
+from modula import (
+    GPT,
+    RMS,
+    AnyModule,
+    Atom,
+    Bond,
+    Composition,
+    Gradient,
+    Linear,
+    Module,
+    ReLU,
+    residual,
+)
 from modula.instruments import (
     MassSweep,
     Report,
@@ -44,18 +59,33 @@ BEGIN, END = "<!-- bounds:begin -->", "<!-- bounds:end -->"
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--context", type=int, default=32)
-    parser.add_argument("--search", type=int, default=10, help="rounds of each search of well_normed")
+    parser.add_argument(
+        "--search", type=int, default=10, help="rounds of each search of well_normed"
+    )
     parser.add_argument("--sweep-steps", type=int, default=150)
     parser.add_argument("--seeds", type=int, default=3, help="of the sweep")
     parser.add_argument("--out", type=Path, default=DOCS / "figures" / "instruments")
-    parser.add_argument("--log", type=Path, default=Path("runs/instruments/watch.csv"), help="where the watch writes")
-    parser.add_argument("--page", type=Path, help="the page with the table; by default that of the documentation, if --out is its folder")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        default=Path("runs/instruments/watch.csv"),
+        help="where the watch writes",
+    )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        help=(
+            "the page with the table; by default that of the documentation, if --out is its folder"
+        ),
+    )
     return parser.parse_args(arguments)
 
 
@@ -63,12 +93,18 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
     options = parse(arguments)
     matplotlib.use("Agg")
     options.out.mkdir(parents=True, exist_ok=True)
-    page = DOCS / "instruments.md" if options.page is None and options.out == DOCS / "figures" / "instruments" else options.page
+    page = (
+        DOCS / "instruments.md"
+        if options.page is None and options.out == DOCS / "figures" / "instruments"
+        else options.page
+    )
 
     torch.manual_seed(0)
     corpus = load(options.data)
     batches = torch.Generator().manual_seed(0)
-    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks)
+    model = GPT(
+        len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks
+    )
     x, y = batch(corpus.validation, 4, options.context, batches)
     start = model.weights.clone()
     bounds_before = well_normed(model, x[:1], steps=options.search)
@@ -81,7 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
             grad = model.gradient(loss)
             momentum *= 0.85
             momentum += grad
-            update = model.dualize(0.85 * momentum + grad, target_norm=0.1 * (1 - step / options.steps))
+            update = model.dualize(
+                0.85 * momentum + grad, target_norm=0.1 * (1 - step / options.steps)
+            )
             watcher.step(inputs, gradient=grad, update=update, loss=loss)
             model.weights -= update
 
@@ -105,7 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
 
     tables = {name: str(report) for name, report in reports.items()} | {"mass_sweep": str(sweep)}
     tables["bounds"] = table_of_bounds(model, bounds_before, bounds_after, options)
-    (options.out / "tables.json").write_text(json.dumps(tables, indent=1, ensure_ascii=False) + "\n")
+    (options.out / "tables.json").write_text(
+        json.dumps(tables, indent=1, ensure_ascii=False) + "\n"
+    )
     for name, text in tables.items():
         print(f"{name}\n{text}\n")
     if page is not None:
@@ -118,19 +158,47 @@ def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
 
 
-def table_of_bounds(model: AnyModule, before: WellNormedReport, after: WellNormedReport, options: argparse.Namespace) -> str:
-    """For each kind of atom, bond and compound the worst ratio in any place: measured over declared, before and after training."""
+def table_of_bounds(
+    model: AnyModule, before: WellNormedReport, after: WellNormedReport, options: argparse.Namespace
+) -> str:
+    """For each kind of atom, bond and compound the worst ratio in any place: measured over
+    declared, before and after training.
+    """
     kinds: dict[str, list[str]] = {}
     for row in after:
         module = model.get_submodule(row.path)
-        if isinstance(module, (Atom, Bond)) or type(module).__name__ not in ("Composition", "Concatenation"):
+        if isinstance(module, (Atom, Bond)) or type(module).__name__ not in (
+            "Composition",
+            "Concatenation",
+        ):
             kinds.setdefault(type(module).__name__, []).append(row.path)
-    lines = ["| kind | claim | change of the input | of the weights | after training: input | weights |", "|---|---|---|---|---|---|"]
-    for kind, paths in sorted(kinds.items(), key=lambda item: -max(after[path].worst for path in item[1])):
-        numbers = [worst([getattr(report[path], side) for path in paths]) for report in (before, after) for side in ("input", "weights")]
+    lines = [
+        "| kind | claim | change of the input | of the weights | after training: input | weights |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind, paths in sorted(
+        kinds.items(), key=lambda item: -max(after[path].worst for path in item[1])
+    ):
+        numbers = [
+            worst([getattr(report[path], side) for path in paths])
+            for report in (before, after)
+            for side in ("input", "weights")
+        ]
         lines.append(f"| `{kind}` | {after[paths[0]].claim} | {' | '.join(numbers)} |")
-    size = f"GPT of {options.blocks} blocks, width {options.width}, context {options.context}, before and after {options.steps} steps"
-    return "\n".join([*lines, "", f"{size}. Proofs violated: {len(before.violated)} before, {len(after.violated)} after training."])
+    size = (
+        f"GPT of {options.blocks} blocks, width {options.width}, context {options.context}, before "
+        f"and after {options.steps} steps"
+    )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            (
+                f"{size}. Proofs violated: {len(before.violated)} before, {len(after.violated)} "
+                "after training."
+            ),
+        ]
+    )
 
 
 def worst(ratios: list[float | None]) -> str:
@@ -147,7 +215,9 @@ class Blocks(Composition[RMS, RMS]):
 
 
 def sweep_of_digits(steps: int, seeds: int, file: Path) -> MassSweep:
-    """The loss of residual networks of two depths on digits, over the mass of their blocks. A sweep that was stopped goes on."""
+    """The loss of residual networks of two depths on digits, over the mass of their blocks. A sweep
+    that was stopped goes on.
+    """
     images, labels, _, _ = load_digits()
     x = images.flatten(1)
 
@@ -158,7 +228,9 @@ def sweep_of_digits(steps: int, seeds: int, file: Path) -> MassSweep:
         for step in range(steps):
             chosen = torch.randint(len(x), (128,))
             loss = F.cross_entropy(model(x[chosen]), labels[chosen])
-            model.weights -= model.dualize(model.gradient(loss), target_norm=0.2 * (1 - step / steps))
+            model.weights -= model.dualize(
+                model.gradient(loss), target_norm=0.2 * (1 - step / steps)
+            )
         with torch.no_grad():
             return F.cross_entropy(model(x), labels).item()
 

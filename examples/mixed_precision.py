@@ -1,11 +1,13 @@
-"""The loss curves of docs/mixed-precision.md: the example's GPT trained in float32, under autocast, and with weights in bfloat16.
+"""The loss curves of docs/mixed-precision.md: the example's GPT trained in float32, under autocast,
+and with weights in bfloat16.
 
     python examples/mixed_precision.py                # on tiny Shakespeare, downloaded once
     python examples/mixed_precision.py --data FILE    # on any text
 
-Every run sees the same batches from the same weights. bfloat16 weights are moved in four ways: by SteepestDescent as it is (with a float32
-master copy), with a master copy and a float32 average, by subtracting and rounding to nearest, and by subtracting and rounding up or down
-at random. Runs that have left their numbers in --out are not repeated. Writes docs/assets/mixed-precision.json and .png.
+Every run sees the same batches from the same weights. bfloat16 weights are moved in four ways: by
+SteepestDescent as it is (with a float32 master copy), with a master copy and a float32 average, by
+subtracting and rounding to nearest, and by subtracting and rounding up or down at random. Runs that
+have left their numbers in --out are not repeated. Writes docs/assets/mixed-precision.json and .png.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ def by_float32_average(model: GPT) -> Step:
 
     def step(grad: Gradient, lr: float) -> None:
         nonlocal master
-        master -= model.dualize(look_ahead(average, Gradient({name: g.float() for name, g in grad.items()})), lr)
+        master -= model.dualize(
+            look_ahead(average, Gradient({name: g.float() for name, g in grad.items()})), lr
+        )
         for weight, precise in zip(model.weights.tensors, master.tensors, strict=True):
             weight.data.copy_(precise)
 
@@ -88,7 +92,9 @@ def nearest(x: Tensor) -> Tensor:
 
 
 def stochastic(x: Tensor) -> Tensor:
-    """To one of the two neighbours in bfloat16, the nearer the likelier, so that the mean is x: noise below its bits, then cut them off."""
+    """To one of the two neighbours in bfloat16, the nearer the likelier, so that the mean is x:
+    noise below its bits, then cut them off.
+    """
     bits = x.view(torch.int32) + torch.randint(1 << 16, x.shape, dtype=torch.int32)
     return (bits & -(1 << 16)).view(torch.float32).bfloat16()
 
@@ -101,7 +107,8 @@ VARIANTS: dict[str, tuple[torch.dtype, bool, Callable[[GPT], Step]]] = {
     "bfloat16, stochastic rounding": (torch.bfloat16, False, by_rounding(stochastic)),
     "bfloat16, rounded to nearest": (torch.bfloat16, False, by_rounding(nearest)),
 }
-"""By name: the dtype of the weights, whether the forward pass runs under autocast, and how the weights are moved."""
+"""By name: the dtype of the weights, whether the forward pass runs under autocast, and how the
+weights are moved."""
 
 
 class Run(TypedDict):
@@ -120,18 +127,25 @@ def run(name: str, seed: int, corpus: Corpus, options: argparse.Namespace) -> Ru
     dtype, autocast, begin = VARIANTS[name]
     torch.manual_seed(seed)
     batches = torch.Generator().manual_seed(seed)
-    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks).to(dtype)
+    model = GPT(
+        len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks
+    ).to(dtype)
     step = begin(model)
     losses = []
     for k in tqdm(range(options.steps), desc=f"{name}, seed {seed}", unit="step"):
         x, y = batch(corpus.train, options.batch, options.context, batches)
-        context: AbstractContextManager[object] = torch.autocast("cpu", dtype=torch.bfloat16) if autocast else nullcontext()
+        context: AbstractContextManager[object] = (
+            torch.autocast("cpu", dtype=torch.bfloat16) if autocast else nullcontext()
+        )
         with context:
             logits = model(x)
         loss = F.cross_entropy(logits.float().flatten(0, 1), y.flatten())
         step(model.gradient(loss), options.lr * (1 - k / options.steps))
         losses.append(round(loss.item(), 5))
-    numbers: Run = {"losses": losses, "validation_loss": evaluate(model.float(), corpus.validation, options.context)}
+    numbers: Run = {
+        "losses": losses,
+        "validation_loss": evaluate(model.float(), corpus.validation, options.context),
+    }
     path.write_text(json.dumps(numbers) + "\n")
     return numbers
 
@@ -139,7 +153,10 @@ def run(name: str, seed: int, corpus: Corpus, options: argparse.Namespace) -> Ru
 def mean_curve(runs: list[list[float]]) -> list[float]:
     """Means over windows of 50 steps and over the runs."""
     windows = range(0, len(runs[0]) - 49, 50)
-    return [round(statistics.fmean([statistics.fmean(losses[i : i + 50]) for losses in runs]), 4) for i in windows]
+    return [
+        round(statistics.fmean([statistics.fmean(losses[i : i + 50]) for losses in runs]), 4)
+        for i in windows
+    ]
 
 
 def plot(curves: dict[str, list[float]], path: Path) -> None:
@@ -151,7 +168,9 @@ def plot(curves: dict[str, list[float]], path: Path) -> None:
     for name, curve in curves.items():
         steps = [50 * (i + 1) for i in range(len(curve))]
         above.plot(steps, curve, label=name)
-        below.plot(steps, [a - b for a, b in zip(curve, curves["float32"], strict=True)], label=name)
+        below.plot(
+            steps, [a - b for a, b in zip(curve, curves["float32"], strict=True)], label=name
+        )
     above.set(ylabel="training loss (nats a character)", title="Means of 50 steps and of all seeds")
     below.set(xlabel="step", ylabel="minus that of float32")
     above.legend()
@@ -160,8 +179,12 @@ def plot(curves: dict[str, list[float]], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, list[float]]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="shakespeare", help='"shakespeare", "stdlib", or a UTF-8 file')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", default="shakespeare", help='"shakespeare", "stdlib", or a UTF-8 file'
+    )
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch", type=int, default=12)
@@ -169,18 +192,36 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[float]]:
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("runs/mixed_precision"), help="where the numbers of each run go")
-    parser.add_argument("--assets", type=Path, default=Path(__file__).parent.parent / "docs" / "assets", help="where the summary goes")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/mixed_precision"),
+        help="where the numbers of each run go",
+    )
+    parser.add_argument(
+        "--assets",
+        type=Path,
+        default=Path(__file__).parent.parent / "docs" / "assets",
+        help="where the summary goes",
+    )
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
 
     corpus = load(options.data)
-    runs = {name: [run(name, seed, corpus, options) for seed in range(options.seeds)] for name in VARIANTS}
-    validation = {name: [round(one["validation_loss"], 4) for one in each] for name, each in runs.items()}
+    runs = {
+        name: [run(name, seed, corpus, options) for seed in range(options.seeds)]
+        for name in VARIANTS
+    }
+    validation = {
+        name: [round(one["validation_loss"], 4) for one in each] for name, each in runs.items()
+    }
     curves = {name: mean_curve([one["losses"] for one in each]) for name, each in runs.items()}
     for name, losses in validation.items():
         print(f"{name:40} {statistics.fmean(losses):.4f}   {losses}")
-    settings = {key: getattr(options, key) for key in ("lr", "steps", "batch", "context", "blocks", "width", "seeds")}
+    settings = {
+        key: getattr(options, key)
+        for key in ("lr", "steps", "batch", "context", "blocks", "width", "seeds")
+    }
     summary = {"settings": settings, "validation_loss": validation, "training_loss": curves}
     options.assets.mkdir(parents=True, exist_ok=True)
     (options.assets / "mixed-precision.json").write_text(json.dumps(summary, indent=1) + "\n")

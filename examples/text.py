@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+SHAKESPEARE_URL = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+)
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 CACHE = Path.home() / ".cache" / "modula"
 
@@ -34,7 +36,9 @@ class Corpus:
 
 def load(source: str) -> Corpus:
     """The corpus behind "stdlib", "shakespeare", or the path of a UTF-8 file."""
-    text = {"stdlib": read_stdlib, "shakespeare": read_shakespeare}.get(source, lambda: read_file(source))()
+    text = {"stdlib": read_stdlib, "shakespeare": read_shakespeare}.get(
+        source, lambda: read_file(source)
+    )()
     characters = "".join(sorted(set(text)))
     position = {c: i for i, c in enumerate(characters)}
     ids = torch.tensor([position[c] for c in text])
@@ -43,7 +47,9 @@ def load(source: str) -> Corpus:
 
 
 def read_stdlib() -> str:
-    """The source of Python's own library: its top-level modules that are pure ASCII, in alphabetical order."""
+    """The source of Python's own library: its top-level modules that are pure ASCII, in
+    alphabetical order.
+    """
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     sources = [path.read_bytes() for path in files]
     return "\n".join(source.decode() for source in sources if source.isascii())
@@ -59,14 +65,17 @@ def read_shakespeare() -> str:
         except (urllib.error.URLError, TimeoutError) as error:
             raise SystemExit(
                 f"could not download tiny Shakespeare from {SHAKESPEARE_URL} ({error}).\n"
-                f"Without a network, put the file at {path}, train on any text with --data FILE, or leave --data out to train on the "
-                "source of Python's standard library."
+                f"Without a network, put the file at {path}, train on any text with --data FILE, "
+                "or leave --data out to train on the source of Python's standard library."
             ) from None
         CACHE.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != SHAKESPEARE_SHA256:
-        raise SystemExit(f"{path} is not tiny Shakespeare: its SHA-256 differs from {SHAKESPEARE_SHA256}. Delete it and try again.")
+        raise SystemExit(
+            f"{path} is not tiny Shakespeare: its SHA-256 differs from {SHAKESPEARE_SHA256}. "
+            "Delete it and try again."
+        )
     return content.decode()
 
 
@@ -75,9 +84,15 @@ def read_file(source: str) -> str:
     try:
         text = Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SystemExit(f'cannot read --data {source}: {error}. Give "stdlib", "shakespeare", or the path of a UTF-8 text file.') from None
+        raise SystemExit(
+            f'cannot read --data {source}: {error}. Give "stdlib", "shakespeare", or the path of a '
+            "UTF-8 text file."
+        ) from None
     if len(text) < 10_000:
-        raise SystemExit(f"--data {source} holds {len(text)} characters; training and validation take at least 10,000")
+        raise SystemExit(
+            f"--data {source} holds {len(text)} characters; training and validation take at least "
+            "10,000"
+        )
     return text
 
 
@@ -95,10 +110,12 @@ def batch(ids: Tensor, size: int, length: int, generator: torch.Generator) -> tu
 
 
 def shuffled(ids: Tensor, size: int, length: int, step: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Batch number `step` of a run that reads the text again and again, each time cut into windows from another place, in another order.
+    """Batch number `step` of a run that reads the text again and again, each time cut into windows
+    from another place, in another order.
 
-    Nothing is left out and nothing repeated within one reading, as windows at random places do. What comes next follows from the step
-    alone, so that a run that is resumed has nothing to restore.
+    Nothing is left out and nothing repeated within one reading, as windows at random places do.
+    What comes next follows from the step alone, so that a run that is resumed has nothing to
+    restore.
 
     Returns:
         Inputs [size, length] and the tokens that come next.

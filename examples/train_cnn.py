@@ -1,4 +1,5 @@
-"""A residual convolutional network that learns to read digits: the same loop as for any other module.
+"""A residual convolutional network that learns to read digits: the same loop as for any other
+module.
 
 python examples/train_cnn.py
 """

@@ -1,10 +1,14 @@
 """Train a small GPT on text, by dualized gradient descent in a plain loop.
 
-    python examples/train_gpt.py                                 # on the source of Python's standard library
-    python examples/train_gpt.py --data shakespeare              # on tiny Shakespeare, downloaded once
-    python examples/train_gpt.py --data FILE --optimizer adamw   # on any text; torch.optim for comparison
+    # on the source of Python's standard library
+    python examples/train_gpt.py
+    # on tiny Shakespeare, downloaded once
+    python examples/train_gpt.py --data shakespeare
+    # on any text; torch.optim for comparison
+    python examples/train_gpt.py --data FILE --optimizer adamw
 
-Leaves in --out: the loss curve (loss.png), the numbers (result.json), and a checkpoint from which --resume goes on bit for bit.
+Leaves in --out: the loss curve (loss.png), the numbers (result.json), and a checkpoint from which
+--resume goes on bit for bit.
 """
 
 from __future__ import annotations
@@ -32,7 +36,9 @@ LEARNING_RATES = {"modula": 0.1, "adamw": 5.7e-3, "muon": 2.8e-2}
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__, out=Path("runs/gpt"))
     options.add_argument("--optimizer", choices=list(LEARNING_RATES), default="modula")
-    options.add_argument("--lr", type=float, help=f"peak learning rate; by default {LEARNING_RATES}")
+    options.add_argument(
+        "--lr", type=float, help=f"peak learning rate; by default {LEARNING_RATES}"
+    )
     return options.parse_args(given)
 
 
@@ -44,7 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
     torch.manual_seed(options.seed)
     corpus = load(options.data)
-    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks).to(options.device)
+    model = GPT(
+        len(corpus.characters),
+        d_embed=options.width,
+        num_heads=options.heads,
+        num_blocks=options.blocks,
+    ).to(options.device)
     momentum = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
     optimizers = torch_optimizers(options.optimizer, model, peak_lr)
     losses: list[float] = []
@@ -70,10 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         torch.save(state, unfinished)
         os.replace(unfinished, checkpoint)
 
-    last = options.steps if options.stop_after is None else min(options.steps, len(losses) + options.stop_after)
+    last = (
+        options.steps
+        if options.stop_after is None
+        else min(options.steps, len(losses) + options.stop_after)
+    )
     tokens = options.batch * options.context
     print(
-        f"{options.optimizer}: {sum(p.numel() for p in model.parameters()):,} weights, {len(corpus.train):,} characters of {options.data}"
+        f"{options.optimizer}: {sum(p.numel() for p in model.parameters()):,} weights, "
+        f"{len(corpus.train):,} characters of {options.data}"
     )
     bar = tqdm(range(len(losses), last), initial=len(losses), total=options.steps, unit="step")
     for step in bar:
@@ -95,7 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         losses.append(loss.item())
         seconds += time.perf_counter() - start
         bar.set_postfix(
-            loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}", tokens_per_s=f"{tokens * len(losses) / seconds:,.0f}", refresh=False
+            loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}",
+            tokens_per_s=f"{tokens * len(losses) / seconds:,.0f}",
+            refresh=False,
         )
         if len(losses) % options.save_every == 0:
             save()
@@ -106,18 +124,39 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         return {"step": last}
 
     validation_loss = evaluate(model, corpus.validation, options.context)
-    result = {"validation_loss": validation_loss, "train_loss": sum(losses[-100:]) / len(losses[-100:]), "seconds": seconds, "lr": peak_lr}
-    print(f"validation loss {validation_loss:.4f} nats a character, on all {len(corpus.validation):,} characters of the last tenth")
+    result = {
+        "validation_loss": validation_loss,
+        "train_loss": sum(losses[-100:]) / len(losses[-100:]),
+        "seconds": seconds,
+        "lr": peak_lr,
+    }
+    print(
+        f"validation loss {validation_loss:.4f} nats a character, on all "
+        f"{len(corpus.validation):,} characters of the last tenth"
+    )
     print(f"{seconds:.1f} s of training, {tokens * options.steps / seconds:,.0f} tokens/s")
-    print("-" * 80 + "\n" + sample(model, corpus, options.context, length=400, seed=options.seed) + "\n" + "-" * 80)
+    print(
+        "-" * 80
+        + "\n"
+        + sample(model, corpus, options.context, length=400, seed=options.seed)
+        + "\n"
+        + "-" * 80
+    )
     (options.out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    plot(losses, validation_loss, options.out / "loss.png", title=f"{options.optimizer}, peak learning rate {peak_lr:g}")
+    plot(
+        losses,
+        validation_loss,
+        options.out / "loss.png",
+        title=f"{options.optimizer}, peak learning rate {peak_lr:g}",
+    )
     print(f"curve, numbers and checkpoint in {options.out}/")
     return result
 
 
 def torch_optimizers(name: str, model: GPT, lr: float) -> list[torch.optim.Optimizer]:
-    """torch's own optimizers, for comparison: AdamW for all, or Muon for the matrices of the blocks and AdamW for the rest."""
+    """torch's own optimizers, for comparison: AdamW for all, or Muon for the matrices of the blocks
+    and AdamW for the rest.
+    """
     if name == "modula":
         return []
     if name == "adamw":
@@ -146,7 +185,9 @@ def evaluate(model: GPT, ids: Tensor, context: int) -> float:
     x, y = windows(ids.to(device), context)
     total = 0.0
     for inputs, targets in zip(torch.split(x, 256), torch.split(y, 256), strict=True):
-        total += F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), reduction="sum").item()
+        total += F.cross_entropy(
+            model(inputs).flatten(0, 1), targets.flatten(), reduction="sum"
+        ).item()
     return total / x.numel()
 
 
@@ -169,8 +210,18 @@ def plot(losses: list[float], validation_loss: float, path: Path, title: str) ->
     smooth = torch.tensor(losses).unfold(0, min(50, len(losses)), 1).mean(dim=-1)
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     axes.plot(losses, color="tab:blue", alpha=0.2, linewidth=0.5, label="training, each batch")
-    axes.plot(range(len(losses) - len(smooth), len(losses)), smooth, color="tab:blue", label="training, mean of 50")
-    axes.axhline(validation_loss, color="tab:orange", linestyle="--", label=f"validation at the end: {validation_loss:.3f}")
+    axes.plot(
+        range(len(losses) - len(smooth), len(losses)),
+        smooth,
+        color="tab:blue",
+        label="training, mean of 50",
+    )
+    axes.axhline(
+        validation_loss,
+        color="tab:orange",
+        linestyle="--",
+        label=f"validation at the end: {validation_loss:.3f}",
+    )
     axes.set(xlabel="step", ylabel="loss (nats a character)", title=title)
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -1,14 +1,19 @@
 """Train a small GPT on text by several processes: the run of train_gpt_optimizer.py, shared out.
 
-    torchrun --standalone --nproc-per-node 2 examples/train_gpt_distributed.py                     # weights sharded by fully_shard
-    torchrun --standalone --nproc-per-node 2 examples/train_gpt_distributed.py --parallel ddp      # a copy on every process
-    torchrun --standalone --nproc-per-node 4 examples/train_gpt_distributed.py --parallel hsdp --shards 2
-    torchrun --standalone --nproc-per-node 2 examples/train_gpt_distributed.py --parallel tp       # every layer divided
+    # weights sharded by fully_shard
+    torchrun --standalone --nproc-per-node 2 examples/train_gpt_distributed.py
+    # a copy on every process
+    torchrun --standalone --nproc-per-node 2 examples/train_gpt_distributed.py --parallel ddp
+    torchrun --standalone --nproc-per-node 4 examples/train_gpt_distributed.py --parallel hsdp \\
+        --shards 2
+    # every layer divided
+    torchrun --standalone --nproc-per-node 2 examples/train_gpt_distributed.py --parallel tp
 
-One process a GPU, by NCCL, where there are GPUs; else on the CPU, by gloo (set OMP_NUM_THREADS to its cores over the processes).
-However many processes there are, each step takes the same batch, so that the losses are those of one process up to rounding.
-Leaves in --out: the loss curve (loss.png), the numbers (result.json), and a checkpoint from which --resume goes on, on as many processes as
-you like and spread in any way.
+One process a GPU, by NCCL, where there are GPUs; else on the CPU, by gloo (set OMP_NUM_THREADS to
+its cores over the processes). However many processes there are, each step takes the same batch, so
+that the losses are those of one process up to rounding. Leaves in --out: the loss curve (loss.png),
+the numbers (result.json), and a checkpoint from which --resume goes on, on as many processes as you
+like and spread in any way.
 """
 
 from __future__ import annotations
@@ -44,8 +49,16 @@ from modula.distributed import split_over, tensor_parallel_plan
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__, out=Path("runs/gpt_distributed"))
     options.add_argument("--parallel", choices=["fsdp", "ddp", "hsdp", "tp"], default="fsdp")
-    options.add_argument("--shards", type=int, help="hsdp: how many processes share one copy of the weights; by default those of a machine")
-    options.add_argument("--lr", type=float, default=0.1, help="peak learning rate: the norm of a step")
+    options.add_argument(
+        "--shards",
+        type=int,
+        help=(
+            "hsdp: how many processes share one copy of the weights; by default those of a machine"
+        ),
+    )
+    options.add_argument(
+        "--lr", type=float, default=0.1, help="peak learning rate: the norm of a step"
+    )
     return options.parse_args(given)
 
 
@@ -61,7 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 def join(kind: str) -> torch.device:
     """Meet the other processes. The device of this one."""
     if "RANK" not in os.environ:
-        raise SystemExit("this script is one of several processes: start it by torchrun --standalone --nproc-per-node 2 " + __file__)
+        raise SystemExit(
+            (
+                "this script is one of several processes: start it by torchrun --standalone "
+                "--nproc-per-node 2 "
+            )
+            + __file__
+        )
     if kind == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
@@ -77,18 +96,31 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
 
     torch.manual_seed(options.seed)
     corpus = load(options.data)
-    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks).to(device)
+    model = GPT(
+        len(corpus.characters),
+        d_embed=options.width,
+        num_heads=options.heads,
+        num_blocks=options.blocks,
+    ).to(device)
     weights = sum(p.numel() for p in model.parameters())
     forward = distribute(model, options, device)
     optimizer = SteepestDescent(model, options.lr, momentum=options.momentum)
     schedule = LambdaLR(optimizer, lambda step: 1 - step / options.steps)
 
-    # A tensor-parallel layer needs the same input on every process; otherwise each takes its share of the batch.
-    replicas, replica = (1, 0) if options.parallel == "tp" else (dist.get_world_size(), dist.get_rank())
+    # A tensor-parallel layer needs the same input on every process; otherwise each takes its share
+    # of the batch.
+    replicas, replica = (
+        (1, 0) if options.parallel == "tp" else (dist.get_world_size(), dist.get_rank())
+    )
     if options.batch % replicas:
-        raise SystemExit(f"--batch {options.batch} does not divide into {replicas} equal shares, one a process")
+        raise SystemExit(
+            f"--batch {options.batch} does not divide into {replicas} equal shares, one a process"
+        )
     if first:
-        print(f"{options.parallel} on {dist.get_world_size()} processes, {device.type}: {weights:,} weights")
+        print(
+            f"{options.parallel} on {dist.get_world_size()} processes, {device.type}: {weights:,} "
+            "weights"
+        )
 
     path = options.out / "checkpoint"
     losses: list[float] = []
@@ -101,8 +133,18 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
         checkpoint.save(path, model, optimizer, schedule=schedule.state_dict(), losses=losses)
 
     start = time.perf_counter()
-    last = options.steps if options.stop_after is None else min(options.steps, len(losses) + options.stop_after)
-    for step in tqdm(range(len(losses), last), initial=len(losses), total=options.steps, unit="step", disable=not first):
+    last = (
+        options.steps
+        if options.stop_after is None
+        else min(options.steps, len(losses) + options.stop_after)
+    )
+    for step in tqdm(
+        range(len(losses), last),
+        initial=len(losses),
+        total=options.steps,
+        unit="step",
+        disable=not first,
+    ):
         x, y = shuffled(corpus.train, options.batch, options.context, step, options.seed)
         x, y = (ids.chunk(replicas)[replica].to(device) for ids in (x, y))
         loss = F.cross_entropy(forward(x).flatten(0, 1), y.flatten())
@@ -125,30 +167,53 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
         return {"step": last}
 
     validation_loss = evaluate(model, corpus.validation, options.context)
-    result = {"validation_loss": validation_loss, "train_loss": sum(losses[-100:]) / len(losses[-100:]), "lr": options.lr}
+    result = {
+        "validation_loss": validation_loss,
+        "train_loss": sum(losses[-100:]) / len(losses[-100:]),
+        "lr": options.lr,
+    }
     if first:
-        print(f"validation loss {validation_loss:.4f} nats a character, after {time.perf_counter() - start:.0f} s")
+        print(
+            f"validation loss {validation_loss:.4f} nats a character, after "
+            f"{time.perf_counter() - start:.0f} s"
+        )
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "result.json").write_text(json.dumps(result | {"losses": losses}, indent=2) + "\n")
-        plot(losses, validation_loss, options.out / "loss.png", title=f"{options.parallel} on {dist.get_world_size()} processes")
+        (options.out / "result.json").write_text(
+            json.dumps(result | {"losses": losses}, indent=2) + "\n"
+        )
+        plot(
+            losses,
+            validation_loss,
+            options.out / "loss.png",
+            title=f"{options.parallel} on {dist.get_world_size()} processes",
+        )
         print(f"curve, numbers and checkpoint in {options.out}/")
     return result
 
 
-def distribute(model: GPT, options: argparse.Namespace, device: torch.device) -> Callable[[Tensor], Tensor]:
+def distribute(
+    model: GPT, options: argparse.Namespace, device: torch.device
+) -> Callable[[Tensor], Tensor]:
     """Spread the model over the processes. What is called forward."""
     processes = dist.get_world_size()
     if options.parallel == "ddp":
         return DistributedDataParallel(model)
     if options.parallel == "tp":
-        parallelize_module(model, init_device_mesh(device.type, (processes,)), tensor_parallel_plan(model))
+        parallelize_module(
+            model, init_device_mesh(device.type, (processes,)), tensor_parallel_plan(model)
+        )
         return model
     shards = processes
     if options.parallel == "hsdp":
         shards = options.shards or int(os.environ.get("LOCAL_WORLD_SIZE", processes))
         if processes % shards:
-            raise SystemExit(f"{processes} processes do not divide into copies on --shards {shards} processes each")
-    mesh = init_device_mesh(device.type, (processes // shards, shards), mesh_dim_names=("copies", "shards"))
+            raise SystemExit(
+                f"{processes} processes do not divide into copies on --shards {shards} processes "
+                "each"
+            )
+    mesh = init_device_mesh(
+        device.type, (processes // shards, shards), mesh_dim_names=("copies", "shards")
+    )
     for module in model.modules():
         if isinstance(module, TransformerBlock):
             fully_shard(module, mesh=mesh if options.parallel == "hsdp" else mesh["shards"])

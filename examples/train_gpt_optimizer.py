@@ -1,10 +1,12 @@
-"""Train a small GPT on text with `SteepestDescent`: the run of train_gpt.py, written with torch's conventions.
+"""Train a small GPT on text with `SteepestDescent`: the run of train_gpt.py, written with torch's
+conventions.
 
-    python examples/train_gpt_optimizer.py                # on the source of Python's standard library
-    python examples/train_gpt_optimizer.py --data FILE    # on any text
+    python examples/train_gpt_optimizer.py              # on the source of Python's standard library
+    python examples/train_gpt_optimizer.py --data FILE  # on any text
 
-loss.backward(), optimizer.step(), a scheduler of torch's, state dicts: same data, same arithmetic, and the same losses to the last digit.
-Leaves in --out: the loss curve (loss.png), the numbers (result.json), and a checkpoint from which --resume goes on bit for bit.
+loss.backward(), optimizer.step(), a scheduler of torch's, state dicts: same data, same arithmetic,
+and the same losses to the last digit. Leaves in --out: the loss curve (loss.png), the numbers
+(result.json), and a checkpoint from which --resume goes on bit for bit.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class Progress(TypedDict):
 
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__, out=Path("runs/gpt_optimizer"))
-    options.add_argument("--lr", type=float, default=0.1, help="peak learning rate: the norm of a step")
+    options.add_argument(
+        "--lr", type=float, default=0.1, help="peak learning rate: the norm of a step"
+    )
     options.add_argument("--weight-decay", type=float, default=0.0)
     return options.parse_args(given)
 
@@ -48,8 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
     torch.manual_seed(options.seed)
     corpus = load(options.data)
-    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks).to(options.device)
-    optimizer = SteepestDescent(model, options.lr, momentum=options.momentum, weight_decay=options.weight_decay)
+    model = GPT(
+        len(corpus.characters),
+        d_embed=options.width,
+        num_heads=options.heads,
+        num_blocks=options.blocks,
+    ).to(options.device)
+    optimizer = SteepestDescent(
+        model, options.lr, momentum=options.momentum, weight_decay=options.weight_decay
+    )
     schedule = LambdaLR(optimizer, lambda step: 1 - step / options.steps)
     losses: list[float] = []
     if options.resume:
@@ -61,7 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         checkpoint.save(path, model, optimizer, schedule=schedule.state_dict(), losses=losses)
 
     start = time.perf_counter()
-    last = options.steps if options.stop_after is None else min(options.steps, len(losses) + options.stop_after)
+    last = (
+        options.steps
+        if options.stop_after is None
+        else min(options.steps, len(losses) + options.stop_after)
+    )
     bar = tqdm(range(len(losses), last), initial=len(losses), total=options.steps, unit="step")
     for step in bar:
         x, y = shuffled(corpus.train, options.batch, options.context, step, options.seed)
@@ -84,10 +99,22 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         return {"step": last}
 
     validation_loss = evaluate(model, corpus.validation, options.context)
-    result = {"validation_loss": validation_loss, "train_loss": sum(losses[-100:]) / len(losses[-100:]), "lr": options.lr}
-    print(f"validation loss {validation_loss:.4f} nats a character, after {time.perf_counter() - start:.0f} s")
+    result = {
+        "validation_loss": validation_loss,
+        "train_loss": sum(losses[-100:]) / len(losses[-100:]),
+        "lr": options.lr,
+    }
+    print(
+        f"validation loss {validation_loss:.4f} nats a character, after "
+        f"{time.perf_counter() - start:.0f} s"
+    )
     (options.out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    plot(losses, validation_loss, options.out / "loss.png", title=f"SteepestDescent, peak learning rate {options.lr:g}")
+    plot(
+        losses,
+        validation_loss,
+        options.out / "loss.png",
+        title=f"SteepestDescent, peak learning rate {options.lr:g}",
+    )
     print(f"curve, numbers and checkpoint in {options.out}/")
     return result
 

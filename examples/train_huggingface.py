@@ -1,11 +1,12 @@
 """Train a small GPT on text with Hugging Face's Trainer, or with Accelerate, by SteepestDescent.
 
     pip install "modula-torch[examples,huggingface]"
-    python examples/train_huggingface.py                  # the Trainer, on the source of Python's standard library
+    python examples/train_huggingface.py  # the Trainer, on the source of Python's standard library
     python examples/train_huggingface.py --loop accelerate
-    python examples/train_huggingface.py --data FILE      # on any text
+    python examples/train_huggingface.py --data FILE  # on any text
 
-The Trainer wants a model that takes its inputs by name and returns a loss. `CausalLM` is that, around any model of modula's.
+The Trainer wants a model that takes its inputs by name and returns a loss. `CausalLM` is that,
+around any model of modula's.
 """
 
 from __future__ import annotations
@@ -56,10 +57,14 @@ class Windows(Dataset[dict[str, Tensor]]):
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--loop", choices=["trainer", "accelerate"], default="trainer")
     parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
-    parser.add_argument("--lr", type=float, default=0.1, help="peak learning rate: the norm of a step")
+    parser.add_argument(
+        "--lr", type=float, default=0.1, help="peak learning rate: the norm of a step"
+    )
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--accumulate", type=int, default=1, help="batches to a step")
@@ -71,7 +76,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/huggingface"))
     parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint in --out"
+    )
     return parser.parse_args(arguments)
 
 
@@ -79,7 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> float:
     options = parse(arguments)
     set_seed(options.seed)
     corpus = load(options.data)
-    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks)
+    model = GPT(
+        len(corpus.characters),
+        d_embed=options.width,
+        num_heads=options.heads,
+        num_blocks=options.blocks,
+    )
     optimizer = SteepestDescent(model, options.lr)  # before the Trainer, which would make AdamW
     schedule = LambdaLR(optimizer, lambda step: max(0.0, 1 - step / options.steps))
     loop = by_trainer if options.loop == "trainer" else by_accelerate
@@ -89,8 +101,16 @@ def main(arguments: Sequence[str] | None = None) -> float:
     return validation_loss
 
 
-def by_trainer(options: argparse.Namespace, corpus: Corpus, model: CausalLM, optimizer: SteepestDescent, schedule: LambdaLR) -> None:
-    """The loop is the Trainer's. A step's length is the learning rate, so that its clipping of gradients is switched off."""
+def by_trainer(
+    options: argparse.Namespace,
+    corpus: Corpus,
+    model: CausalLM,
+    optimizer: SteepestDescent,
+    schedule: LambdaLR,
+) -> None:
+    """The loop is the Trainer's. A step's length is the learning rate, so that its clipping of
+    gradients is switched off.
+    """
     settings: dict[str, Any] = {
         "output_dir": str(options.out),
         "max_steps": options.steps,
@@ -112,12 +132,23 @@ def by_trainer(options: argparse.Namespace, corpus: Corpus, model: CausalLM, opt
     trainer.train(resume_from_checkpoint=True if options.resume else None)
 
 
-def by_accelerate(options: argparse.Namespace, corpus: Corpus, model: CausalLM, optimizer: SteepestDescent, schedule: LambdaLR) -> None:
-    """A loop of one's own: Accelerate moves model and batches to their devices, scales and accumulates gradients."""
+def by_accelerate(
+    options: argparse.Namespace,
+    corpus: Corpus,
+    model: CausalLM,
+    optimizer: SteepestDescent,
+    schedule: LambdaLR,
+) -> None:
+    """A loop of one's own: Accelerate moves model and batches to their devices, scales and
+    accumulates gradients.
+    """
     accelerator = Accelerator(cpu=options.cpu, gradient_accumulation_steps=options.accumulate)
-    batches = DataLoader(Windows(corpus.train, options.context), options.batch, shuffle=True, drop_last=True)
+    batches = DataLoader(
+        Windows(corpus.train, options.context), options.batch, shuffle=True, drop_last=True
+    )
     model, optimizer, batches = accelerator.prepare(model, optimizer, batches)
-    accelerator.register_for_checkpointing(schedule)  # prepared, it would count the steps of every process
+    # prepared, it would count the steps of every process
+    accelerator.register_for_checkpointing(schedule)
     checkpoint = options.out / "accelerate"
     if options.resume:
         accelerator.load_state(str(checkpoint))

@@ -4,7 +4,8 @@
     python examples/train_lightning.py                # on the source of Python's standard library
     python examples/train_lightning.py --data FILE    # on any text
 
-Lightning keeps the loop: it calls the closure, the schedule, accumulation, and writes checkpoints, from which --resume goes on.
+Lightning keeps the loop: it calls the closure, the schedule, accumulation, and writes checkpoints,
+from which --resume goes on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from modula import GPT, SteepestDescent
 class LanguageModel(L.LightningModule):
     """A GPT, its loss, and how it is trained."""
 
-    def __init__(self, vocabulary: int, width: int, heads: int, blocks: int, lr: float, steps: int) -> None:
+    def __init__(
+        self, vocabulary: int, width: int, heads: int, blocks: int, lr: float, steps: int
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.model = GPT(vocabulary, d_embed=width, num_heads=heads, num_blocks=blocks)
@@ -53,9 +56,13 @@ class LanguageModel(L.LightningModule):
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
-    parser.add_argument("--lr", type=float, default=0.1, help="peak learning rate: the norm of a step")
+    parser.add_argument(
+        "--lr", type=float, default=0.1, help="peak learning rate: the norm of a step"
+    )
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--accumulate", type=int, default=1, help="batches to a step")
@@ -63,11 +70,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--precision", default="32-true", help='as Lightning names it, such as "bf16-mixed"')
+    parser.add_argument(
+        "--precision", default="32-true", help='as Lightning names it, such as "bf16-mixed"'
+    )
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/lightning"))
-    parser.add_argument("--stop-after", type=int, help="stop after this step, with a checkpoint; the schedule still ends at --steps")
+    parser.add_argument(
+        "--stop-after",
+        type=int,
+        help="stop after this step, with a checkpoint; the schedule still ends at --steps",
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     return parser.parse_args(arguments)
 
@@ -76,9 +89,21 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     options = parse(arguments)
     L.seed_everything(options.seed)
     corpus = load(options.data)
-    batches = DataLoader(TensorDataset(*windows(corpus.train, options.context)), options.batch, shuffle=True, drop_last=True)
+    batches = DataLoader(
+        TensorDataset(*windows(corpus.train, options.context)),
+        options.batch,
+        shuffle=True,
+        drop_last=True,
+    )
     validation = DataLoader(TensorDataset(*windows(corpus.validation, options.context)), 256)
-    model = LanguageModel(len(corpus.characters), options.width, options.heads, options.blocks, options.lr, options.steps)
+    model = LanguageModel(
+        len(corpus.characters),
+        options.width,
+        options.heads,
+        options.blocks,
+        options.lr,
+        options.steps,
+    )
     trainer = L.Trainer(
         max_steps=options.stop_after or options.steps,
         max_epochs=-1,
@@ -87,15 +112,28 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         accelerator=options.accelerator,
         devices=1,
         logger=False,
-        callbacks=[ModelCheckpoint(options.out, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True)],
+        callbacks=[
+            ModelCheckpoint(
+                options.out,
+                filename="last",
+                save_top_k=1,
+                enable_version_counter=False,
+                save_on_train_epoch_end=True,
+            )
+        ],
         enable_model_summary=False,
         limit_val_batches=0,
     )
-    trainer.fit(model, batches, ckpt_path=str(options.out / "last.ckpt") if options.resume else None)
+    trainer.fit(
+        model, batches, ckpt_path=str(options.out / "last.ckpt") if options.resume else None
+    )
     trainer.save_checkpoint(options.out / "last.ckpt")
     trainer.limit_val_batches = 1.0
     (result,) = trainer.validate(model, validation, verbose=False)
-    print(f"validation loss {result['validation_loss']:.4f} nats a character; checkpoint in {options.out}/")
+    print(
+        f"validation loss {result['validation_loss']:.4f} nats a character; checkpoint in "
+        f"{options.out}/"
+    )
     return dict(result)
 
 

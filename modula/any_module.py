@@ -1,4 +1,5 @@
-"""What every module is, whatever its spaces: a node of a tree that has mass, sensitivity and weights, and can be dualized.
+"""What every module is, whatever its spaces: a node of a tree that has mass, sensitivity and
+weights, and can be dualized.
 
 The algebra, which needs to know the spaces, stands on top of it in `module`.
 """
@@ -43,7 +44,9 @@ class HasWeight(Protocol):
 
 @dataclass(slots=True)
 class Roster:
-    """The atoms of a tree in parameter order. Three lists, not a list of triples, which would cost more than the walk."""
+    """The atoms of a tree in parameter order. Three lists, not a list of triples, which would cost
+    more than the walk.
+    """
 
     names: list[str] = field(default_factory=list)
     """Of the atoms' parameters."""
@@ -82,9 +85,12 @@ class Roster:
         return declared
 
     def is_current(self, root: nn.Module) -> bool:
-        """Whether another walk from this compound would find the same. To look at all that a walk reads takes less time than the walk."""
+        """Whether another walk from this compound would find the same. To look at all that a walk
+        reads takes less time than the walk.
+        """
         return (
-            self.held[0][0] is root._modules  # and not those of the module that the root is a copy of
+            self.held[0][0]
+            is root._modules  # and not those of the module that the root is a copy of
             and not any(self.empty)
             and all(tuple(held.items()) == items for held, items in self.held)
             and all(module.sensitivity == sensitivity for module, sensitivity in self.sensitivities)
@@ -92,14 +98,17 @@ class Roster:
 
 
 class AnyModule(nn.Module):
-    """A module whatever its spaces: all but the algebra, which needs to know them. What code that treats a network as data works with."""
+    """A module whatever its spaces: all but the algebra, which needs to know them. What code that
+    treats a network as data works with.
+    """
 
-    __array_ufunc__: ClassVar[None] = None  # so that a NumPy scalar on the left leaves the product to __rmul__
+    # so that a NumPy scalar on the left leaves the product to __rmul__
+    __array_ufunc__: ClassVar[None] = None
     _declared: Ends = (ANYTHING, ANYTHING)
 
     if TYPE_CHECKING:
-
-        def __init__(self) -> None: ...  # torch's takes any arguments, and refuses them when it runs
+        # torch's takes any arguments, and refuses them when it runs
+        def __init__(self) -> None: ...
         def __call__(self, x: Value, /) -> Value: ...
 
     def __init_subclass__(cls) -> None:
@@ -109,7 +118,8 @@ class AnyModule(nn.Module):
             wrong = [one for one in arguments if isinstance(one, type) and space_of(one) is None]
             if wrong and issubclass(typing.get_origin(base), AnyModule):
                 raise TypeError(
-                    f"{wrong[0].__name__} is no norm type: {cls.__name__} maps between norm types, such as RMS, and tuples of them"
+                    f"{wrong[0].__name__} is no norm type: {cls.__name__} maps between norm types, "
+                    "such as RMS, and tuples of them"
                 )
             ends = [space_of(one) for one in arguments]
             if len(ends) == 2 and "_declared" not in cls.__dict__:
@@ -129,12 +139,16 @@ class AnyModule(nn.Module):
 
     @property
     def mass(self) -> float:
-        """The share of feature learning that the module takes, m ≥ 0, relative to others: the sum over the atoms inside."""
+        """The share of feature learning that the module takes, m ≥ 0, relative to others: the sum
+        over the atoms inside.
+        """
         return math.fsum([atom.mass for atom in self._survey().atoms])
 
     @property
     def sensitivity(self) -> float:
-        """s > 0 with ‖∂f·Δx‖ ≤ s·‖Δx‖: how much a change of the input can grow on its way through."""
+        """s > 0 with ‖∂f·Δx‖ ≤ s·‖Δx‖: how much a change of the input can grow on its way
+        through.
+        """
         return self._walk("", 1.0, Roster())
 
     # Types
@@ -169,23 +183,27 @@ class AnyModule(nn.Module):
     @overload
     def tare(self, mass: Mapping[str, float]) -> Self: ...
     def tare(self, mass: float | Mapping[str, float] = 1.0, at: str = "") -> Self:
-        """Rescale the masses of the atoms inside, in place: so that all of them sum to `mass`, or those of single parts.
+        """Rescale the masses of the atoms inside, in place: so that all of them sum to `mass`, or
+        those of single parts.
 
-        Inside a part the proportions stay. Outside the parts that are named masses stay as they are, so that the total becomes the new
-        sum. Updates depend on ratios alone; to have a certain total too, tare the whole afterwards.
+        Inside a part the proportions stay. Outside the parts that are named masses stay as they
+        are, so that the total becomes the new sum. Updates depend on ratios alone; to have a
+        certain total too, tare the whole afterwards.
 
         Args:
-            mass: the new mass of the part, ≥ 0, or of several, as {part: mass}. With 0 a part is no longer trained, and its inner
-                proportions are lost.
-            at: the part, by its path ("2.0", the places that the tree shows) or by the name of a class ("Attention"), which stands for
-                all the modules of that class together; empty for the whole.
+            mass: the new mass of the part, ≥ 0, or of several, as {part: mass}. With 0 a part is no
+                longer trained, and its inner proportions are lost.
+            at: the part, by its path ("2.0", the places that the tree shows) or by the name of a
+                class ("Attention"), which stands for all the modules of that class together; empty
+                for the whole.
 
         Returns:
             The module itself.
 
         Raises:
-            ValueError: a negative or non-finite mass, or a positive one for a part that has mass 0; a part that is not there; an atom
-                that is in two of the parts. Nothing is changed then.
+            ValueError: a negative or non-finite mass, or a positive one for a part that has mass 0;
+                a part that is not there; an atom that is in two of the parts. Nothing is changed
+                then.
 
         Example:
             >>> from modula import GPT
@@ -194,24 +212,49 @@ class AnyModule(nn.Module):
             9.5
         """
         if isinstance(mass, Mapping) and at:
-            raise TypeError(f"tare takes the parts in a mapping, as in {{{at!r}: 1.0}}, or one part as at={at!r}; got both")
+            raise TypeError(
+                f"tare takes the parts in a mapping, as in {{{at!r}: 1.0}}, or one part as "
+                f"at={at!r}; got both"
+            )
         masses = mass if isinstance(mass, Mapping) else {at: mass}
         parts = {part: self._atoms_of(part) for part in masses}
         refuse_overlap(self, parts)
-        factors = {part: _factor(f"{part!r} in {self!r}" if part else repr(self), parts[part], masses[part]) for part in masses}
+        factors = {
+            part: _factor(
+                f"{part!r} in {self!r}" if part else repr(self), parts[part], masses[part]
+            )
+            for part in masses
+        }
         for part, atoms in parts.items():
             for atom in atoms:
                 atom.mass = atom.mass * factors[part]
         return self
 
     def _atoms_of(self, part: str) -> list[HasWeight]:
-        """The atoms of the module at the path `part`, or of all the modules of the class with that name."""
-        named = {path: module for path, module in self.named_modules() if isinstance(module, AnyModule)}
-        chosen = [named[part]] if part in named else [module for module in named.values() if type(module).__name__ == part]
+        """The atoms of the module at the path `part`, or of all the modules of the class with that
+        name.
+        """
+        named = {
+            path: module for path, module in self.named_modules() if isinstance(module, AnyModule)
+        }
+        chosen = (
+            [named[part]]
+            if part in named
+            else [module for module in named.values() if type(module).__name__ == part]
+        )
         if not chosen:
-            classes = ", ".join(sorted({type(module).__name__ for module in named.values() if module._survey().atoms}))
-            raise ValueError(f"there is no part {part!r} in {self!r}: give a path that its tree shows, such as '0', or a class: {classes}")
-        return list({id(atom): atom for module in chosen for atom in module._survey().atoms}.values())
+            classes = ", ".join(
+                sorted(
+                    {type(module).__name__ for module in named.values() if module._survey().atoms}
+                )
+            )
+            raise ValueError(
+                f"there is no part {part!r} in {self!r}: give a path that its tree shows, such as "
+                f"'0', or a class: {classes}"
+            )
+        return list(
+            {id(atom): atom for module in chosen for atom in module._survey().atoms}.values()
+        )
 
     # Weights and duality
 
@@ -224,66 +267,97 @@ class AnyModule(nn.Module):
     @weights.setter
     def weights(self, value: Weights) -> None:
         if not isinstance(value, Weights):
-            raise TypeError(f"model.weights takes Weights, got {type(value).__name__}: to move the weights write model.weights -= update")
+            raise TypeError(
+                f"model.weights takes Weights, got {type(value).__name__}: to move the weights "
+                "write model.weights -= update"
+            )
         live = self.weights
-        if any(old is not new for old, new in zip(live.tensors, value.tensors, strict=False)) or len(live) != len(value):
+        if any(
+            old is not new for old, new in zip(live.tensors, value.tensors, strict=False)
+        ) or len(live) != len(value):
             live.copy_(value)
 
     def gradient(self, loss: Tensor | None = None) -> Gradient:
         """The gradient of `loss`, or what `loss.backward()` has left in the parameters' `.grad`.
 
         Args:
-            loss: a scalar computed from this model's output. None collects `.grad`, without a copy: the gradient is a live view.
+            loss: a scalar computed from this model's output. None collects `.grad`, without a copy:
+                the gradient is a live view.
 
         Returns:
-            One tensor a parameter. Weights that are frozen (`requires_grad=False`), or that the loss does not depend on, have a
-            zero gradient.
+            One tensor a parameter. Weights that are frozen (`requires_grad=False`), or that the
+            loss does not depend on, have a zero gradient.
 
         Raises:
-            ValueError: the loss is no scalar, or depends on none of the weights; or no loss is given and a `.grad` is missing.
+            ValueError: the loss is no scalar, or depends on none of the weights; or no loss is
+                given and a `.grad` is missing.
             TypeError: a `.grad` is not of floating-point dtype.
-            RuntimeError: a loss is given and the model is under `fully_shard`, which sums gradients over processes in `backward()`.
+            RuntimeError: a loss is given and the model is under `fully_shard`, which sums gradients
+                over processes in `backward()`.
         """
         weights = self.weights
         grads = self._collected(weights) if loss is None else self._derivative(weights, loss)
-        filled = [torch.zeros_like(w) if g is None else g.detach() for w, g in zip(weights.tensors, grads, strict=True)]
+        filled = [
+            torch.zeros_like(w) if g is None else g.detach()
+            for w, g in zip(weights.tensors, grads, strict=True)
+        ]
         for name, g in zip(weights.names, filled, strict=True):
             if not g.is_floating_point():
-                raise TypeError(f"the gradient of {name!r} in {self!r} is of dtype {g.dtype}; gradients are floating-point tensors")
+                raise TypeError(
+                    f"the gradient of {name!r} in {self!r} is of dtype {g.dtype}; gradients are "
+                    "floating-point tensors"
+                )
         return Gradient._of(weights.names, filled)
 
     def _collected(self, weights: Weights) -> list[Tensor | None]:
         missing = [name for name, w in weights.items() if w.requires_grad and w.grad is None]
         if missing:
-            shown = ", ".join(map(repr, missing[:4])) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-            raise ValueError(f"no .grad in {shown} of {self!r}: call loss.backward() first, or pass the loss, as in model.gradient(loss)")
+            shown = ", ".join(map(repr, missing[:4])) + (
+                f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+            )
+            raise ValueError(
+                f"no .grad in {shown} of {self!r}: call loss.backward() first, or pass the loss, "
+                "as in model.gradient(loss)"
+            )
         return [w.grad for w in weights.tensors]
 
     def _derivative(self, weights: Weights, loss: Tensor) -> Sequence[Tensor | None]:
         if loss.dim() != 0:
-            raise ValueError(f"a gradient is taken of a scalar loss, got one of shape {list(loss.shape)}: reduce it, as in loss.mean()")
+            raise ValueError(
+                f"a gradient is taken of a scalar loss, got one of shape {list(loss.shape)}: "
+                "reduce it, as in loss.mean()"
+            )
         refuse_fully_sharded(self)
         trained = [w for w in weights.tensors if w.requires_grad]
-        grads = torch.autograd.grad(loss, trained, allow_unused=True) if loss.requires_grad and trained else [None] * len(trained)
+        grads = (
+            torch.autograd.grad(loss, trained, allow_unused=True)
+            if loss.requires_grad and trained
+            else [None] * len(trained)
+        )
         if all(g is None for g in grads):
             raise ValueError(
-                f"the loss depends on no weight of {self!r}: compute it from this model's output, outside torch.no_grad(), with "
-                "weights that require gradients"
+                f"the loss depends on no weight of {self!r}: compute it from this model's output, "
+                "outside torch.no_grad(), with weights that require gradients"
             )
         found = iter(grads)
         return [next(found) if w.requires_grad else None for w in weights.tensors]
 
     @torch.no_grad()
-    def dualize(self, grad: Gradient, target_norm: Scalar = 1.0, *, method: MethodLike | None = None) -> Update:
-        """The update of norm `target_norm` along which `grad` says the loss rises fastest; subtract it to descend.
+    def dualize(
+        self, grad: Gradient, target_norm: Scalar = 1.0, *, method: MethodLike | None = None
+    ) -> Update:
+        """The update of norm `target_norm` along which `grad` says the loss rises fastest; subtract
+        it to descend.
 
         Args:
             grad: the gradient of this model, as `model.gradient` returns it.
-            target_norm: the norm of the update, a number or a scalar tensor (which a compiled step takes without compiling anew).
+            target_norm: the norm of the update, a number or a scalar tensor (which a compiled step
+                takes without compiling anew).
             method: how matrices are orthogonalised, one of `modula.polar`'s; None is its default.
 
         Returns:
-            target_norm · argmax over ‖t‖ = 1 of <grad, t>. Parts with zero gradient or zero mass are zero.
+            target_norm · argmax over ‖t‖ = 1 of <grad, t>. Parts with zero gradient or zero mass
+            are zero.
 
         Raises:
             TypeError: `grad` is no Gradient.
@@ -315,39 +389,51 @@ class AnyModule(nn.Module):
         Source: Large et al. 2024 (arXiv:2405.14813), definitions 3 and 4.
         """
         if not isinstance(update, Update):
-            _refuse_vector(self, "norm", "an Update (a gradient is measured by model.dual_norm)", update)
+            _refuse_vector(
+                self, "norm", "an Update (a gradient is measured by model.dual_norm)", update
+            )
         return self._plan().norm(update)
 
     @torch.no_grad()
     def dual_norm(self, grad: Gradient) -> Tensor:
-        """max over ‖t‖ = 1 of <grad, t>, as a scalar tensor: how fast the loss can fall to first order in one unit of norm.
+        """max over ‖t‖ = 1 of <grad, t>, as a scalar tensor: how fast the loss can fall to first
+        order in one unit of norm.
 
         Raises:
             TypeError: `grad` is no Gradient.
             LayoutError: `grad` belongs to another model.
         """
         if not isinstance(grad, Gradient):
-            _refuse_vector(self, "dual_norm", "a Gradient (an update is measured by model.norm)", grad)
+            _refuse_vector(
+                self, "dual_norm", "a Gradient (an update is measured by model.norm)", grad
+            )
         return self._plan().dual_norm(grad)
 
     @torch.no_grad()
     def normalize(self, update: Update, target_norm: Scalar = 1.0) -> Update:
         """Rescale every atom's part to its full share of `target_norm`, keeping its direction.
 
-        This is the normalisation of Large et al. 2024 (arXiv:2405.14813), algorithm 1, for any direction, such as Adam's. Parts
-        that are zero stay zero.
+        This is the normalisation of Large et al. 2024 (arXiv:2405.14813), algorithm 1, for any
+        direction, such as Adam's. Parts that are zero stay zero.
 
         Raises:
             TypeError: `update` is no Update.
             LayoutError: `update` belongs to another model.
         """
         if not isinstance(update, Update):
-            _refuse_vector(self, "normalize", "an Update (a gradient is mapped to one by model.dualize)", update)
+            _refuse_vector(
+                self,
+                "normalize",
+                "an Update (a gradient is mapped to one by model.dualize)",
+                update,
+            )
         return self._plan().normalize(update, target_norm)
 
     @torch.no_grad()
     def project(self) -> None:
-        """Move every weight to its natural constraint set: semi-orthogonal matrices, unit rows, biases and gains within the unit ball."""
+        """Move every weight to its natural constraint set: semi-orthogonal matrices, unit rows,
+        biases and gains within the unit ball.
+        """
         weights = self.weights
         weights.copy_(Weights._of(weights.names, self._plan().project(weights.tensors)))
 
@@ -358,7 +444,8 @@ class AnyModule(nn.Module):
         Construction has done it already, except on the meta device: there do it after `to_empty`.
 
         Args:
-            generator: where random numbers come from; they are drawn on its device, by default on that of each weight.
+            generator: where random numbers come from; they are drawn on its device, by default on
+                that of each weight.
         """
         for atom in self._survey().atoms:
             atom.draw(generator)
@@ -393,8 +480,13 @@ class AnyModule(nn.Module):
         return roster
 
     def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
-        """Enter every atom inside, the last in parameter order first, and return the sensitivity."""
-        raise NotImplementedError(f"{type(self).__name__} is neither an Atom nor a Bond nor a compound: subclass one of these")
+        """Enter every atom inside, the last in parameter order first, and return the
+        sensitivity.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} is neither an Atom nor a Bond nor a compound: subclass one of "
+            "these"
+        )
 
     def _links(self) -> list[AnyModule]:
         """The modules that a composition with this one strings together, in flow order."""
@@ -424,7 +516,10 @@ def _factor(name: str, atoms: Sequence[HasWeight], mass: float) -> float:
     check_mass(name, mass)
     total = math.fsum([atom.mass for atom in atoms])
     if total == 0 and mass != 0:
-        raise ValueError(f"{name} has mass 0, so there is nothing to scale to {mass}: set the mass of its atoms instead")
+        raise ValueError(
+            f"{name} has mass 0, so there is nothing to scale to {mass}: set the mass of its atoms "
+            "instead"
+        )
     return mass / total if total else 1.0
 
 
@@ -436,7 +531,8 @@ def refuse_overlap(model: AnyModule, parts: Mapping[str, Sequence[HasWeight]]) -
             other = owner.setdefault(id(atom), part)
             if other != part:
                 raise ValueError(
-                    f"{other!r} and {part!r} in {model!r} share {atom!r}: tare the outer part first and the inner one after it"
+                    f"{other!r} and {part!r} in {model!r} share {atom!r}: tare the outer part "
+                    "first and the inner one after it"
                 )
 
 
@@ -444,10 +540,12 @@ def refuse_repeated(atoms: Sequence[HasWeight]) -> None:
     """Refuse a network in which an atom stands twice."""
     if len(set(map(id, atoms))) == len(atoms):
         return
-    repeated = next(atom for i, atom in enumerate(atoms) if any(atom is other for other in atoms[:i]))
+    repeated = next(
+        atom for i, atom in enumerate(atoms) if any(atom is other for other in atoms[:i])
+    )
     raise ValueError(
-        f"{repeated!r} stands twice in one network, and no duality map is known for weights that are shared: use "
-        "copy.deepcopy for a second one, or module ** n for n fresh copies"
+        f"{repeated!r} stands twice in one network, and no duality map is known for weights that "
+        "are shared: use copy.deepcopy for a second one, or module ** n for n fresh copies"
     )
 
 

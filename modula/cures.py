@@ -1,4 +1,6 @@
-"""What to insert where one module gives one space and the next takes another. Words for errors; nothing is computed with them."""
+"""What to insert where one module gives one space and the next takes another. Words for errors;
+nothing is computed with them.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +10,32 @@ from modula.spaces import AnySpace, MismatchError, Product, Space, meet
 
 
 def cure(given: AnySpace, wanted: AnySpace) -> str:
-    """What to do where one module gives `given` and the next takes `wanted`, if something is known."""
+    """What to do where one module gives `given` and the next takes `wanted`, if something is
+    known.
+    """
     if isinstance(given, Product) and isinstance(wanted, Product):
         return _cure_of_parts(given.parts, wanted.parts)
     if isinstance(wanted, Product):
-        return f"; a tuple of {len(wanted.parts)} modules is taken, as in … @ (f, g)" if isinstance(given, Space) else ""
+        return (
+            f"; a tuple of {len(wanted.parts)} modules is taken, as in … @ (f, g)"
+            if isinstance(given, Space)
+            else ""
+        )
     if isinstance(given, Product):
         return (
-            "; insert Add() between them" if isinstance(wanted, Space) and not _clash(given, Product((wanted,) * len(given.parts))) else ""
+            "; insert Add() between them"
+            if isinstance(wanted, Space)
+            and not _clash(given, Product((wanted,) * len(given.parts)))
+            else ""
         )
     if not isinstance(given, Space) or not isinstance(wanted, Space):
         return ""
     if given.norm is wanted.norm:
         widths = given.width, wanted.width
         return f"; make both widths {widths[0]} or both {widths[1]}" if None not in widths else ""
-    known = _CURES.get((given.norm.__name__, wanted.norm.__name__)) or _CURES.get(("", wanted.norm.__name__))
+    known = _CURES.get((given.norm.__name__, wanted.norm.__name__)) or _CURES.get(
+        ("", wanted.norm.__name__)
+    )
     return f"; {known}" if known else _bridge(given.norm, wanted.norm)
 
 
@@ -44,7 +57,14 @@ def _cure_of_parts(given: tuple[AnySpace, ...], wanted: tuple[AnySpace, ...]) ->
         if grouped and len(wanted) == 3 and not _clash(wanted[0], Space(HeadRMS)):
             return "; insert Ungroup() between them"
         return f"; a tuple of {len(wanted)} is taken and one of {len(given)} given"
-    return next((f"{cure(g, w)} (part {i})" for i, (g, w) in enumerate(zip(given, wanted, strict=True)) if _clash(g, w) and cure(g, w)), "")
+    return next(
+        (
+            f"{cure(g, w)} (part {i})"
+            for i, (g, w) in enumerate(zip(given, wanted, strict=True))
+            if _clash(g, w) and cure(g, w)
+        ),
+        "",
+    )
 
 
 def _clash(one: AnySpace, other: AnySpace) -> bool:
@@ -62,5 +82,11 @@ def _bridge(given: type[Norm], wanted: type[Norm]) -> str:
     try:
         operator_geometry(given, wanted)
     except NormPairError:
-        return f"; no Linear leads from {given.__name__} to {wanted.__name__}: change the norm of one of them"
-    return f"; a Linear(…, domain={given.__name__}, codomain={wanted.__name__}) leads from one to the other"
+        return (
+            f"; no Linear leads from {given.__name__} to {wanted.__name__}: change the norm of one "
+            "of them"
+        )
+    return (
+        f"; a Linear(…, domain={given.__name__}, codomain={wanted.__name__}) leads from one to the "
+        "other"
+    )

@@ -7,7 +7,8 @@ from numbers import Real
 from typing import Literal, TypeAlias, TypeGuard
 
 Claim: TypeAlias = Literal["proved", "conditional", "estimate"]
-"""How sure a sensitivity is: for all inputs (and weights of norm at most 1), for those inputs that the docstring names, or neither."""
+"""How sure a sensitivity is: for all inputs (and weights of norm at most 1), for those inputs that
+the docstring names, or neither."""
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -18,13 +19,18 @@ def is_number(value: object) -> TypeGuard[float]:
 def check_mass(module: object, mass: object) -> None:
     """Refuse a mass that is not a finite number ≥ 0, naming the `module`."""
     if not is_number(mass) or not math.isfinite(mass) or mass < 0:
-        raise ValueError(f"the mass of {_written(module)} must be a finite number ≥ 0, got {mass!r}")
+        raise ValueError(
+            f"the mass of {_written(module)} must be a finite number ≥ 0, got {mass!r}"
+        )
 
 
 def check_sensitivity(module: object, sensitivity: object) -> None:
     """Refuse a sensitivity that is not a finite number > 0, naming the `module`."""
     if not is_number(sensitivity) or not math.isfinite(sensitivity) or sensitivity <= 0:
-        raise ValueError(f"the sensitivity of {_written(module)} must be a finite number > 0, got {sensitivity!r}")
+        raise ValueError(
+            f"the sensitivity of {_written(module)} must be a finite number > 0, got "
+            f"{sensitivity!r}"
+        )
 
 
 def _written(module: object) -> str:

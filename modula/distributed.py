@@ -1,7 +1,9 @@
-"""Training by many processes: sharing the duality map among replicas, and plans for tensor parallelism.
+"""Training by many processes: sharing the duality map among replicas, and plans for tensor
+parallelism.
 
-Sharded parameters (`fully_shard`, `parallelize_module`, `distribute_tensor`) need nothing from here: `model.dualize` sees that they are
-DTensors, and the processes share the work. See docs/scaling-out.md.
+Sharded parameters (`fully_shard`, `parallelize_module`, `distribute_tensor`) need nothing from
+here: `model.dualize` sees that they are DTensors, and the processes share the work. See
+docs/scaling-out.md.
 """
 
 from __future__ import annotations
@@ -23,20 +25,31 @@ from modula.compounds import Attention, ComposedAttention
 from modula.module import Composition, Elementwise, Mul
 from modula.sharding import split_meshes
 
-__all__ = ["Sharded", "ShardedHeads", "column_parallel", "row_parallel", "split_over", "tensor_parallel_plan", "vocabulary_parallel"]
+__all__ = [
+    "Sharded",
+    "ShardedHeads",
+    "column_parallel",
+    "row_parallel",
+    "split_over",
+    "tensor_parallel_plan",
+    "vocabulary_parallel",
+]
 
 
 @contextmanager
 def split_over(mesh: DeviceMesh) -> Iterator[None]:
-    """Inside this context the processes of `mesh` share the duality maps of plain tensors, of which all of them hold the same.
+    """Inside this context the processes of `mesh` share the duality maps of plain tensors, of which
+    all of them hold the same.
 
-    That is what DistributedDataParallel leaves: every process has all gradients. Without this context every process dualizes all of
-    them, which is right too, and needs no communication. With it each process orthogonalises its share of the matrices, and one
-    all-gather for each batch of equal shapes gives the results to all. Vectors (rows of an embedding, biases, gains) are dualized by
-    every process, since that is cheaper than to send them. DTensors are shared out whether in this context or not.
+    That is what DistributedDataParallel leaves: every process has all gradients. Without this
+    context every process dualizes all of them, which is right too, and needs no communication. With
+    it each process orthogonalises its share of the matrices, and one all-gather for each batch of
+    equal shapes gives the results to all. Vectors (rows of an embedding, biases, gains) are
+    dualized by every process, since that is cheaper than to send them. DTensors are shared out
+    whether in this context or not.
 
-    All processes of the mesh must enter with the same gradients. If they do not (a gradient that was not reduced), each matrix is moved by
-    what the one process saw that dualized it.
+    All processes of the mesh must enter with the same gradients. If they do not (a gradient that
+    was not reduced), each matrix is moved by what the one process saw that dualized it.
 
     Args:
         mesh: as `torch.distributed.device_mesh.init_device_mesh` makes it.
@@ -61,10 +74,11 @@ def split_over(mesh: DeviceMesh) -> Iterator[None]:
 
 
 class Sharded(ParallelStyle):
-    """A module of which every process computes a part; a style for `torch.distributed.tensor.parallel.parallelize_module`.
+    """A module of which every process computes a part; a style for
+    `torch.distributed.tensor.parallel.parallelize_module`.
 
-    What torch's ColwiseParallel and RowwiseParallel are for nn.Linear, for a module of modula's. Inputs and outputs are plain tensors,
-    the parts that the process holds.
+    What torch's ColwiseParallel and RowwiseParallel are for nn.Linear, for a module of modula's.
+    Inputs and outputs are plain tensors, the parts that the process holds.
 
     Args:
         taken: how the input lies on the processes.
@@ -84,16 +98,27 @@ class Sharded(ParallelStyle):
         return distribute_module(module, device_mesh, self._spread, self._take, self._give)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
     def _check(self, module: nn.Module, processes: int) -> None:
-        """Refuse a module whose parts would not be equal, where the next module must know how large its part is."""
-        if isinstance(self.weight, Shard) and not (self.taken.is_replicate() and self.given.is_replicate()):
+        """Refuse a module whose parts would not be equal, where the next module must know how large
+        its part is.
+        """
+        if isinstance(self.weight, Shard) and not (
+            self.taken.is_replicate() and self.given.is_replicate()
+        ):
             for weight in module.parameters(recurse=False):
-                _refuse_uneven(module, weight.shape[self.weight.dim], "rows" if self.weight.dim == 0 else "columns", processes)
+                _refuse_uneven(
+                    module,
+                    weight.shape[self.weight.dim],
+                    "rows" if self.weight.dim == 0 else "columns",
+                    processes,
+                )
 
     def _spread(self, name: str, module: nn.Module, mesh: DeviceMesh) -> None:
         for own, parameter in list(module.named_parameters(recurse=False)):
             placements = [Replicate() if self.weight is None else self.weight]
             spread = distribute_tensor(parameter.detach(), mesh, placements)
-            module.register_parameter(own, nn.Parameter(spread, requires_grad=parameter.requires_grad))
+            module.register_parameter(
+                own, nn.Parameter(spread, requires_grad=parameter.requires_grad)
+            )
 
     def _take(self, module: nn.Module, inputs: tuple[Tensor], mesh: DeviceMesh) -> DTensor:
         return DTensor.from_local(inputs[0], mesh, [self.taken])
@@ -102,7 +127,9 @@ class Sharded(ParallelStyle):
         return output.redistribute(placements=[self.given]).to_local()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(taken={self.taken}, given={self.given}, weight={self.weight})"
+        return (
+            f"{type(self).__name__}(taken={self.taken}, given={self.given}, weight={self.weight})"
+        )
 
 
 class ShardedHeads(Sharded):
@@ -119,8 +146,9 @@ class ShardedHeads(Sharded):
 def _refuse_uneven(module: nn.Module, count: int, what: str, processes: int) -> None:
     if count % processes:
         raise ValueError(
-            f"{module!r} cannot be divided among {processes} processes, since its {count} {what} do not split evenly: change the width or "
-            "the size of the mesh, or leave the module out of the plan"
+            f"{module!r} cannot be divided among {processes} processes, since its {count} {what} "
+            "do not split evenly: change the width or the size of the mesh, or leave the module "
+            "out of the plan"
         )
 
 
@@ -130,30 +158,39 @@ def column_parallel() -> Sharded:
 
 
 def row_parallel() -> Sharded:
-    """A Linear whose inputs are divided among the processes, by the columns of its weight; the outputs are summed over them."""
+    """A Linear whose inputs are divided among the processes, by the columns of its weight; the
+    outputs are summed over them.
+    """
     return Sharded(taken=Shard(-1), given=Replicate(), weight=Shard(1))
 
 
 def vocabulary_parallel() -> Sharded:
-    """A table, or a Linear that stands alone: divided by the rows of its weight, with the whole output on every process."""
+    """A table, or a Linear that stands alone: divided by the rows of its weight, with the whole
+    output on every process.
+    """
     return Sharded(taken=Replicate(), given=Replicate(), weight=Shard(0))
 
 
 def tensor_parallel_plan(model: AnyModule) -> dict[str, ParallelStyle]:
-    """How the modules inside are divided for tensor parallelism, for `torch.distributed.tensor.parallel.parallelize_module`.
+    """How the modules inside are divided for tensor parallelism, for
+    `torch.distributed.tensor.parallel.parallelize_module`.
 
-    In `Attention` each process has some of the heads. A Linear that is followed by another one with nothing but functions of single entries
-    between them, as in an MLP, is divided by rows and the other by columns, so that the features between them stay divided. Every
-    other Linear, and every Embed, is divided by rows and its output gathered. Modules of other kinds stay whole on every process.
+    In `Attention` each process has some of the heads. A Linear that is followed by another one with
+    nothing but functions of single entries between them, as in an MLP, is divided by rows and the
+    other by columns, so that the features between them stay divided. Every other Linear, and every
+    Embed, is divided by rows and its output gathered. Modules of other kinds stay whole on every
+    process.
 
     Args:
         model: a model, or a part of one.
 
     Returns:
-        Styles by the paths of modules. It is an ordinary dict: take entries out, or put your own in.
+        Styles by the paths of modules. It is an ordinary dict: take entries out, or put your own
+        in.
 
     Raises:
-        ValueError: in `parallelize_module`, where heads, rows or columns do not split evenly among the processes.
+        ValueError: in `parallelize_module`, where heads, rows or columns do not split evenly among
+            the processes.
 
     Example:
         >>> from modula import MLP
@@ -178,7 +215,9 @@ def tensor_parallel_plan(model: AnyModule) -> dict[str, ParallelStyle]:
 
 
 def _by_heads(path: str, attention: nn.Module) -> dict[str, ParallelStyle]:
-    """Attention by heads: Linear before SplitIntoHeads by rows, Linear after MergeHeads by columns."""
+    """Attention by heads: Linear before SplitIntoHeads by rows, Linear after MergeHeads by
+    columns.
+    """
     plan: dict[str, ParallelStyle] = {}
     for inner, module in attention.named_modules(prefix=path):
         for (first, one), (second, other) in pairwise(_links(inner, module)):
@@ -190,7 +229,9 @@ def _by_heads(path: str, attention: nn.Module) -> dict[str, ParallelStyle]:
 
 
 def _in_pairs(path: str, chain: nn.Module) -> dict[str, ParallelStyle]:
-    """Two Linears with functions of single entries between them, the first by rows, the second by columns."""
+    """Two Linears with functions of single entries between them, the first by rows, the second by
+    columns.
+    """
     plan: dict[str, ParallelStyle] = {}
     first = None
     for second, module in _links(path, chain):
@@ -207,4 +248,8 @@ def _in_pairs(path: str, chain: nn.Module) -> dict[str, ParallelStyle]:
 def _links(path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
     """What a composition strings together, in flow order, by path."""
     prefix = f"{path}." if path else ""
-    return [(prefix + name, part) for name, part in module.named_children()] if isinstance(module, Composition) else []
+    return (
+        [(prefix + name, part) for name, part in module.named_children()]
+        if isinstance(module, Composition)
+        else []
+    )

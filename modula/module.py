@@ -1,8 +1,8 @@
 """Modules and their algebra: atoms, bonds, composition, concatenation.
 
-A module is a forward map with a mass, a sensitivity and a norm on its weights (Large et al. 2024, arXiv:2405.14813,
-definition 2). Atoms declare the three, bonds carry no weights, compounds derive them; duality follows from the same tree
-(Bernstein & Newhouse 2025, arXiv:2410.21265, section 3).
+A module is a forward map with a mass, a sensitivity and a norm on its weights (Large et al. 2024,
+arXiv:2405.14813, definition 2). Atoms declare the three, bonds carry no weights, compounds derive
+them; duality follows from the same tree (Bernstein & Newhouse 2025, arXiv:2410.21265, section 3).
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ import math
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, TypeAlias, TypedDict, TypeVar, TypeVarTuple, overload
+from typing import (
+    TYPE_CHECKING,
+    Generic,
+    NoReturn,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    TypeVarTuple,
+    overload,
+)
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +60,8 @@ N5 = TypeVar("N5", bound=Norm)
 N6 = TypeVar("N6", bound=Norm)
 N7 = TypeVar("N7", bound=Norm)
 N8 = TypeVar("N8", bound=Norm)
-# Bounded where a class names its spaces, which is where a mistake would enter. The others are free: mypy infers Any for a bond next to an
-# operand whose type variable is bounded by a union.
+# Bounded where a class names its spaces, which is where a mistake would enter. The others are free:
+# mypy infers Any for a bond next to an operand whose type variable is bounded by a union.
 S = TypeVar("S", bound=SpaceType)
 T = TypeVar("T", bound=SpaceType)
 V = TypeVar("V", bound=Value)
@@ -62,7 +72,9 @@ class CompositionError(TypeError):
 
 
 class Exactly(Generic[X]):
-    """A checker's view of one space: invariant, so that a norm type never stands in for one that it inherits from."""
+    """A checker's view of one space: invariant, so that a norm type never stands in for one that it
+    inherits from.
+    """
 
     def _is(self, space: X) -> X: ...  # type: ignore[empty-body] # for checkers only
 
@@ -70,8 +82,8 @@ class Exactly(Generic[X]):
 class Gives(Protocol[X, Y]):
     """A checker's view of a map, asked forwards: its codomain, once the domain is known.
 
-    A bond that adopts its neighbour's space answers with a type variable. These are protocols on the operand, because mypy lets
-    a self-typed operator through whatever `self` is.
+    A bond that adopts its neighbour's space answers with a type variable. These are protocols on
+    the operand, because mypy lets a self-typed operator through whatever `self` is.
     """
 
     def _gives(self, taken: Exactly[X]) -> Exactly[Y]: ...
@@ -92,22 +104,27 @@ class Takes(Protocol[X, Y]):
 if TYPE_CHECKING:
 
     class _Power:
-        """`**` for modules from a space to itself. A self-typed method would do, but mypy lets those through in operators."""
+        """`**` for modules from a space to itself. A self-typed method would do, but mypy lets
+        those through in operators.
+        """
 
         @overload
         def __get__(self, instance: Transparent, owner: object) -> Callable[[int], Transparent]: ...
         @overload
         def __get__(self, instance: Elementwise, owner: object) -> Callable[[int], Elementwise]: ...
         @overload
-        def __get__(self, instance: Module[Z, Z], owner: object) -> Callable[[int], Module[Z, Z]]: ...
+        def __get__(
+            self, instance: Module[Z, Z], owner: object
+        ) -> Callable[[int], Module[Z, Z]]: ...
         def __get__(self, instance: object, owner: object) -> Callable[[int], AnyModule]: ...
 
 
 class Module(AnyModule, Generic[X, Y]):
     """A map from space `X` to space `Y` with a mass, a sensitivity and a norm on its weights.
 
-    Modules are made by subclassing `Atom` or `Bond`, and by the algebra: `f @ g` composes (g is applied first), `(f, g)` applies
-    both to one input, `f + g` adds their outputs, `a * f` and `f / a` scale, `f**n` composes n fresh copies.
+    Modules are made by subclassing `Atom` or `Bond`, and by the algebra: `f @ g` composes (g is
+    applied first), `(f, g)` applies both to one input, `f + g` adds their outputs, `a * f` and
+    `f / a` scale, `f**n` composes n fresh copies.
 
     Example:
         >>> from modula import Linear, ReLU
@@ -125,9 +142,13 @@ class Module(AnyModule, Generic[X, Y]):
         def _starts(self, taken: Exactly[X]) -> None: ...
 
         @overload
-        def __call__(self: Module[X, tuple[tuple[N1, N2], N3]], x: Value, /) -> tuple[tuple[Tensor, Tensor], Tensor]: ...
+        def __call__(
+            self: Module[X, tuple[tuple[N1, N2], N3]], x: Value, /
+        ) -> tuple[tuple[Tensor, Tensor], Tensor]: ...
         @overload
-        def __call__(self: Module[X, tuple[N1, tuple[N2, N3]]], x: Value, /) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
+        def __call__(
+            self: Module[X, tuple[N1, tuple[N2, N3]]], x: Value, /
+        ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
         @overload
         def __call__(
             self: Module[X, tuple[tuple[N1, N2], tuple[N3, N4]]], x: Value, /
@@ -137,11 +158,17 @@ class Module(AnyModule, Generic[X, Y]):
         @overload
         def __call__(self: Module[X, tuple[N1, N2]], x: Value, /) -> tuple[Tensor, Tensor]: ...
         @overload
-        def __call__(self: Module[X, tuple[N1, N2, N3]], x: Value, /) -> tuple[Tensor, Tensor, Tensor]: ...
+        def __call__(
+            self: Module[X, tuple[N1, N2, N3]], x: Value, /
+        ) -> tuple[Tensor, Tensor, Tensor]: ...
         @overload
-        def __call__(self: Module[X, tuple[N1, N2, N3, N4]], x: Value, /) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+        def __call__(
+            self: Module[X, tuple[N1, N2, N3, N4]], x: Value, /
+        ) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
         @overload
-        def __call__(self: Module[X, tuple[N1, N2, N3, N4, N5]], x: Value, /) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+        def __call__(
+            self: Module[X, tuple[N1, N2, N3, N4, N5]], x: Value, /
+        ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]: ...
         @overload
         def __call__(
             self: Module[X, tuple[N1, N2, N3, N4, N5, N6]], x: Value, /
@@ -171,44 +198,83 @@ class Module(AnyModule, Generic[X, Y]):
     @overload
     def __matmul__(self: Module[tuple[A], Y], other: tuple[Takes[Z, A]]) -> Module[Z, Y]: ...
     @overload
-    def __matmul__(self: Module[tuple[A, B], Y], other: tuple[Takes[Z, A], Takes[Z, B]]) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(self: Module[tuple[A, B, C], Y], other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C]]) -> Module[Z, Y]: ...
-    @overload
     def __matmul__(
-        self: Module[tuple[A, B, C, E], Y], other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E]]
+        self: Module[tuple[A, B], Y], other: tuple[Takes[Z, A], Takes[Z, B]]
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
-        self: Module[tuple[A, B, C, E, F], Y], other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F]]
+        self: Module[tuple[A, B, C], Y], other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C]]
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
-        self: Module[tuple[A, B, C, E, F, G], Y], other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F], Takes[Z, G]]
+        self: Module[tuple[A, B, C, E], Y],
+        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E]],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E, F], Y],
+        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F]],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E, F, G], Y],
+        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F], Takes[Z, G]],
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[A, B, C, E, F, G, H], Y],
-        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F], Takes[Z, G], Takes[Z, H]],
+        other: tuple[
+            Takes[Z, A],
+            Takes[Z, B],
+            Takes[Z, C],
+            Takes[Z, E],
+            Takes[Z, F],
+            Takes[Z, G],
+            Takes[Z, H],
+        ],
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[A, B, C, E, F, G, H, J], Y],
-        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F], Takes[Z, G], Takes[Z, H], Takes[Z, J]],
+        other: tuple[
+            Takes[Z, A],
+            Takes[Z, B],
+            Takes[Z, C],
+            Takes[Z, E],
+            Takes[Z, F],
+            Takes[Z, G],
+            Takes[Z, H],
+            Takes[Z, J],
+        ],
     ) -> Module[Z, Y]: ...
     @overload
-    def __matmul__(self: Module[tuple[tuple[A, B], C], Y], other: tuple[tuple[Takes[Z, A], Takes[Z, B]], Takes[Z, C]]) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(self: Module[tuple[A, tuple[B, C]], Y], other: tuple[Takes[Z, A], tuple[Takes[Z, B], Takes[Z, C]]]) -> Module[Z, Y]: ...
+    def __matmul__(
+        self: Module[tuple[tuple[A, B], C], Y],
+        other: tuple[tuple[Takes[Z, A], Takes[Z, B]], Takes[Z, C]],
+    ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
-        self: Module[tuple[tuple[A, B], tuple[C, E]], Y], other: tuple[tuple[Takes[Z, A], Takes[Z, B]], tuple[Takes[Z, C], Takes[Z, E]]]
+        self: Module[tuple[A, tuple[B, C]], Y],
+        other: tuple[Takes[Z, A], tuple[Takes[Z, B], Takes[Z, C]]],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[tuple[A, B], tuple[C, E]], Y],
+        other: tuple[tuple[Takes[Z, A], Takes[Z, B]], tuple[Takes[Z, C], Takes[Z, E]]],
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[A, B, C, E, F, G, H, J, *Rest], Y],
         other: tuple[
-            Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F], Takes[Z, G], Takes[Z, H], Takes[Z, J], *tuple[Starts[Z], ...]
+            Takes[Z, A],
+            Takes[Z, B],
+            Takes[Z, C],
+            Takes[Z, E],
+            Takes[Z, F],
+            Takes[Z, G],
+            Takes[Z, H],
+            Takes[Z, J],
+            *tuple[Starts[Z], ...],
         ],
     ) -> Module[Z, Y]: ...
     def __matmul__(self, other: object) -> AnyModule:
@@ -219,29 +285,57 @@ class Module(AnyModule, Generic[X, Y]):
     @overload
     def __rmatmul__(self, other: tuple[Gives[Y, A], Gives[Y, B]]) -> Module[X, tuple[A, B]]: ...
     @overload
-    def __rmatmul__(self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C]]) -> Module[X, tuple[A, B, C]]: ...
+    def __rmatmul__(
+        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C]]
+    ) -> Module[X, tuple[A, B, C]]: ...
     @overload
-    def __rmatmul__(self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E]]) -> Module[X, tuple[A, B, C, E]]: ...
+    def __rmatmul__(
+        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E]]
+    ) -> Module[X, tuple[A, B, C, E]]: ...
     @overload
     def __rmatmul__(
         self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F]]
     ) -> Module[X, tuple[A, B, C, E, F]]: ...
     @overload
     def __rmatmul__(
-        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F], Gives[Y, G]]
+        self,
+        other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F], Gives[Y, G]],
     ) -> Module[X, tuple[A, B, C, E, F, G]]: ...
     @overload
     def __rmatmul__(
-        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F], Gives[Y, G], Gives[Y, H]]
+        self,
+        other: tuple[
+            Gives[Y, A],
+            Gives[Y, B],
+            Gives[Y, C],
+            Gives[Y, E],
+            Gives[Y, F],
+            Gives[Y, G],
+            Gives[Y, H],
+        ],
     ) -> Module[X, tuple[A, B, C, E, F, G, H]]: ...
     @overload
     def __rmatmul__(
-        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F], Gives[Y, G], Gives[Y, H], Gives[Y, J]]
+        self,
+        other: tuple[
+            Gives[Y, A],
+            Gives[Y, B],
+            Gives[Y, C],
+            Gives[Y, E],
+            Gives[Y, F],
+            Gives[Y, G],
+            Gives[Y, H],
+            Gives[Y, J],
+        ],
     ) -> Module[X, tuple[A, B, C, E, F, G, H, J]]: ...
     @overload
-    def __rmatmul__(self, other: tuple[tuple[Gives[Y, A], Gives[Y, B]], Gives[Y, C]]) -> Module[X, tuple[tuple[A, B], C]]: ...
+    def __rmatmul__(
+        self, other: tuple[tuple[Gives[Y, A], Gives[Y, B]], Gives[Y, C]]
+    ) -> Module[X, tuple[tuple[A, B], C]]: ...
     @overload
-    def __rmatmul__(self, other: tuple[Gives[Y, A], tuple[Gives[Y, B], Gives[Y, C]]]) -> Module[X, tuple[A, tuple[B, C]]]: ...
+    def __rmatmul__(
+        self, other: tuple[Gives[Y, A], tuple[Gives[Y, B], Gives[Y, C]]]
+    ) -> Module[X, tuple[A, tuple[B, C]]]: ...
     @overload
     def __rmatmul__(
         self, other: tuple[tuple[Gives[Y, A], Gives[Y, B]], tuple[Gives[Y, C], Gives[Y, E]]]
@@ -254,16 +348,24 @@ class Module(AnyModule, Generic[X, Y]):
     @overload
     def __add__(self, other: Gives[X, Y]) -> Module[X, Y]: ...
     @overload
-    def __add__(self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]) -> Module[X, tuple[A, B]]: ...
+    def __add__(
+        self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]
+    ) -> Module[X, tuple[A, B]]: ...
     @overload
-    def __add__(self: Module[X, tuple[A, B, C]], other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]]) -> Module[X, tuple[A, B, C]]: ...
+    def __add__(
+        self: Module[X, tuple[A, B, C]], other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]]
+    ) -> Module[X, tuple[A, B, C]]: ...
     def __add__(self, other: object) -> AnyModule:
         return _sum(self, _as_module(other, "+", self))
 
     @overload
-    def __radd__(self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]) -> Module[X, tuple[A, B]]: ...
+    def __radd__(
+        self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]
+    ) -> Module[X, tuple[A, B]]: ...
     @overload
-    def __radd__(self: Module[X, tuple[A, B, C]], other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]]) -> Module[X, tuple[A, B, C]]: ...
+    def __radd__(
+        self: Module[X, tuple[A, B, C]], other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]]
+    ) -> Module[X, tuple[A, B, C]]: ...
     def __radd__(self, other: object) -> AnyModule:
         return _sum(_as_module(other, "+", self, reflected=True), self)
 
@@ -281,7 +383,9 @@ class Module(AnyModule, Generic[X, Y]):
         if not is_number(scalar):
             _refuse_operand(self, "/", scalar)
         if scalar == 0:
-            raise ValueError(f"cannot divide {self!r} by zero: a module needs a sensitivity that is finite")
+            raise ValueError(
+                f"cannot divide {self!r} by zero: a module needs a sensitivity that is finite"
+            )
         return typing.cast("Module[X, Y]", _compose(Mul(1 / float(scalar)), self))
 
     if TYPE_CHECKING:
@@ -294,7 +398,10 @@ class Module(AnyModule, Generic[X, Y]):
         def __pow__(self, n):
             """n independent copies composed, each with fresh weights; `self` is not among them."""
             if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-                raise ValueError(f"the power of a module is a whole number of copies, at least 0; got {self!r} ** {n!r}")
+                raise ValueError(
+                    f"the power of a module is a whole number of copies, at least 0; got {self!r} "
+                    f"** {n!r}"
+                )
             _join(self, self)
             if n == 0:
                 return Identity()
@@ -304,7 +411,13 @@ class Module(AnyModule, Generic[X, Y]):
                 fresh.initialize()
                 copies.append(fresh)
             ends = self.narrow(ANYTHING, ANYTHING)
-            return copies[0] if n == 1 else Composition._in_flow_order([part for one in copies for part in one._links()], ends)
+            return (
+                copies[0]
+                if n == 1
+                else Composition._in_flow_order(
+                    [part for one in copies for part in one._links()], ends
+                )
+            )
 
 
 class AtomOptions(TypedDict, total=False):
@@ -318,13 +431,15 @@ class AtomOptions(TypedDict, total=False):
 class Atom(Module[S, T]):
     """A module with one weight, and the geometry that the weight is measured in.
 
-    Subclass it with the two spaces, hand the shape and the geometry to `__init__`, and define `forward`. Declare `sensitivity` if
-    it is not 1 for weights of norm 1. The geometry must make the atom well-normed: ‖f(x; Δw)‖ ≤ ‖Δw‖ for inputs of norm 1.
+    Subclass it with the two spaces, hand the shape and the geometry to `__init__`, and define
+    `forward`. Declare `sensitivity` if it is not 1 for weights of norm 1. The geometry must make
+    the atom well-normed: ‖f(x; Δw)‖ ≤ ‖Δw‖ for inputs of norm 1.
 
     Args:
         shape: the weight's.
         geometry: the norm on the weight, such as `operator_geometry(RMS, RMS)`.
-        fan_out: the width of the output, checked where modules are composed; None if it follows from the input.
+        fan_out: the width of the output, checked where modules are composed; None if it follows
+            from the input.
         fan_in: the width of the input.
         domain, codomain: norm types, if the class does not say them as type arguments.
         mass: the share of feature learning.
@@ -371,11 +486,21 @@ class Atom(Module[S, T]):
         name = type(self).__name__
         check_mass(name, mass)
         if not all(isinstance(length, int) and length > 0 for length in shape):
-            raise ValueError(f"{name} takes widths of at least 1, got a weight of shape {list(shape)}")
+            raise ValueError(
+                f"{name} takes widths of at least 1, got a weight of shape {list(shape)}"
+            )
         own_domain, own_codomain = type(self)._declared
-        if (domain and isinstance(own_domain, Space)) or (codomain and isinstance(own_codomain, Space)):
-            raise TypeError(f"{name} maps {own_domain} to {own_codomain} by its class and takes no domain or codomain")
-        self._ends = (_with_width(domain, own_domain, fan_in), _with_width(codomain, own_codomain, fan_out))
+        if (domain and isinstance(own_domain, Space)) or (
+            codomain and isinstance(own_codomain, Space)
+        ):
+            raise TypeError(
+                f"{name} maps {own_domain} to {own_codomain} by its class and takes no domain or "
+                "codomain"
+            )
+        self._ends = (
+            _with_width(domain, own_domain, fan_in),
+            _with_width(codomain, own_codomain, fan_out),
+        )
         self.geometry = geometry
         weight = torch.empty(tuple(shape), device=device, dtype=dtype)
         if not weight.is_floating_point():
@@ -400,10 +525,15 @@ class Atom(Module[S, T]):
         if isinstance(space, Space) and issubclass(space.norm, Dense) and space.width is not None:
             axis = space.norm.axis
             if x.dim() < -axis or x.shape[axis] != space.width:
-                raise ValueError(f"{self!r} takes {space}, the width on axis {axis}; got a tensor of shape {list(x.shape)}")
+                raise ValueError(
+                    f"{self!r} takes {space}, the width on axis {axis}; got a tensor of shape "
+                    f"{list(x.shape)}"
+                )
 
     def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
-        roster.enter_atom(prefix + "weight", typing.cast("Atom[SpaceType, SpaceType]", self), downstream)
+        roster.enter_atom(
+            prefix + "weight", typing.cast("Atom[SpaceType, SpaceType]", self), downstream
+        )
         return roster.note_sensitivity(self)
 
     def _node(self, place: str, ends: Ends) -> Node:
@@ -411,7 +541,8 @@ class Atom(Module[S, T]):
 
 
 class Bond(Module[S, T]):
-    """A module without weights. Subclass it with its two spaces, declare `sensitivity`, define `forward`.
+    """A module without weights. Subclass it with its two spaces, declare `sensitivity`, define
+    `forward`.
 
     For a map that is at hand as a function, `FunctionBond` does it in one call.
 
@@ -441,7 +572,8 @@ class Bond(Module[S, T]):
         for module in self.modules() if self._modules else (self,):
             if module._parameters:
                 raise TypeError(
-                    f"{self!r} is a bond and holds parameters, which no duality map would reach: make it an Atom, or compose atoms"
+                    f"{self!r} is a bond and holds parameters, which no duality map would reach: "
+                    "make it an Atom, or compose atoms"
                 )
             roster.note_held(module._parameters)
             roster.note_held(module._modules)
@@ -453,10 +585,11 @@ class Neighbour(Norm):
 
 
 class Elementwise(Bond[Neighbour, Neighbour]):
-    """A bond that maps every dense space to itself: it takes the type and the width of its neighbour.
+    """A bond that maps every dense space to itself: it takes the type and the width of its
+    neighbour.
 
-    Subclass it for a function of single entries, f(0) = 0 not required. `sensitivity` must bound |f'|; under every norm that
-    depends on magnitudes only, that bounds the map.
+    Subclass it for a function of single entries, f(0) = 0 not required. `sensitivity` must
+    bound |f'|; under every norm that depends on magnitudes only, that bounds the map.
     """
 
     _declared = (ANY_DENSE, ANY_DENSE)
@@ -482,7 +615,9 @@ class Elementwise(Bond[Neighbour, Neighbour]):
         @overload  # type: ignore[override]
         def __rmatmul__(self, other: tuple[Gives[D, A], Gives[D, B]]) -> Module[D, tuple[A, B]]: ...
         @overload
-        def __rmatmul__(self, other: tuple[Gives[D, A], Gives[D, B], Gives[D, C]]) -> Module[D, tuple[A, B, C]]: ...
+        def __rmatmul__(
+            self, other: tuple[Gives[D, A], Gives[D, B], Gives[D, C]]
+        ) -> Module[D, tuple[A, B, C]]: ...
         @overload
         def __rmatmul__(self, other: tuple[Gives[D, A], ...]) -> Module[D, tuple[A, ...]]: ...
         def __rmatmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -523,14 +658,18 @@ class Transparent(Elementwise):
         @overload
         def __matmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> Module[Z, tuple[A, B]]: ...
         @overload
-        def __matmul__(self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]) -> Module[Z, tuple[A, B, C]]: ...
+        def __matmul__(
+            self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]
+        ) -> Module[Z, tuple[A, B, C]]: ...
         @overload
         def __matmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, tuple[A, ...]]: ...
         def __matmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
         @overload  # type: ignore[override]
         def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> Module[Z, tuple[A, B]]: ...
         @overload
-        def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]) -> Module[Z, tuple[A, B, C]]: ...
+        def __rmatmul__(
+            self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]
+        ) -> Module[Z, tuple[A, B, C]]: ...
         @overload
         def __rmatmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, tuple[A, ...]]: ...
         def __rmatmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -576,8 +715,8 @@ class Mul(Transparent):
         super().__init__()
         if not math.isfinite(scale) or scale == 0:
             raise ValueError(
-                f"cannot multiply a module by {scale}: its sensitivity must be positive and finite; to silence a module leave it out, "
-                "to stop training it use tare(0)"
+                f"cannot multiply a module by {scale}: its sensitivity must be positive and "
+                "finite; to silence a module leave it out, to stop training it use tare(0)"
             )
         self.scale: float = float(scale)
         self.sensitivity: float = abs(self.scale)
@@ -592,7 +731,8 @@ class Mul(Transparent):
 class Add(Bond[Neighbour, Neighbour]):
     """The sum of a tuple of tensors of one space; what `f + g` composes with.
 
-    Sensitivity 1: proved, by the triangle inequality, since the norm of a tuple is the sum of its parts' norms.
+    Sensitivity 1: proved, by the triangle inequality, since the norm of a tuple is the sum of its
+    parts' norms.
     """
 
     claim: Claim = "proved"
@@ -649,7 +789,9 @@ class Add(Bond[Neighbour, Neighbour]):
         @overload  # type: ignore[override]
         def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> OfSum[Z, tuple[A, B]]: ...
         @overload
-        def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]) -> OfSum[Z, tuple[A, B, C]]: ...
+        def __rmatmul__(
+            self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]
+        ) -> OfSum[Z, tuple[A, B, C]]: ...
         @overload
         def __rmatmul__(self, other: tuple[Gives[Z, A], ...]) -> OfSum[Z, tuple[A, ...]]: ...
         def __rmatmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -661,7 +803,9 @@ class Add(Bond[Neighbour, Neighbour]):
 if TYPE_CHECKING:
 
     class OfSum(Module[tuple[X, ...], Y]):
-        """What `f @ Add()` is to a checker: a module on tuples of any length. (mypy would let a self-typed overload of Module pass.)"""
+        """What `f @ Add()` is to a checker: a module on tuples of any length. (mypy would let a
+        self-typed overload of Module pass.)
+        """
 
         @overload  # type: ignore[override]
         def __matmul__(self, other: tuple[Takes[Z, X], ...]) -> Module[Z, Y]: ...
@@ -671,10 +815,11 @@ if TYPE_CHECKING:
 
 
 class Compound(Module[X, Y]):
-    """A module made of modules. Mass, sensitivity and the norm of the weights follow from what is inside.
+    """A module made of modules. Mass, sensitivity and the norm of the weights follow from what is
+    inside.
 
-    Iterate over it, or index it, to reach the modules inside, in the order in which data meets them. `compound[i] = module` puts another in
-    place if it maps the same spaces.
+    Iterate over it, or index it, to reach the modules inside, in the order in which data meets
+    them. `compound[i] = module` puts another in place if it maps the same spaces.
     """
 
     _ends: Ends
@@ -687,17 +832,25 @@ class Compound(Module[X, Y]):
             self.add_module(str(i), part)
         self._survey()
 
-    def _places(self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace) -> list[Ends]:
+    def _places(
+        self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace
+    ) -> list[Ends]:
         """The ends of each part, given those of the whole.
 
         Raises:
             MismatchError: the parts do not fit.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say how its parts meet: subclass Composition or Concatenation")
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say how its parts meet: subclass Composition or "
+            "Concatenation"
+        )
 
     def _outer_ends(self, places: list[Ends]) -> Ends:
         """The ends of the whole, given those of each part."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how its parts meet: subclass Composition or Concatenation")
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say how its parts meet: subclass Composition or "
+            "Concatenation"
+        )
 
     def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
         ends = meet(self._ends[0], domain), meet(self._ends[1], codomain)
@@ -737,7 +890,10 @@ class Compound(Module[X, Y]):
         except MismatchError as mismatch:
             raise CompositionError(f"{place}: {mismatch}") from None
         if ends != self._ends:
-            raise CompositionError(f"{place}: that would turn {arrow(self._ends)} into {arrow(ends)} inside whatever holds it")
+            raise CompositionError(
+                f"{place}: that would turn {arrow(self._ends)} into {arrow(ends)} inside whatever "
+                "holds it"
+            )
         refuse_repeated([atom for part in parts for atom in part._survey().atoms])
         self._modules[str(range(len(self))[index])] = module
 
@@ -748,15 +904,27 @@ class Compound(Module[X, Y]):
             super().__setattr__(name, value)
 
     def _check_declaration(self, name: str, value: object) -> None:
-        how = "rescale it with tare(mass)" if name == "mass" else "scale the module, as in 0.5 * module"
-        raise AttributeError(f"the {name} of {self!r} follows from the modules inside: {how}, or set that of an atom or bond inside")
+        how = (
+            "rescale it with tare(mass)"
+            if name == "mass"
+            else "scale the module, as in 0.5 * module"
+        )
+        raise AttributeError(
+            f"the {name} of {self!r} follows from the modules inside: {how}, or set that of an "
+            "atom or bond inside"
+        )
 
     def _node(self, place: str, ends: Ends) -> Node:
         whole = super()._node(place, ends)
         if not self._survey().atoms:
             return whole
         places = self._places(list(self), *ends)
-        children = tuple([part._node(str(i), place) for i, (part, place) in enumerate(zip(self, places, strict=True))])
+        children = tuple(
+            [
+                part._node(str(i), place)
+                for i, (part, place) in enumerate(zip(self, places, strict=True))
+            ]
+        )
         return whole._replace(name=self._title(), children=children)
 
     def _title(self) -> str:
@@ -765,9 +933,11 @@ class Compound(Module[X, Y]):
 
 
 class Composition(Compound[S, T]):
-    """Modules applied one after another; what `f @ g` makes. A chain is flat, however it was bracketed.
+    """Modules applied one after another; what `f @ g` makes. A chain is flat, however it was
+    bracketed.
 
-    Subclass it to give a network of your own a name: the subclass stands as one node in the tree and in errors.
+    Subclass it to give a network of your own a name: the subclass stands as one node in the tree
+    and in errors.
 
     Args:
         module: the network, as an expression.
@@ -813,10 +983,14 @@ class Composition(Compound[S, T]):
         whole = super()._node(place, ends)
         if not _is_sum(self) or not whole.children:
             return whole
-        terms = tuple([term._replace(place=f"0.{term.place}") for term in whole.children[0].children])
+        terms = tuple(
+            [term._replace(place=f"0.{term.place}") for term in whole.children[0].children]
+        )
         return whole._replace(name="Sum", children=terms)
 
-    def _places(self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace) -> list[Ends]:
+    def _places(
+        self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace
+    ) -> list[Ends]:
         seams: list[AnySpace] = [domain, *[ANYTHING] * (len(parts) - 1), codomain]
         before: list[AnySpace] = []
         while before != seams:
@@ -840,7 +1014,8 @@ class Composition(Compound[S, T]):
 
 
 class Concatenation(Compound[X, Y]):
-    """Modules applied to one input, side by side; what a tuple of modules stands for. The output is a tuple.
+    """Modules applied to one input, side by side; what a tuple of modules stands for. The output is
+    a tuple.
 
     Args:
         modules: at least one, all with the same domain.
@@ -856,12 +1031,25 @@ class Concatenation(Compound[X, Y]):
         @overload
         def __init__(self: Concatenation[Z, tuple[A]], first: Gives[Z, A], /) -> None: ...
         @overload
-        def __init__(self: Concatenation[Z, tuple[A, B]], first: Gives[Z, A], second: Gives[Z, B], /) -> None: ...
-        @overload
-        def __init__(self: Concatenation[Z, tuple[A, B, C]], first: Gives[Z, A], second: Gives[Z, B], third: Gives[Z, C], /) -> None: ...
+        def __init__(
+            self: Concatenation[Z, tuple[A, B]], first: Gives[Z, A], second: Gives[Z, B], /
+        ) -> None: ...
         @overload
         def __init__(
-            self: Concatenation[Z, tuple[A, B, C, E]], first: Gives[Z, A], second: Gives[Z, B], third: Gives[Z, C], fourth: Gives[Z, E], /
+            self: Concatenation[Z, tuple[A, B, C]],
+            first: Gives[Z, A],
+            second: Gives[Z, B],
+            third: Gives[Z, C],
+            /,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Concatenation[Z, tuple[A, B, C, E]],
+            first: Gives[Z, A],
+            second: Gives[Z, B],
+            third: Gives[Z, C],
+            fourth: Gives[Z, E],
+            /,
         ) -> None: ...
         @overload
         def __init__(
@@ -910,7 +1098,9 @@ class Concatenation(Compound[X, Y]):
             /,
         ) -> None: ...
         @overload
-        def __init__(self: Concatenation[Z, tuple[A, ...]], first: Gives[Z, A], /, *modules: Gives[Z, A]) -> None: ...
+        def __init__(
+            self: Concatenation[Z, tuple[A, ...]], first: Gives[Z, A], /, *modules: Gives[Z, A]
+        ) -> None: ...
         def __init__(self, *modules: object) -> None: ...
 
     else:
@@ -924,7 +1114,9 @@ class Concatenation(Compound[X, Y]):
                 ends = self._outer_ends(self._places(parts, ANYTHING, ANYTHING))
             except MismatchError as mismatch:
                 listed = "; ".join(f"{part!r} takes {part.domain}" for part in parts)
-                raise CompositionError(f"cannot concatenate modules whose domains differ: {mismatch}. {listed}") from None
+                raise CompositionError(
+                    f"cannot concatenate modules whose domains differ: {mismatch}. {listed}"
+                ) from None
             self._adopt(parts, ends)
 
     def forward(self, x: Value) -> tuple[Value, ...]:
@@ -937,7 +1129,9 @@ class Concatenation(Compound[X, Y]):
             sensitivity += part._walk(f"{prefix}{name}.", downstream, roster)
         return sensitivity
 
-    def _places(self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace) -> list[Ends]:
+    def _places(
+        self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace
+    ) -> list[Ends]:
         outputs = meet(Product((ANYTHING,) * len(parts)), codomain)
         codomains = list(typing.cast("Product", outputs).parts)
         before = None
@@ -972,8 +1166,8 @@ def _join(outer: AnyModule, inner: AnyModule) -> Ends:
     except MismatchError as mismatch:
         wanted, given = outer.domain, inner.codomain
         raise CompositionError(
-            f"cannot compose {_operand(outer)} @ {_operand(inner)}: {outer!r} takes {wanted} and {inner!r} gives {given}: "
-            f"{mismatch}{cure(given, wanted)}"
+            f"cannot compose {_operand(outer)} @ {_operand(inner)}: {outer!r} takes {wanted} and "
+            f"{inner!r} gives {given}: {mismatch}{cure(given, wanted)}"
         ) from None
 
 
@@ -987,8 +1181,12 @@ def _sum(first: AnyModule, second: AnyModule) -> AnyModule:
     try:
         return _compose(Add(), _concatenate(terms))
     except CompositionError as error:
-        listed = "; ".join(f"{term!r} maps {arrow(term.narrow(ANYTHING, ANYTHING))}" for term in terms)
-        raise CompositionError(f"cannot add {first!r} + {second!r}, whose ends differ: {listed}") from error
+        listed = "; ".join(
+            f"{term!r} maps {arrow(term.narrow(ANYTHING, ANYTHING))}" for term in terms
+        )
+        raise CompositionError(
+            f"cannot add {first!r} + {second!r}, whose ends differ: {listed}"
+        ) from error
 
 
 def _added(one: Value, other: Value) -> Value:
@@ -999,15 +1197,28 @@ def _added(one: Value, other: Value) -> Value:
 
 
 def _is_sum(module: AnyModule) -> bool:
-    return type(module) is Composition and len(module) == 2 and type(module[1]) is Add and type(module[0]) is Concatenation
+    return (
+        type(module) is Composition
+        and len(module) == 2
+        and type(module[1]) is Add
+        and type(module[0]) is Concatenation
+    )
 
 
 def _terms(module: AnyModule) -> list[AnyModule]:
-    return list(typing.cast("dict[str, AnyModule]", module.get_submodule("0")._modules).values()) if _is_sum(module) else [module]
+    return (
+        list(typing.cast("dict[str, AnyModule]", module.get_submodule("0")._modules).values())
+        if _is_sum(module)
+        else [module]
+    )
 
 
-def _as_module(value: object, operation: str, partner: AnyModule, *, reflected: bool = False) -> AnyModule:
-    """`value` if it is a module, the concatenation if it is a tuple of modules. `reflected`: it was written on the left."""
+def _as_module(
+    value: object, operation: str, partner: AnyModule, *, reflected: bool = False
+) -> AnyModule:
+    """`value` if it is a module, the concatenation if it is a tuple of modules. `reflected`: it was
+    written on the left.
+    """
     if isinstance(value, tuple):
         return _concatenate(value)
     if not isinstance(value, AnyModule):
@@ -1020,12 +1231,19 @@ def _concatenate(modules: Sequence[object]) -> AnyModule:
     return typing.cast("Callable[..., AnyModule]", Concatenation)(*modules)
 
 
-def _refuse_operand(module: AnyModule, operation: str, other: object, *, reflected: bool = False) -> NoReturn:
-    """Raise the TypeError that says why `module operation other` (or the reverse) has no meaning, and what to do instead."""
+def _refuse_operand(
+    module: AnyModule, operation: str, other: object, *, reflected: bool = False
+) -> NoReturn:
+    """Raise the TypeError that says why `module operation other` (or the reverse) has no meaning,
+    and what to do instead.
+    """
     name = type(other).__name__
     theirs = repr(other) if isinstance(other, AnyModule) else name
     if isinstance(other, type) and issubclass(other, nn.Module):
-        theirs, advice = other.__name__, f"this is a class; write {other.__name__}(…) to make a module"
+        theirs, advice = (
+            other.__name__,
+            f"this is a class; write {other.__name__}(…) to make a module",
+        )
     elif operation == "-":
         advice = "subtract by adding a multiple, as in f + (-1) * g"
     elif operation in ("*", "/"):
@@ -1037,7 +1255,9 @@ def _refuse_operand(module: AnyModule, operation: str, other: object, *, reflect
         advice = "to apply a module to a tensor call it, as in module(x)"
     else:
         advice = "modules compose with modules and with tuples of modules"
-    written = f"{theirs} {operation} {module!r}" if reflected else f"{module!r} {operation} {theirs}"
+    written = (
+        f"{theirs} {operation} {module!r}" if reflected else f"{module!r} {operation} {theirs}"
+    )
     raise TypeError(f"{written} has no meaning: {advice}")
 
 

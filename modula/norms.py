@@ -1,12 +1,13 @@
 """Norm types: what a space of activations measures.
 
-A norm type is a class that is never instantiated. Statically it is a type argument (`Module[RMS, RMS]`); at run time its
-class methods compute. Axes in front of the measured one (batch, position, pixel) are aggregated by the maximum, so that a
-map applied position by position keeps its bound. Concrete norms are final: spaces are the same if their norm types are the
-same class, and a subclass would be another space.
+A norm type is a class that is never instantiated. Statically it is a type argument
+(`Module[RMS, RMS]`); at run time its class methods compute. Axes in front of the measured one
+(batch, position, pixel) are aggregated by the maximum, so that a map applied position by position
+keeps its bound. Concrete norms are final: spaces are the same if their norm types are the same
+class, and a subclass would be another space.
 
-Each norm comes with its duality map, `dualize(g) = argmax over ‖t‖ = 1 of <g, t>`, vector by vector. Where the maximiser is
-not unique it is the one that is zero wherever `g` is.
+Each norm comes with its duality map, `dualize(g) = argmax over ‖t‖ = 1 of <g, t>`, vector by
+vector. Where the maximiser is not unique it is the one that is zero wherever `g` is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ class Norm:
     @classmethod
     def measure(cls, x: Tensor) -> Tensor:
         """The norm of a whole activation, as a scalar tensor."""
-        raise NotImplementedError(f"{cls.__name__} does not say how it measures an activation: define {cls.__name__}.measure")
+        raise NotImplementedError(
+            f"{cls.__name__} does not say how it measures an activation: define "
+            f"{cls.__name__}.measure"
+        )
 
 
 @final
@@ -40,7 +44,8 @@ class OneHot(Norm):
 
 
 class Dense(Norm):
-    """A norm of real vectors, with its duality map. `axis` is where the vectors lie in an activation.
+    """A norm of real vectors, with its duality map. `axis` is where the vectors lie in an
+    activation.
 
     Example:
         >>> import torch
@@ -54,12 +59,18 @@ class Dense(Norm):
     @classmethod
     def norm(cls, x: Tensor) -> Tensor:
         """The norm of every vector on the last axis: [..., d] -> [...]."""
-        raise NotImplementedError(f"{cls.__name__} has no norm: define {cls.__name__}.norm on the last axis")
+        raise NotImplementedError(
+            f"{cls.__name__} has no norm: define {cls.__name__}.norm on the last axis"
+        )
 
     @classmethod
     def dualize(cls, g: Tensor) -> Tensor:
-        """The unit vector that pairs best with each `g` on the last axis: [..., d] -> [..., d]; zero for zero."""
-        raise NotImplementedError(f"{cls.__name__} has no duality map: define {cls.__name__}.dualize on the last axis")
+        """The unit vector that pairs best with each `g` on the last axis: [..., d] -> [..., d];
+        zero for zero.
+        """
+        raise NotImplementedError(
+            f"{cls.__name__} has no duality map: define {cls.__name__}.dualize on the last axis"
+        )
 
     @classmethod
     def dual_norm(cls, g: Tensor) -> Tensor:
@@ -75,15 +86,17 @@ class Dense(Norm):
 class VectorNorm(Dense):
     """A norm of plain feature vectors on the last axis: what a `Linear` may map from and to.
 
-    To add a norm, subclass `VectorNorm` and define `norm` and `dualize`. Define `dual` too (the norm type of the dual space) if
-    the norm is to be the domain of a map into `Linf`.
+    To add a norm, subclass `VectorNorm` and define `norm` and `dualize`. Define `dual` too (the
+    norm type of the dual space) if the norm is to be the domain of a map into `Linf`.
     """
 
     dual: ClassVar[type[VectorNorm]]
 
 
 class Euclidean(Dense):
-    """A multiple of the ℓ2 norm: ‖x‖₂ / radius(d), whose unit ball in dimension d has the ℓ2 radius `radius(d)`."""
+    """A multiple of the ℓ2 norm: ‖x‖₂ / radius(d), whose unit ball in dimension d has the ℓ2 radius
+    `radius(d)`.
+    """
 
     @classmethod
     def radius(cls, d: int) -> float:
@@ -120,7 +133,9 @@ class L2(Euclidean, VectorNorm):
 
 @final
 class RMS(Euclidean, VectorNorm):
-    """The root mean square of the last axis, ‖x‖₂/√d: 1 when the entries have size 1, whatever the width."""
+    """The root mean square of the last axis, ‖x‖₂/√d: 1 when the entries have size 1, whatever the
+    width.
+    """
 
     @classmethod
     def radius(cls, d: int) -> float:

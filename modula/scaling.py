@@ -1,7 +1,8 @@
 """Splitting a tensor into a size and a direction without overflow or underflow.
 
-The squares of float32 numbers beyond 1e±19 leave the range of float32. Everything in modula that squares (norms, Gram
-matrices) therefore works on entries of magnitude at most 1 and puts the size back afterwards.
+The squares of float32 numbers beyond 1e±19 leave the range of float32. Everything in modula that
+squares (norms, Gram matrices) therefore works on entries of magnitude at most 1 and puts the size
+back afterwards.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ def split_scale(x: Tensor, dim: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
         dim: the axes that share one scale.
 
     Returns:
-        `direction`, shaped like `x`, and `scale`, with the axes `dim` kept at length 1. Where `x` is zero the scale is 1.
+        `direction`, shaped like `x`, and `scale`, with the axes `dim` kept at length 1. Where `x`
+        is zero the scale is 1.
     """
     scale = largest_magnitude(x, dim)
     return x / scale, scale

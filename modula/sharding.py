@@ -1,12 +1,13 @@
 """Tensors that are spread over processes, and how a map of whole weights is computed on them.
 
-A DTensor is one tensor of which every process holds a part. What treats every entry by itself is computed on the parts as they lie.
-A geometry needs more: to orthogonalise a matrix, one process must have all of it. So a batch of matrices, of which each process holds
-some rows of every matrix, is redistributed until each process holds all rows of some matrices. That is one all-to-all, as is the way
-back. Every process then works on its share of the matrices, and none holds all of them.
+A DTensor is one tensor of which every process holds a part. What treats every entry by itself is
+computed on the parts as they lie. A geometry needs more: to orthogonalise a matrix, one process
+must have all of it. So a batch of matrices, of which each process holds some rows of every matrix,
+is redistributed until each process holds all rows of some matrices. That is one all-to-all, as is
+the way back. Every process then works on its share of the matrices, and none holds all of them.
 
-The distribution is PyTorch's: placements, meshes and `redistribute` (torch.distributed.tensor). It is imported where the first DTensor is
-met, since it takes half as long to import as torch.
+The distribution is PyTorch's: placements, meshes and `redistribute` (torch.distributed.tensor). It
+is imported where the first DTensor is met, since it takes half as long to import as torch.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ Pairwise: TypeAlias = Callable[[list[Tensor], list[Tensor]], Sequence[Tensor]]
 """One of torch's foreach operations."""
 
 split_meshes: list[DeviceMesh] = []
-"""The last entry is the mesh over which work on plain tensors is split; `modula.distributed.split_over` enters it. A list, not a context
-variable, because torch.compile cannot read those."""
+"""The last entry is the mesh over which work on plain tensors is split;
+`modula.distributed.split_over` enters it. A list, not a context variable, because torch.compile
+cannot read those."""
 
 
 def is_sharded(t: Tensor) -> TypeIs[DTensor]:
@@ -66,21 +68,32 @@ class Move(NamedTuple):
     after: Placement
 
     def make(self, held: Tensor) -> Tensor:
-        return _dtensor(held, self.mesh, (self.before,), self.shape).redistribute(placements=[self.after]).to_local()
+        return (
+            _dtensor(held, self.mesh, (self.before,), self.shape)
+            .redistribute(placements=[self.after])
+            .to_local()
+        )
 
     def undo(self, held: Tensor) -> Tensor:
-        return _dtensor(held, self.mesh, (self.after,), self.shape).redistribute(placements=[self.before]).to_local()
+        return (
+            _dtensor(held, self.mesh, (self.after,), self.shape)
+            .redistribute(placements=[self.before])
+            .to_local()
+        )
 
 
 @dataclass(frozen=True)
 class Sharding:
-    """How one tensor lies on a mesh of processes. Tensors that lie alike can be stacked part by part.
+    """How one tensor lies on a mesh of processes. Tensors that lie alike can be stacked part by
+    part.
 
     Args:
         mesh: the processes.
-        placements: what each axis of the mesh does with the tensor: shard one of its axes, or replicate it.
+        placements: what each axis of the mesh does with the tensor: shard one of its axes, or
+            replicate it.
         shape: of the whole tensor.
-        plain: whether it is an ordinary tensor, equal on all processes, on which they share the work.
+        plain: whether it is an ordinary tensor, equal on all processes, on which they share the
+            work.
     """
 
     mesh: DeviceMesh
@@ -98,7 +111,8 @@ class Sharding:
         Args:
             f: [batch, *shape] -> [batch, *shape].
             parts: [batch, *part], of the same weights on every process.
-            vectors: the axis of a weight on which the vectors lie that f treats each by itself; None if f needs whole weights.
+            vectors: the axis of a weight on which the vectors lie that f treats each by itself;
+                None if f needs whole weights.
         """
         held, moves = parts, self._moves(len(parts), vectors)
         for move in moves:
@@ -114,7 +128,8 @@ class Sharding:
         Args:
             f: [batch, *shape] -> [batch].
             parts, vectors: as for `map`.
-            combine: [n, batch] -> [batch], from the numbers of n pieces of each weight to those of the weights.
+            combine: [n, batch] -> [batch], from the numbers of n pieces of each weight to those of
+                the weights.
         """
         held, moves = parts, self._moves(len(parts), vectors)
         for move in moves:
@@ -133,24 +148,39 @@ class Sharding:
     def _moves(self, count: int, vectors: int | None) -> list[Move]:
         """What brings a batch of `count` weights to where the processes can work on it.
 
-        Whole weights: the batch is divided by weight among all processes, and among replicas if there are enough weights to share.
-        Vectors: nothing is moved unless vectors are cut. If they are, the weights are divided along another axis, or by weight where there
-        is none. Replicas all do the work, which is less than to send the results.
+        Whole weights: the batch is divided by weight among all processes, and among replicas if
+        there are enough weights to share. Vectors: nothing is moved unless vectors are cut. If they
+        are, the weights are divided along another axis, or by weight where there is none. Replicas
+        all do the work, which is less than to send the results.
         """
         from torch.distributed.tensor import Replicate, Shard
 
         shape = list(self._part_shape(count))
         moves = []
         if vectors is None:
-            for axis in [axis for axis, p in enumerate(self.placements) if p.is_replicate() and worth_sharing(count, self.mesh.size(axis))]:
-                moves.append(Move(axis, _along(self.mesh, axis), torch.Size(shape), Replicate(), Shard(0)))
+            for axis in [
+                axis
+                for axis, p in enumerate(self.placements)
+                if p.is_replicate() and worth_sharing(count, self.mesh.size(axis))
+            ]:
+                moves.append(
+                    Move(axis, _along(self.mesh, axis), torch.Size(shape), Replicate(), Shard(0))
+                )
                 shape[0] = _length(shape[0], self.mesh, axis)
         for cut in range(len(self.shape)) if vectors is None else [vectors % len(self.shape)]:
             others = [1 + axis for axis in range(len(self.shape)) if axis != cut]
             target = 0 if vectors is None or not others else others[0]
             for axis, length in reversed(self._divisions(cut)):
                 shape[1 + cut] = length
-                moves.append(Move(axis, _along(self.mesh, axis), torch.Size(shape), Shard(1 + cut), Shard(target)))
+                moves.append(
+                    Move(
+                        axis,
+                        _along(self.mesh, axis),
+                        torch.Size(shape),
+                        Shard(1 + cut),
+                        Shard(target),
+                    )
+                )
                 shape[target] = _length(shape[target], self.mesh, axis)
         return moves
 
@@ -163,10 +193,12 @@ class Sharding:
         return shape
 
     def _divisions(self, cut: int) -> list[tuple[int, int]]:
-        """The axes of the mesh that divide the tensor's axis `cut`, the first to divide it first, each with the length that it divides.
+        """The axes of the mesh that divide the tensor's axis `cut`, the first to divide it first,
+        each with the length that it divides.
 
-        The axes of a mesh divide from left to right. A strided one divides after those on its right that make up its split_factor; that
-        is how `fully_shard` divides the weights of a tensor-parallel layer.
+        The axes of a mesh divide from left to right. A strided one divides after those on its right
+        that make up its split_factor; that is how `fully_shard` divides the weights of a
+        tensor-parallel layer.
         """
         order: list[int] = []
         for axis, p in reversed(list(enumerate(self.placements))):
@@ -186,13 +218,16 @@ class Sharding:
 def worth_sharing(count: int, replicas: int) -> bool:
     """Whether replicas share the work on a batch of `count` weights that all of them have.
 
-    The results are gathered in equal parts, so that a few weights are padded to one for each replica. Up to double is sent for it.
+    The results are gathered in equal parts, so that a few weights are padded to one for each
+    replica. Up to double is sent for it.
     """
     return count > 1 and 2 * count >= replicas
 
 
 def held(t: Tensor) -> tuple[Tensor, Sharding | None]:
-    """What this process holds of the tensor, and how the tensor lies on its processes; None if this process works on it alone."""
+    """What this process holds of the tensor, and how the tensor lies on its processes; None if this
+    process works on it alone.
+    """
     if (type(t) is Tensor or type(t) is nn.Parameter) and not split_meshes:
         return t, None
     t = reduced(t)
@@ -233,8 +268,8 @@ def part_as(t: Tensor, like: Tensor) -> Tensor:
     """
     if is_sharded(t) != is_sharded(like):
         raise TypeError(
-            "one of two tensors is a DTensor and the other a plain tensor: spread it with torch.distributed.tensor.distribute_tensor, or "
-            "make it whole with .full_tensor()"
+            "one of two tensors is a DTensor and the other a plain tensor: spread it with "
+            "torch.distributed.tensor.distribute_tensor, or make it whole with .full_tensor()"
         )
     if is_sharded(t) and is_sharded(like) and t.placements != like.placements:
         t = t.redistribute(placements=like.placements)
@@ -259,8 +294,12 @@ def placed_as(parts: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
     ]
 
 
-def entrywise(operation: Pairwise, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
-    """What one of torch's foreach operations makes of two lists of tensors, laid out as the first is."""
+def entrywise(
+    operation: Pairwise, tensors: Sequence[Tensor], others: Sequence[Tensor]
+) -> list[Tensor]:
+    """What one of torch's foreach operations makes of two lists of tensors, laid out as the first
+    is.
+    """
     return placed_as(operation(parts(tensors), parts_as(others, tensors)), tensors)
 
 
@@ -269,8 +308,11 @@ def whole(t: Tensor) -> Tensor:
     return t.full_tensor() if is_sharded(t) else t
 
 
-def dot(a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
-    """Sums of products, known to every process: one for all tensors that lie on one mesh in one way.
+def dot(
+    a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Tensor], Tensor]
+) -> list[Tensor]:
+    """Sums of products, known to every process: one for all tensors that lie on one mesh in one
+    way.
 
     Args:
         a, b: lists of tensors of equal shapes.
@@ -284,8 +326,11 @@ def dot(a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Te
     return totals
 
 
-def dots(a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
-    """Products of each tensor with its counterpart, known to every process, which takes one sum over processes for all that lie alike.
+def dots(
+    a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Tensor], Tensor]
+) -> list[Tensor]:
+    """Products of each tensor with its counterpart, known to every process, which takes one sum
+    over processes for all that lie alike.
 
     Args:
         a, b: lists of tensors of equal shapes.
@@ -295,7 +340,9 @@ def dots(a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, T
     for where, products in _by_sharding(a, b, multiply):
         if where is not None:
             summed = _summed(torch.stack([product for _, product in products]), where)
-            products = [(i, product) for (i, _), product in zip(products, summed.unbind(), strict=True)]
+            products = [
+                (i, product) for (i, _), product in zip(products, summed.unbind(), strict=True)
+            ]
         found.update(products)
     return [found[i] for i in range(len(found))]
 
@@ -303,10 +350,14 @@ def dots(a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, T
 def _by_sharding(
     a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Tensor], Tensor]
 ) -> Iterable[tuple[Sharding | None, list[tuple[int, Tensor]]]]:
-    """This process's products, each with its position, by how the tensors lie; all of one sharding are on one device."""
+    """This process's products, each with its position, by how the tensors lie; all of one sharding
+    are on one device.
+    """
     products: dict[Sharding | None, list[tuple[int, Tensor]]] = {}
     for i, (one, other) in enumerate(zip(map(reduced, a), b, strict=True)):
-        where = Sharding(one.device_mesh, one.placements, torch.Size(())) if is_sharded(one) else None
+        where = (
+            Sharding(one.device_mesh, one.placements, torch.Size(())) if is_sharded(one) else None
+        )
         products.setdefault(where, []).append((i, multiply(part(one), part_as(other, one))))
     return products.items()
 
@@ -320,7 +371,8 @@ def _summed(numbers: Tensor, where: Sharding) -> Tensor:
 
 
 def fill(weight: Tensor, values: Tensor) -> None:
-    """Write values into a weight in place. Of a DTensor's all processes take those of the mesh's first, whatever they have themselves.
+    """Write values into a weight in place. Of a DTensor's all processes take those of the mesh's
+    first, whatever they have themselves.
 
     Args:
         weight: where to write.
@@ -329,12 +381,15 @@ def fill(weight: Tensor, values: Tensor) -> None:
     if is_sharded(weight):
         from torch.distributed.tensor import distribute_tensor
 
-        values = distribute_tensor(values.to(weight.device, weight.dtype), weight.device_mesh, weight.placements)
+        values = distribute_tensor(
+            values.to(weight.device, weight.dtype), weight.device_mesh, weight.placements
+        )
     part(weight).copy_(part(values))
 
 
 def refuse_fully_sharded(model: nn.Module) -> None:
-    """Refuse to differentiate a model of which some part is under `fully_shard`, whose hooks run in backward() alone.
+    """Refuse to differentiate a model of which some part is under `fully_shard`, whose hooks run in
+    backward() alone.
 
     Raises:
         RuntimeError: says what to do instead.
@@ -345,8 +400,8 @@ def refuse_fully_sharded(model: nn.Module) -> None:
 
     if any(isinstance(module, FSDPModule) for module in model.modules()):
         raise RuntimeError(
-            f"{model!r} is under fully_shard, which sums gradients over processes in backward() alone: call loss.backward(), then "
-            "model.gradient() without the loss"
+            f"{model!r} is under fully_shard, which sums gradients over processes in backward() "
+            "alone: call loss.backward(), then model.gradient() without the loss"
         )
 
 
@@ -367,7 +422,9 @@ def _along(mesh: DeviceMesh, axis: int) -> DeviceMesh:
 
 
 def _length(length: int, mesh: DeviceMesh, axis: int) -> int:
-    """What this process gets of an axis of some length that an axis of the mesh divides: equal chunks, the last of them smaller."""
+    """What this process gets of an axis of some length that an axis of the mesh divides: equal
+    chunks, the last of them smaller.
+    """
     chunk = ceil(length / mesh.size(axis))
     return max(0, min(chunk, length - chunk * mesh.get_local_rank(axis)))
 
@@ -376,7 +433,9 @@ def _listed(numbers: Tensor, mesh: DeviceMesh) -> Tensor:
     """The numbers of all processes of a mesh: [n] -> [process, n]."""
     from torch.distributed.tensor import Shard
 
-    return _dtensor(numbers[None], mesh, (Shard(0),), torch.Size((mesh.size(), len(numbers)))).full_tensor()
+    return _dtensor(
+        numbers[None], mesh, (Shard(0),), torch.Size((mesh.size(), len(numbers)))
+    ).full_tensor()
 
 
 def _divided_axis(p: Placement) -> int:

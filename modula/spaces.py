@@ -1,7 +1,8 @@
-"""Run-time spaces: a norm type with the width that is known of it, and what follows when two spaces meet.
+"""Run-time spaces: a norm type with the width that is known of it, and what follows when two spaces
+meet.
 
-A space may be known in part. `meet` combines what two modules know of the place where they touch, and `MismatchError` says
-that they cannot touch there.
+A space may be known in part. `meet` combines what two modules know of the place where they touch,
+and `MismatchError` says that they cannot touch there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from modula.norms import Dense, Norm
 
 
 class MismatchError(Exception):
-    """Two spaces that cannot be the same. Caught where modules are composed, and told with the modules' names."""
+    """Two spaces that cannot be the same. Caught where modules are composed, and told with the
+    modules' names.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,18 @@ def meet(one: AnySpace, other: AnySpace) -> AnySpace:
         return _narrow_unknown(one, other)
     if isinstance(other, Unknown):
         return _narrow_unknown(other, one)
-    if isinstance(one, Product) and isinstance(other, Product) and len(one.parts) == len(other.parts):
+    if (
+        isinstance(one, Product)
+        and isinstance(other, Product)
+        and len(one.parts) == len(other.parts)
+    ):
         return Product(tuple(meet(a, b) for a, b in zip(one.parts, other.parts, strict=True)))
-    if isinstance(one, Space) and isinstance(other, Space) and one.norm is other.norm and None in (one.width, other.width):
+    if (
+        isinstance(one, Space)
+        and isinstance(other, Space)
+        and one.norm is other.norm
+        and None in (one.width, other.width)
+    ):
         return Space(one.norm, one.width if other.width is None else other.width)
     raise MismatchError(f"{one} is not {other}")
 
@@ -88,7 +100,9 @@ def _narrow_unknown(unknown: Unknown, known: AnySpace) -> AnySpace:
 
 
 def space_of(annotation: object) -> AnySpace | None:
-    """The space that a type argument stands for: `RMS`, `tuple[RMS, RMS]`; None for a type variable."""
+    """The space that a type argument stands for: `RMS`, `tuple[RMS, RMS]`; None for a type
+    variable.
+    """
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return Space(annotation) if issubclass(annotation, Norm) else None
     if typing.get_origin(annotation) is tuple:
@@ -109,7 +123,8 @@ def measure(space: AnySpace, value: Value) -> Tensor:
         value: a tensor, or for a product a tuple of tensors.
 
     Raises:
-        TypeError: `value` is a tuple where `space` is not a product, or the other way round; or the space is unknown.
+        TypeError: `value` is a tuple where `space` is not a product, or the other way round; or the
+            space is unknown.
     """
     if isinstance(space, Product) and isinstance(value, tuple) and len(value) == len(space.parts):
         return torch.stack([measure(s, v) for s, v in zip(space.parts, value, strict=True)]).sum()

@@ -20,26 +20,43 @@ class Node(NamedTuple):
 
 
 def render(root: Node) -> str:
-    """The tree below `root` in columns: name, spaces, share of the mass, sensitivity, shape of the weight.
+    """The tree below `root` in columns: name, spaces, share of the mass, sensitivity, shape of the
+    weight.
 
     Neighbours that are alike are shown once, with their number.
     """
     header = ("module, data flowing down", "spaces", "mass", "sensitivity", "weight")
     rows = [header, *_rows([root], "", "", root.mass)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
-def _rows(alike: list[Node], first: str, rest: str, total: float) -> Iterator[tuple[str, str, str, str, str]]:
+def _rows(
+    alike: list[Node], first: str, rest: str, total: float
+) -> Iterator[tuple[str, str, str, str, str]]:
     node = alike[0]
     label = f"({node.place}) " if node.place else ""
     if len(alike) > 1:
         label = f"({node.place} … {alike[-1].place}) {len(alike)} × "
-    yield first + label + node.name, node.spaces, _share(node.mass, total), f"{node.sensitivity:.4g}", _shape(node.shape)
-    groups = [list(group) for _, group in groupby(node.children, key=lambda child: child._replace(place=""))]
+    yield (
+        first + label + node.name,
+        node.spaces,
+        _share(node.mass, total),
+        f"{node.sensitivity:.4g}",
+        _shape(node.shape),
+    )
+    groups = [
+        list(group)
+        for _, group in groupby(node.children, key=lambda child: child._replace(place=""))
+    ]
     for i, group in enumerate(groups):
         last = i == len(groups) - 1
-        yield from _rows(group, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "), total)
+        yield from _rows(
+            group, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "), total
+        )
 
 
 def _share(mass: float, total: float) -> str:

@@ -1,8 +1,9 @@
-"""Weights, updates and gradients: three kinds of the same list of tensors, kept apart because they live in different spaces.
+"""Weights, updates and gradients: three kinds of the same list of tensors, kept apart because they
+live in different spaces.
 
-Weights are a point. An update is a displacement, in the primal space. A gradient is a linear function of displacements, in the
-dual space: it can be paired with an update (`gradient @ update`) but not added to anything except gradients. `model.dualize`
-is the only way across.
+Weights are a point. An update is a displacement, in the primal space. A gradient is a linear
+function of displacements, in the dual space: it can be paired with an update (`gradient @ update`)
+but not added to anything except gradients. `model.dualize` is the only way across.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class LayoutError(ValueError):
 
 
 class Vector:
-    """Named tensors in the order of `model.parameters()`. The common part of `Weights`, `Update` and `Gradient`.
+    """Named tensors in the order of `model.parameters()`. The common part of `Weights`, `Update`
+    and `Gradient`.
 
     Args:
         tensors: floating-point tensors by parameter name, in parameter order.
@@ -48,7 +50,9 @@ class Vector:
         for name, tensor in tensors.items():
             if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
                 got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-                raise TypeError(f"{type(self).__name__} holds floating-point tensors, got {got} for {name!r}")
+                raise TypeError(
+                    f"{type(self).__name__} holds floating-point tensors, got {got} for {name!r}"
+                )
         self.names = tuple(tensors)
         self.tensors = tuple(tensors.values())
 
@@ -81,8 +85,13 @@ class Vector:
         return self._of(self.names, [t.detach().clone() for t in self.tensors])
 
     def __repr__(self) -> str:
-        lines = [f"  {name}: {list(t.shape)} {str(t.dtype).removeprefix('torch.')} {t.device}" for name, t in self.items()]
-        shown = lines if len(lines) <= 12 else [*lines[:6], f"  … {len(lines) - 11} more", *lines[-5:]]
+        lines = [
+            f"  {name}: {list(t.shape)} {str(t.dtype).removeprefix('torch.')} {t.device}"
+            for name, t in self.items()
+        ]
+        shown = (
+            lines if len(lines) <= 12 else [*lines[:6], f"  … {len(lines) - 11} more", *lines[-5:]]
+        )
         return "\n".join([f"{type(self).__name__} of {len(self)} tensors", *shown])
 
     # __eq__ stays identity: comparing tensors entry by entry under == would surprise either way.
@@ -95,18 +104,26 @@ class Vector:
         """
         if self.names != other.names:
             ours, theirs = set(self.names) - set(other.names), set(other.names) - set(self.names)
-            difference = f"only the first has {_some(sorted(ours))}; only the second has {_some(sorted(theirs))}"
+            difference = (
+                f"only the first has {_some(sorted(ours))}; only the second has "
+                f"{_some(sorted(theirs))}"
+            )
             raise LayoutError(f"{operation}: these belong to different models: {difference}")
         for name, a, b in zip(self.names, self.tensors, other.tensors, strict=True):
             if a.shape != b.shape:
                 raise LayoutError(
-                    f"{operation}: these belong to different models: {name!r} is {list(a.shape)} in one and {list(b.shape)} in the other"
+                    f"{operation}: these belong to different models: {name!r} is {list(a.shape)} "
+                    f"in one and {list(b.shape)} in the other"
                 )
 
     def _mixed(self, other: object, operation: str) -> NoReturn:
-        """Raise the TypeError that says why `self operation other` has no meaning, and what to do instead."""
+        """Raise the TypeError that says why `self operation other` has no meaning, and what to do
+        instead.
+        """
         mine, theirs = type(self).__name__, type(other).__name__
-        raise TypeError(f"{mine} {operation} {theirs} has no meaning: {_advice(mine, theirs, operation)}")
+        raise TypeError(
+            f"{mine} {operation} {theirs} has no meaning: {_advice(mine, theirs, operation)}"
+        )
 
 
 def _some(names: Sequence[str]) -> str:
@@ -123,7 +140,10 @@ def _advice(mine: str, theirs: str, operation: str) -> str:
     if kinds == {"Update", "Gradient"}:
         return "one is primal, the other dual; map the gradient with model.dualize(grad) first"
     if kinds == {"Weights"}:
-        return "weights are points, which have differences but no sum; to average two models take w1 + 0.5 * (w2 - w1)"
+        return (
+            "weights are points, which have differences but no sum; to average two models take w1 "
+            "+ 0.5 * (w2 - w1)"
+        )
     if kinds == {"Weights", "Update"}:
         return "an update moves weights: write weights + update or weights - update"
     if "Weights" in kinds:
@@ -132,7 +152,9 @@ def _advice(mine: str, theirs: str, operation: str) -> str:
 
 
 def _without_grad(operator: Operator) -> Operator:
-    """`torch.no_grad` for an operator: torch.compile (2.13) does not look through torch's own decorator there."""
+    """`torch.no_grad` for an operator: torch.compile (2.13) does not look through torch's own
+    decorator there.
+    """
 
     @wraps(operator)
     def run(left: object, right: object) -> object:
@@ -147,7 +169,9 @@ def _is_scalar(value: object) -> bool:
 
 
 class LinearVector(Vector):
-    """A vector space: sums of its own kind, and multiples by a scalar, in place too. The common part of `Update` and `Gradient`."""
+    """A vector space: sums of its own kind, and multiples by a scalar, in place too. The common
+    part of `Update` and `Gradient`.
+    """
 
     __slots__ = ()
 
@@ -180,7 +204,9 @@ class LinearVector(Vector):
     @_without_grad
     def __mul__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "*")
-        return self._of(self.names, placed_as(torch._foreach_mul(parts(self.tensors), factor), self.tensors))
+        return self._of(
+            self.names, placed_as(torch._foreach_mul(parts(self.tensors), factor), self.tensors)
+        )
 
     def __rmul__(self, scalar: Scalar) -> Self:
         return self * scalar
@@ -194,7 +220,9 @@ class LinearVector(Vector):
     @_without_grad
     def __truediv__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "/")
-        return self._of(self.names, placed_as(torch._foreach_div(parts(self.tensors), factor), self.tensors))
+        return self._of(
+            self.names, placed_as(torch._foreach_div(parts(self.tensors), factor), self.tensors)
+        )
 
     @_without_grad
     def __itruediv__(self, scalar: Scalar) -> Self:
@@ -211,7 +239,9 @@ class LinearVector(Vector):
     def _same_kind(self, other: object, operation: str) -> None:
         if type(other) is not type(self):
             self._mixed(other, operation)
-        self._aligned(cast("Vector", other), f"{type(self).__name__} {operation} {type(self).__name__}")
+        self._aligned(
+            cast("Vector", other), f"{type(self).__name__} {operation} {type(self).__name__}"
+        )
 
     def _by_scalar(self, scalar: Scalar, operation: str) -> float | Tensor:
         """The scalar as torch takes it."""
@@ -221,11 +251,15 @@ class LinearVector(Vector):
 
 
 class Update(LinearVector):
-    """A displacement of the weights: what `model.dualize` returns, and what is subtracted from `model.weights`."""
+    """A displacement of the weights: what `model.dualize` returns, and what is subtracted from
+    `model.weights`.
+    """
 
     __slots__ = ()
 
-    if not TYPE_CHECKING:  # to a checker an update has no pairing of its own; at run time the refusal says how it is written
+    # to a checker an update has no pairing of its own; at run time the refusal says how it is
+    # written
+    if not TYPE_CHECKING:
 
         def __matmul__(self, other: object) -> NoReturn:
             self._mixed(other, "@")
@@ -234,21 +268,26 @@ class Update(LinearVector):
 class Gradient(LinearVector):
     """The derivative of a loss: a linear function of updates, in the dual of their space.
 
-    Build one from tensors of your own with `Gradient({name: tensor, …})`, names and order as in `model.weights.items()`.
+    Build one from tensors of your own with `Gradient({name: tensor, …})`, names and order as in
+    `model.weights.items()`.
     """
 
     __slots__ = ()
 
     @_without_grad
     def __matmul__(self, update: Update) -> Tensor:
-        """The pairing <g, u>: the first-order change of the loss under `update`, as a scalar tensor (float32 at least)."""
+        """The pairing <g, u>: the first-order change of the loss under `update`, as a scalar tensor
+        (float32 at least).
+        """
         if not isinstance(update, Update):
             self._mixed(update, "@")
         self._aligned(update, "Gradient @ Update")
         if not self.tensors:
             return torch.zeros(())
         home = self.tensors[0].device
-        return torch.stack([total.to(home) for total in dot(self.tensors, update.tensors, _pair)]).sum()
+        return torch.stack(
+            [total.to(home) for total in dot(self.tensors, update.tensors, _pair)]
+        ).sum()
 
 
 def _pair(g: Tensor, u: Tensor) -> Tensor:
@@ -257,10 +296,11 @@ def _pair(g: Tensor, u: Tensor) -> Tensor:
 
 
 class Weights(Vector):
-    """The weights of a model: a point in weight space. `model.weights` is a live view, whose tensors are the parameters.
+    """The weights of a model: a point in weight space. `model.weights` is a live view, whose
+    tensors are the parameters.
 
-    `weights ± update` is a new point, `weights - weights` is the update between two points, and `weights -= update` writes the
-    parameters in place.
+    `weights ± update` is a new point, `weights - weights` is the update between two points, and
+    `weights -= update` writes the parameters in place.
     """
 
     __slots__ = ()
@@ -278,7 +318,9 @@ class Weights(Vector):
     def __sub__(self, other: Update | Weights) -> Weights | Update:
         if isinstance(other, Weights):
             self._aligned(other, "Weights - Weights")
-            return Update._of(self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors))
+            return Update._of(
+                self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors)
+            )
         self._moved_by(other, "-")
         return Weights._of(self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors))
 
@@ -313,7 +355,8 @@ class Weights(Vector):
             self._mixed(update, operation)
         self._aligned(update, f"Weights {operation} Update")
 
-    if not TYPE_CHECKING:  # to a checker weights have no products; at run time the refusal says what to do
+    # to a checker weights have no products; at run time the refusal says what to do
+    if not TYPE_CHECKING:
 
         def __mul__(self, other: object) -> NoReturn:
             self._mixed(other, "*")

@@ -8,9 +8,11 @@ COPIES = 6
 """How many float32 copies of a batch an orthogonalisation holds at its widest point."""
 
 CACHED_ENTRIES = 2**21
-"""How many entries a CPU orthogonalises at once: the copies of these stay in its caches, and in memory that needs no new pages.
+"""How many entries a CPU orthogonalises at once: the copies of these stay in its caches, and in
+memory that needs no new pages.
 
-Sixteen matrices of 768×768 at once take half as long again as a few at a time (`benchmarks.lost`)."""
+Sixteen matrices of 768×768 at once take half as long again as a few at a time
+(`benchmarks.lost`)."""
 
 _THREADS: int = torch.get_num_threads()
 """Asked once, when modula is imported: torch.compile cannot ask."""
@@ -21,8 +23,9 @@ _limits = [2**30]
 def set_workspace_limit(num_bytes: int) -> None:
     """Set how much memory `model.dualize` may take for one batch of weights, 1 GiB by default.
 
-    Weights of one shape are dualized together, as many at a time as stay under the limit, and one at a time where it holds no two. On a
-    CPU they are fewer where its caches hold fewer. The limit is for the whole process.
+    Weights of one shape are dualized together, as many at a time as stay under the limit, and one
+    at a time where it holds no two. On a CPU they are fewer where its caches hold fewer. The limit
+    is for the whole process.
 
     Args:
         num_bytes: the limit, in bytes.
@@ -46,7 +49,9 @@ def entries_at_once() -> int:
 
 
 def matrices_at_once(entries: int, device: torch.device) -> int:
-    """How many matrices of so many entries are orthogonalised in one batch: at least one, and on a CPU one for each thread if they fit."""
+    """How many matrices of so many entries are orthogonalised in one batch: at least one, and on a
+    CPU one for each thread if they fit.
+    """
     most = max(1, entries_at_once() // max(1, entries))
     if device.type != "cpu":
         return most

@@ -1,4 +1,6 @@
-"""What many tests need: random vectors of a model, and the largest gain of a map between two spaces."""
+"""What many tests need: random vectors of a model, and the largest gain of a map between two
+spaces.
+"""
 
 from __future__ import annotations
 
@@ -26,21 +28,32 @@ PAIRS = [
 
 def close(actual: object, expected: object, rtol: float = 1e-10, atol: float = 1e-12) -> None:
     """Compare numbers, arrays or tensors, as float64."""
-    torch.testing.assert_close(_double(actual), _double(expected), rtol=rtol, atol=atol, equal_nan=True)
+    torch.testing.assert_close(
+        _double(actual), _double(expected), rtol=rtol, atol=atol, equal_nan=True
+    )
 
 
 def _double(value: object) -> Tensor:
-    return torch.as_tensor(np.array(value) if not isinstance(value, Tensor) else value.detach()).double()
+    return torch.as_tensor(
+        np.array(value) if not isinstance(value, Tensor) else value.detach()
+    ).double()
 
 
 def rand(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     """Normal entries from a seed of their own."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 def random_gradient(model: Module, seed: int) -> Gradient:
     """A gradient of normal entries, in the dtypes of the model."""
-    return Gradient({n: rand(seed + i, *w.shape, dtype=w.dtype) for i, (n, w) in enumerate(model.weights.items())})
+    return Gradient(
+        {
+            n: rand(seed + i, *w.shape, dtype=w.dtype)
+            for i, (n, w) in enumerate(model.weights.items())
+        }
+    )
 
 
 def random_update(model: Module, seed: int) -> Update:
@@ -50,7 +63,13 @@ def random_update(model: Module, seed: int) -> Update:
 
 def snapshot(model: Module) -> tuple:
     """All that a failed operation must leave alone: the tree, its numbers, its weights."""
-    return str(model), model.mass, model.sensitivity, list(map(id, model.modules())), [w.detach().clone() for w in model.weights.tensors]
+    return (
+        str(model),
+        model.mass,
+        model.sensitivity,
+        list(map(id, model.modules())),
+        [w.detach().clone() for w in model.weights.tensors],
+    )
 
 
 def assert_unchanged(model: Module, before: tuple) -> None:
@@ -61,12 +80,17 @@ def assert_unchanged(model: Module, before: tuple) -> None:
         torch.testing.assert_close(now, then, rtol=0, atol=0, equal_nan=True)
 
 
-# The largest gain of a map: ‖∂f·Δx‖ / ‖Δx‖ over all Δx, ascended by the power method for two norms (Boyd 1974).
+# The largest gain of a map: ‖∂f·Δx‖ / ‖Δx‖ over all Δx, ascended by the power method for two norms
+# (Boyd 1974).
 
 
 def flat(value: Tensor | tuple) -> Tensor:
     """All entries of a tensor or a tuple of them, in one vector."""
-    return value.reshape(-1) if isinstance(value, Tensor) else torch.cat([flat(part) for part in value])
+    return (
+        value.reshape(-1)
+        if isinstance(value, Tensor)
+        else torch.cat([flat(part) for part in value])
+    )
 
 
 def unflat(vector: Tensor, like: Tensor | tuple) -> Tensor | tuple:
@@ -83,11 +107,18 @@ def jacobian(f: Callable, x: Tensor | tuple) -> Tensor:
 
 
 def steepest(space: AnySpace, g: Tensor | tuple) -> Tensor | tuple:
-    """The value of norm 1 in `space` that pairs best with g: every vector's own dual; for a product, in its best part alone."""
+    """The value of norm 1 in `space` that pairs best with g: every vector's own dual; for a
+    product, in its best part alone.
+    """
     if isinstance(space, Product):
         parts = [steepest(part, piece) for part, piece in zip(space.parts, g, strict=True)]
-        gains = [float((flat(part) * flat(piece)).sum()) for part, piece in zip(parts, g, strict=True)]
-        return tuple(part if i == gains.index(max(gains)) else unflat(torch.zeros_like(flat(part)), part) for i, part in enumerate(parts))
+        gains = [
+            float((flat(part) * flat(piece)).sum()) for part, piece in zip(parts, g, strict=True)
+        ]
+        return tuple(
+            part if i == gains.index(max(gains)) else unflat(torch.zeros_like(flat(part)), part)
+            for i, part in enumerate(parts)
+        )
     axis = -3 if space.norm is ChannelRMS else -1
     return _steepest_vectors(space, g.movedim(axis, -1)).movedim(-1, axis)
 
@@ -103,8 +134,12 @@ def _steepest_vectors(space: Space, g: Tensor) -> Tensor:
     return radius * g / g.norm(dim=-1, keepdim=True).clamp_min(1e-300)
 
 
-def largest_gain(module: Module, x: Tensor | tuple, ends: Ends | None = None, starts: int = 6, rounds: int = 12) -> float:
-    """The largest ‖∂f(x)·Δx‖ / ‖Δx‖ found from several random Δx by ascent, in the module's own spaces."""
+def largest_gain(
+    module: Module, x: Tensor | tuple, ends: Ends | None = None, starts: int = 6, rounds: int = 12
+) -> float:
+    """The largest ‖∂f(x)·Δx‖ / ‖Δx‖ found from several random Δx by ascent, in the module's own
+    spaces.
+    """
     domain, codomain = ends or (module.domain, module.codomain)
     y, J = module(x), jacobian(module, x)
     best = 0.0
@@ -119,12 +154,18 @@ def largest_gain(module: Module, x: Tensor | tuple, ends: Ends | None = None, st
     return best
 
 
-def largest_weight_gain(model: Module, x: Tensor | tuple, starts: int = 4, rounds: int = 10) -> float:
-    """The largest ‖∂f·Δw‖ / ‖Δw‖ found at the input x, by the same ascent: the next Δw is the dual of the slope."""
+def largest_weight_gain(
+    model: Module, x: Tensor | tuple, starts: int = 4, rounds: int = 10
+) -> float:
+    """The largest ‖∂f·Δw‖ / ‖Δw‖ found at the input x, by the same ascent: the next Δw is the dual
+    of the slope.
+    """
     weights = dict(model.weights.items())
     like = tuple(w.detach() for w in weights.values())
     y = model(x)
-    J = jacobian(lambda w: torch.func.functional_call(model, dict(zip(weights, w, strict=True)), (x,)), like)
+    J = jacobian(
+        lambda w: torch.func.functional_call(model, dict(zip(weights, w, strict=True)), (x,)), like
+    )
     best = 0.0
     for start in range(starts):
         slope = rand(start, J.shape[0])
@@ -138,7 +179,9 @@ def largest_weight_gain(model: Module, x: Tensor | tuple, starts: int = 4, round
     return best
 
 
-def step_gain(module: Module, x: Tensor | tuple, step: Tensor | tuple, ends: Ends | None = None) -> float:
+def step_gain(
+    module: Module, x: Tensor | tuple, step: Tensor | tuple, ends: Ends | None = None
+) -> float:
     """‖f(x + Δx) − f(x)‖ / ‖Δx‖ for one finite step, in the module's own spaces."""
     domain, codomain = ends or (module.domain, module.codomain)
     y = module(x)

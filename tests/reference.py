@@ -1,7 +1,8 @@
-"""Norms and duality maps written plainly in NumPy float64, one vector, row, column or tap at a time.
+"""Norms and duality maps written plainly in NumPy float64, one vector, row, column or tap at a
+time.
 
-Nothing here calls the library's mathematics: the library is compared with it. Its tree walk is the recursion over compositions
-and concatenations, pair by pair, with no coefficients.
+Nothing here calls the library's mathematics: the library is compared with it. Its tree walk is the
+recursion over compositions and concatenations, pair by pair, with no coefficients.
 """
 
 from __future__ import annotations
@@ -114,7 +115,10 @@ def weight_norm(domain: type[Norm], codomain: type[Norm], W: Array) -> float:
 def weight_dual_norm(domain: type[Norm], codomain: type[Norm], G: Array) -> float:
     if domain is ChannelRMS:
         count = G.shape[2] * G.shape[3]
-        return sum(weight_dual_norm(RMS, RMS, G[:, :, i, j]) for i, j in np.ndindex(G.shape[2:])) / count
+        return (
+            sum(weight_dual_norm(RMS, RMS, G[:, :, i, j]) for i, j in np.ndindex(G.shape[2:]))
+            / count
+        )
     if domain in (L1, OneHot):
         return sum(vector_dual_norm(codomain, G[:, j]) for j in range(G.shape[1]))
     if codomain is Linf:
@@ -177,7 +181,11 @@ def children(module: AnyModule) -> list[AnyModule]:
 def atoms(module: AnyModule) -> list[Atom]:
     if isinstance(module, Atom):
         return [module]
-    return [atom for child in children(module) for atom in atoms(child)] if isinstance(module, (Composition, Concatenation)) else []
+    return (
+        [atom for child in children(module) for atom in atoms(child)]
+        if isinstance(module, (Composition, Concatenation))
+        else []
+    )
 
 
 def mass(module: AnyModule) -> float:
@@ -209,12 +217,17 @@ def norm(module: AnyModule, w: Parts) -> float:
 
 
 def _chain_norm(parts: Sequence[AnyModule], w: Parts) -> float:
-    """‖(w1, w2)‖ = max( s2·(m/m1)·‖w1‖, (m/m2)·‖w2‖ ), where M2 is the last part and M1 all before it."""
+    """‖(w1, w2)‖ = max( s2·(m/m1)·‖w1‖, (m/m2)·‖w2‖ ), where M2 is the last part and M1 all before
+    it.
+    """
     last, before = parts[-1], parts[:-1]
     if not before:
         return norm(last, w)
     m1, m2 = sum(map(mass, before)), mass(last)
-    return max(sensitivity(last) * _share(m1 + m2, m1, _chain_norm(before, w)), _share(m1 + m2, m2, norm(last, w)))
+    return max(
+        sensitivity(last) * _share(m1 + m2, m1, _chain_norm(before, w)),
+        _share(m1 + m2, m2, norm(last, w)),
+    )
 
 
 def dual_norm(module: AnyModule, g: Parts) -> float:
@@ -235,7 +248,9 @@ def _chain_dual_norm(parts: Sequence[AnyModule], g: Parts) -> float:
     m1, m2 = sum(map(mass, before)), mass(last)
     if m1 + m2 == 0:
         return 0.0
-    return m1 / (m1 + m2) / sensitivity(last) * _chain_dual_norm(before, g) + m2 / (m1 + m2) * dual_norm(last, g)
+    return m1 / (m1 + m2) / sensitivity(last) * _chain_dual_norm(before, g) + m2 / (
+        m1 + m2
+    ) * dual_norm(last, g)
 
 
 def dualize(module: AnyModule, g: Parts) -> Parts:
@@ -258,7 +273,9 @@ def _chain_dualize(parts: Sequence[AnyModule], g: Parts) -> Parts:
         return dualize(last, g)
     m1, m2 = sum(map(mass, before)), mass(last)
     m = m1 + m2 or 1.0
-    return _scaled(m1 / m / sensitivity(last), _chain_dualize(before, g)) | _scaled(m2 / m, dualize(last, g))
+    return _scaled(m1 / m / sensitivity(last), _chain_dualize(before, g)) | _scaled(
+        m2 / m, dualize(last, g)
+    )
 
 
 def _scaled(factor: float, parts: Parts) -> Parts:
@@ -269,7 +286,9 @@ def _scaled(factor: float, parts: Parts) -> Parts:
 
 
 def muon(G: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """The iteration of torch.optim.Muon on one matrix: one polynomial, five times, in bfloat16 (Jordan et al. 2024)."""
+    """The iteration of torch.optim.Muon on one matrix: one polynomial, five times, in bfloat16
+    (Jordan et al. 2024).
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
     X = G.bfloat16() if G.shape[0] <= G.shape[1] else G.bfloat16().T
     X = X / X.norm()

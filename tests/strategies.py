@@ -61,12 +61,19 @@ def matrices(draw: st.DrawFn, batch: int = 2, width: int = 6) -> Tensor:
 
 def spaces() -> st.SearchStrategy[AnySpace]:
     """Known, half-known and unknown spaces, and products of them."""
-    known = st.builds(Space, st.sampled_from([RMS, L1, OneHot, HeadRMS]), st.sampled_from([None, 2, 3]))
+    known = st.builds(
+        Space, st.sampled_from([RMS, L1, OneHot, HeadRMS]), st.sampled_from([None, 2, 3])
+    )
     single = st.one_of(known, st.sampled_from([ANYTHING, ANY_DENSE]))
-    return st.recursive(single, lambda parts: st.lists(parts, min_size=1, max_size=2).map(lambda p: Product(tuple(p))), max_leaves=3)
+    return st.recursive(
+        single,
+        lambda parts: st.lists(parts, min_size=1, max_size=2).map(lambda p: Product(tuple(p))),
+        max_leaves=3,
+    )
 
 
-# Modules. Every strategy draws a module from RMS(width) to RMS(width), or between the spaces that its name says.
+# Modules. Every strategy draws a module from RMS(width) to RMS(width), or between the spaces that
+# its name says.
 
 
 class Named(Composition[X, Y]):
@@ -79,7 +86,23 @@ def _logistic(x: Tensor) -> Tensor:
 
 @st.composite
 def _bonds(draw: st.DrawFn) -> Module:
-    kind = draw(st.sampled_from([ReLU, ScaledReLU, GELU, SiLU, Tanh, Abs, Identity, Mul, FunctionBond, MeanSubtract, RMSNorm]))
+    kind = draw(
+        st.sampled_from(
+            [
+                ReLU,
+                ScaledReLU,
+                GELU,
+                SiLU,
+                Tanh,
+                Abs,
+                Identity,
+                Mul,
+                FunctionBond,
+                MeanSubtract,
+                RMSNorm,
+            ]
+        )
+    )
     if kind is Mul:
         return Mul(draw(scalars))
     if kind is FunctionBond:
@@ -105,7 +128,10 @@ def _through_other_norms(draw: st.DrawFn, width: int) -> Module:
                 lambda: Linear(width, h, domain=L1),
                 lambda: Linear(width, 3, domain=L1) @ Linear(3, h, domain=L1, codomain=L1),
                 lambda: (
-                    Linear(width, 3, domain=L1) @ Softmax() @ Linear(3, 2, domain=L2, codomain=Linf) @ Linear(2, h, domain=L1, codomain=L2)
+                    Linear(width, 3, domain=L1)
+                    @ Softmax()
+                    @ Linear(3, 2, domain=L2, codomain=Linf)
+                    @ Linear(2, h, domain=L1, codomain=L2)
                 ),
                 lambda: (
                     FunctionBond(_logistic, domain=L2, codomain=RMS, sensitivity=0.5)
@@ -140,7 +166,21 @@ def _leaves(draw: st.DrawFn, width: int) -> Module:
 
 @st.composite
 def _joined(draw: st.DrawFn, parts: st.SearchStrategy[Module]) -> Module:
-    kind = draw(st.sampled_from(["compose", "compose", "add", "concatenate", "power", "scale", "divide", "named", "residual"]))
+    kind = draw(
+        st.sampled_from(
+            [
+                "compose",
+                "compose",
+                "add",
+                "concatenate",
+                "power",
+                "scale",
+                "divide",
+                "named",
+                "residual",
+            ]
+        )
+    )
     f = draw(parts)
     if kind == "compose":
         return f @ draw(parts)
@@ -159,7 +199,9 @@ def _joined(draw: st.DrawFn, parts: st.SearchStrategy[Module]) -> Module:
 
 @st.composite
 def _edited(draw: st.DrawFn, model: Module) -> Module:
-    """The model with some masses and sensitivities changed after it was composed; half the time tared as well."""
+    """The model with some masses and sensitivities changed after it was composed; half the time
+    tared as well.
+    """
     parts = list(model.modules())
     for atom in [part for part in parts if isinstance(part, Atom)]:
         atom.mass = draw(masses)
@@ -180,25 +222,35 @@ def feature_trees(draw: st.DrawFn, width: int | None = None) -> Module:
 
 @st.composite
 def image_trees(draw: st.DrawFn) -> Module:
-    """A random tree from ChannelRMS to RMS: convolutions in chains, sums and powers, AvgPool and a Linear head."""
+    """A random tree from ChannelRMS to RMS: convolutions in chains, sums and powers, AvgPool and a
+    Linear head.
+    """
     c = draw(st.integers(1, 3))
-    leaf = st.builds(Conv2D, st.just(c), st.just(c), st.sampled_from([1, 3])) | st.sampled_from([ReLU, Tanh, Identity]).flatmap(st.builds)
+    leaf = st.builds(Conv2D, st.just(c), st.just(c), st.sampled_from([1, 3])) | st.sampled_from(
+        [ReLU, Tanh, Identity]
+    ).flatmap(st.builds)
     blocks = draw(st.recursive(leaf, _joined, max_leaves=4))
     head = Linear(draw(widths), c) @ AvgPool()
-    return draw(_edited(head @ blocks @ Conv2D(c, draw(st.integers(1, 3)), draw(st.integers(1, 3))))).double()
+    return draw(
+        _edited(head @ blocks @ Conv2D(c, draw(st.integers(1, 3)), draw(st.integers(1, 3))))
+    ).double()
 
 
 @st.composite
 def token_trees(draw: st.DrawFn) -> Module:
     """A random tree from OneHot to RMS, with an Embed, or a sum of two, at its entrance."""
     d = draw(widths)
-    entrance = draw(st.sampled_from([lambda: Embed(d, 4), lambda: Embed(d, 4) + Linear(d, 3) @ Embed(3, 4)]))
+    entrance = draw(
+        st.sampled_from([lambda: Embed(d, 4), lambda: Embed(d, 4) + Linear(d, 3) @ Embed(3, 4)])
+    )
     return draw(_edited(draw(feature_trees(d)) @ entrance())).double()
 
 
 def trees() -> st.SearchStrategy[Module]:
     """Random trees with at least one atom."""
-    return st.one_of(feature_trees(), feature_trees(), image_trees(), token_trees()).filter(lambda model: len(model.weights) > 0)
+    return st.one_of(feature_trees(), feature_trees(), image_trees(), token_trees()).filter(
+        lambda model: len(model.weights) > 0
+    )
 
 
 def trained_trees() -> st.SearchStrategy[Module]:

@@ -13,7 +13,20 @@ SMALL = {
     "lost": ["--size", "48", "--rounds", "1"],
     "plan": ["--atoms", "20", "--repeats", "2"],
     "projection": [],
-    "train_step": ["--turns", "1", "--batch", "2", "--context", "8", "--blocks", "1", "--width", "16", "--heads", "2"],
+    "train_step": [
+        "--turns",
+        "1",
+        "--batch",
+        "2",
+        "--context",
+        "8",
+        "--blocks",
+        "1",
+        "--width",
+        "16",
+        "--heads",
+        "2",
+    ],
     "typecheck": ["--modules", "3", "--runs", "1"],
     "watch": ["--width", "16", "--blocks", "1", "--repeats", "1"],
 }
@@ -26,13 +39,17 @@ def run(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_the_command_prints_what_it_measures(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_what_it_measures(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(name, SMALL[name], monkeypatch)
     assert any(character.isdigit() for character in capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_the_tables_go_between_the_marks_of_a_page(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tables_go_between_the_marks_of_a_page(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n<!-- {name}:begin -->\nold\n<!-- {name}:end -->\nafter\n")
     run(name, [*SMALL[name], "--write", str(page)], monkeypatch)
@@ -46,24 +63,35 @@ def test_the_tables_go_between_the_marks_of_a_page(name: str, tmp_path: Path, mo
 def test_a_page_without_marks_is_refused_and_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("no marks\n")
-    with pytest.raises(SystemExit, match="is to hold <!-- lost:begin --> and <!-- lost:end --> once each"):
+    with pytest.raises(
+        SystemExit, match="is to hold <!-- lost:begin --> and <!-- lost:end --> once each"
+    ):
         write_between(page, "lost", "a table")
     assert page.read_text() == "no marks\n"
 
 
-def test_the_readmes_table_compares_each_optimizer_at_its_best_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readmes_table_compares_each_optimizer_at_its_best_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     benchmark = importlib.import_module("benchmarks.tiny_shakespeare")
 
-    def trained(data: str, out: Path, optimizer: str, seed: int, lr: float | None) -> dict[str, float]:
+    def trained(
+        data: str, out: Path, optimizer: str, seed: int, lr: float | None
+    ) -> dict[str, float]:
         """As if the third rate were the best, and every seed 0.1 worse than the one before."""
         distance = 0.0 if lr is None else abs(lr - benchmark.RATES[optimizer][2])
         return {"validation_loss": 1.5 + distance + 0.1 * seed, "seconds": 100.0, "lr": lr or 0.1}
 
     monkeypatch.setattr(benchmark, "run", trained)
     monkeypatch.setattr(benchmark, "ROOT", tmp_path)
-    (tmp_path / "README.md").write_text("before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")
+    (tmp_path / "README.md").write_text(
+        "before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n"
+    )
     run("tiny_shakespeare", ["--seeds", "3"], monkeypatch)
     written = (tmp_path / "README.md").read_text()
-    assert f"| torch.optim.AdamW | {benchmark.RATES['adamw'][2]:g} | 1.600 ± 0.100 | 100 s | 1.00 |" in written
+    assert (
+        f"| torch.optim.AdamW | {benchmark.RATES['adamw'][2]:g} | 1.600 ± 0.100 | 100 s | 1.00 |"
+        in written
+    )
     assert "Seeds: 3." in written
     assert written.endswith("after\n")

@@ -1,4 +1,6 @@
-"""Checkpoints: what is loaded is what was saved, bit for bit; what does not fit is refused and changes nothing; writes are atomic."""
+"""Checkpoints: what is loaded is what was saved, bit for bit; what does not fit is refused and
+changes nothing; writes are atomic.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +58,17 @@ def bits(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[bytes]:
         if isinstance(value, Tensor):
             return [
                 str(value.dtype).encode(),
-                value.detach().contiguous().view(torch.uint8).numpy().tobytes() if value.dim() else bytes(str(value), "ascii"),
+                value.detach().contiguous().view(torch.uint8).numpy().tobytes()
+                if value.dim()
+                else bytes(str(value), "ascii"),
             ]
         if isinstance(value, dict):
-            return [part for key, entry in sorted(value.items(), key=str) if key != IGNORED for part in (str(key).encode(), *all_of(entry))]
+            return [
+                part
+                for key, entry in sorted(value.items(), key=str)
+                if key != IGNORED
+                for part in (str(key).encode(), *all_of(entry))
+            ]
         if isinstance(value, (list, tuple)):
             return [part for entry in value for part in all_of(entry)]
         return [repr(value).encode()]
@@ -67,7 +76,14 @@ def bits(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[bytes]:
     return all_of(model.state_dict()) + all_of(optimizer.state_dict())
 
 
-def refused(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, match: str, *, with_optimizer: bool = True) -> None:
+def refused(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    match: str,
+    *,
+    with_optimizer: bool = True,
+) -> None:
     """Loading raises a CheckpointError, and has changed nothing."""
     before = bits(model, optimizer)
     with pytest.raises(CheckpointError, match=match):
@@ -110,8 +126,16 @@ def test_a_run_goes_on_bit_for_bit(name: str, rule: str, tmp_path: Path) -> None
 
 def test_a_run_goes_on_bit_for_bit_in_a_new_process(tmp_path: Path) -> None:
     first = [sys.executable, "-m", "tests.checkpoint.run", tmp_path / "run.pt", "3"]
-    subprocess.run(first, cwd=HOME, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, stdout=subprocess.DEVNULL)
-    assert fingerprint(go_on(tmp_path / "run.pt", 6)) == fingerprint(go_on(tmp_path / "whole.pt", 6))
+    subprocess.run(
+        first,
+        cwd=HOME,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    assert fingerprint(go_on(tmp_path / "run.pt", 6)) == fingerprint(
+        go_on(tmp_path / "whole.pt", 6)
+    )
 
 
 @pytest.mark.parametrize("name", WITH_OPTIMIZER)
@@ -135,7 +159,10 @@ def test_a_frozen_part_has_no_state(name: str, tmp_path: Path) -> None:
     assert bits(model, optimizer) == bits(other, resumed)
 
 
-@pytest.mark.parametrize("kind", [torch.optim.AdamW, partial(torch.optim.SGD, lr=0.1, momentum=0.9), torch.optim.Adafactor])
+@pytest.mark.parametrize(
+    "kind",
+    [torch.optim.AdamW, partial(torch.optim.SGD, lr=0.1, momentum=0.9), torch.optim.Adafactor],
+)
 @pytest.mark.parametrize("name", WITH_OPTIMIZER)
 def test_other_optimizers_go_on_bit_for_bit(name: str, kind: Callable, tmp_path: Path) -> None:
     model, other = mlp(torch.float32), mlp(torch.float32)
@@ -150,7 +177,13 @@ def test_other_optimizers_go_on_bit_for_bit(name: str, kind: Callable, tmp_path:
 
 @pytest.mark.parametrize("name", ALL)
 def test_plain_extras_come_back(name: str, tmp_path: Path) -> None:
-    extra = {"step": 3, "losses": [1.5, 0.25], "note": "ü", "nothing": None, "nested": {"a": [True, {"b": 2.0}]}}
+    extra = {
+        "step": 3,
+        "losses": [1.5, 0.25],
+        "note": "ü",
+        "nothing": None,
+        "nested": {"a": [True, {"b": 2.0}]},
+    }
     checkpoint.save(tmp_path / name, mlp(), **extra)
     assert checkpoint.load(tmp_path / name, mlp()) == extra
 
@@ -172,7 +205,9 @@ SCHEDULES = {
     "steps": lambda o: lr_scheduler.MultiStepLR(o, [2, 4]),
     "one cycle": lambda o: lr_scheduler.OneCycleLR(o, max_lr=0.3, total_steps=10),
     "in a row": lambda o: lr_scheduler.SequentialLR(
-        o, [lr_scheduler.LinearLR(o, 0.1, total_iters=2), lr_scheduler.CosineAnnealingLR(o, 8)], milestones=[2]
+        o,
+        [lr_scheduler.LinearLR(o, 0.1, total_iters=2), lr_scheduler.CosineAnnealingLR(o, 8)],
+        milestones=[2],
     ),
     "at a plateau": lr_scheduler.ReduceLROnPlateau,
 }
@@ -197,10 +232,17 @@ def test_without_the_optimizer_only_the_weights_are_taken(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("saved", "loaded"), [(torch.float64, torch.float32), (torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)]
+    ("saved", "loaded"),
+    [
+        (torch.float64, torch.float32),
+        (torch.float32, torch.bfloat16),
+        (torch.bfloat16, torch.float32),
+    ],
 )
 @pytest.mark.parametrize("name", WITH_OPTIMIZER)
-def test_loading_converts_as_torch_does(name: str, saved: torch.dtype, loaded: torch.dtype, tmp_path: Path) -> None:
+def test_loading_converts_as_torch_does(
+    name: str, saved: torch.dtype, loaded: torch.dtype, tmp_path: Path
+) -> None:
     model, optimizer = trained(mlp(saved))
     checkpoint.save(tmp_path / name, model, optimizer)
     other, expected = mlp(loaded), mlp(loaded)
@@ -216,7 +258,9 @@ def test_any_module_and_its_wrapper_can_be_saved(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "ema.pt", nn.ModuleDict({"average": average}))
     other = nn.ModuleDict({"average": AveragedModel(mlp())})
     checkpoint.load(tmp_path / "ema.pt", other)
-    assert all(map(torch.equal, average.state_dict().values(), other["average"].state_dict().values()))
+    assert all(
+        map(torch.equal, average.state_dict().values(), other["average"].state_dict().values())
+    )
 
 
 def test_a_file_opens_without_this_library(tmp_path: Path) -> None:
@@ -256,10 +300,14 @@ def files(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
-@pytest.mark.parametrize(("name", "file"), [("run.pt", 0), ("run.safetensors", 0), ("run", 0), ("run", 1), ("run", 2)])
+@pytest.mark.parametrize(
+    ("name", "file"), [("run.pt", 0), ("run.safetensors", 0), ("run", 0), ("run", 1), ("run", 2)]
+)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kept=st.floats(0, 1, exclude_max=True))
-def test_a_file_that_is_cut_short_is_refused(name: str, file: int, kept: float, tmp_path: Path) -> None:
+def test_a_file_that_is_cut_short_is_refused(
+    name: str, file: int, kept: float, tmp_path: Path
+) -> None:
     model, optimizer = trained()
     own = None if name.endswith("safetensors") else optimizer
     checkpoint.save(tmp_path / name, model, own)
@@ -271,8 +319,12 @@ def test_a_file_that_is_cut_short_is_refused(name: str, file: int, kept: float, 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
-def test_a_changed_byte_is_refused_or_changes_nothing(place: float, flip: int, tmp_path: Path) -> None:
-    """Some bytes are padding. All others are under a checksum, which torch.load by itself does not look at."""
+def test_a_changed_byte_is_refused_or_changes_nothing(
+    place: float, flip: int, tmp_path: Path
+) -> None:
+    """Some bytes are padding. All others are under a checksum, which torch.load by itself does not
+    look at.
+    """
     model, optimizer = trained()
     path = tmp_path / "run.pt"
     checkpoint.save(path, model, optimizer)
@@ -311,11 +363,19 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
     "a zip archive": lambda path: np.savez(path.open("wb"), a=np.ones(3)),
     "a tensor": lambda path: torch.save(torch.ones(3), path),
     "a state dict": lambda path: torch.save(mlp().state_dict(), path),
-    "the old format of torch": lambda path: torch.save({"model": {}}, path, _use_new_zipfile_serialization=False),
-    "a hand-made checkpoint": lambda path: torch.save({"model": mlp().state_dict(), "optimizer": {}}, path),
+    "the old format of torch": lambda path: torch.save(
+        {"model": {}}, path, _use_new_zipfile_serialization=False
+    ),
+    "a hand-made checkpoint": lambda path: torch.save(
+        {"model": mlp().state_dict(), "optimizer": {}}, path
+    ),
     "a whole model": lambda path: torch.save(mlp(), path),
-    "an object": lambda path: torch.save({"modula": Arbitrary(), "model": {}, "optimizer": None}, path),
-    "one without a description": lambda path: torch.save({"modula": {}, "model": {}, "optimizer": None}, path),
+    "an object": lambda path: torch.save(
+        {"modula": Arbitrary(), "model": {}, "optimizer": None}, path
+    ),
+    "one without a description": lambda path: torch.save(
+        {"modula": {}, "model": {}, "optimizer": None}, path
+    ),
 }
 
 
@@ -329,7 +389,9 @@ def test_a_foreign_file_is_refused(kind: str, tmp_path: Path) -> None:
 def test_safetensors_of_others_are_refused(metadata: dict[str, str] | None, tmp_path: Path) -> None:
     torch_io = pytest.importorskip("safetensors.torch")
     torch_io.save_file(mlp().state_dict(), tmp_path / "run.safetensors", metadata)
-    refused(tmp_path / "run.safetensors", *trained(), "was not written by `save`", with_optimizer=False)
+    refused(
+        tmp_path / "run.safetensors", *trained(), "was not written by `save`", with_optimizer=False
+    )
 
 
 def test_a_later_version_is_refused(tmp_path: Path) -> None:
@@ -356,7 +418,9 @@ def test_a_folder_of_something_else_is_missing(tmp_path: Path) -> None:
 def test_the_index_of_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
     model, optimizer = trained()
     checkpoint.save(tmp_path / "run", model, optimizer)
-    refused(tmp_path / "run" / "index.pt", model, optimizer, "is the index of a checkpoint in a folder")
+    refused(
+        tmp_path / "run" / "index.pt", model, optimizer, "is the index of a checkpoint in a folder"
+    )
 
 
 def test_a_file_is_no_index_of_a_folder(tmp_path: Path) -> None:
@@ -376,7 +440,10 @@ def test_a_folder_without_its_tensors_is_refused(tmp_path: Path) -> None:
 # What does not match
 
 OTHERS: dict[str, tuple[Callable[[], Module], str]] = {
-    "wider": (lambda: (Linear(3, 8, mass=2.0) @ (0.5 * ReLU()) @ Bias(8) @ Linear(8, 5)).double(), r"Linear\(6, 5\) in the checkpoint"),
+    "wider": (
+        lambda: (Linear(3, 8, mass=2.0) @ (0.5 * ReLU()) @ Bias(8) @ Linear(8, 5)).double(),
+        r"Linear\(6, 5\) in the checkpoint",
+    ),
     "shorter": (lambda: (Linear(3, 6) @ Linear(6, 5)).double(), "of another model"),
     "of the same shapes": (
         lambda: (Linear(3, 6, mass=2.0) @ (0.25 * ReLU()) @ Bias(6) @ Linear(6, 5)).double(),
@@ -393,7 +460,9 @@ def test_another_model_is_refused(name: str, kind: str, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / name, model, None if name.endswith("safetensors") else optimizer)
     make, match = OTHERS[kind]
     other = make()
-    refused(tmp_path / name, other, torch.optim.SGD(other.parameters()), match, with_optimizer=False)
+    refused(
+        tmp_path / name, other, torch.optim.SGD(other.parameters()), match, with_optimizer=False
+    )
 
 
 def test_heads_that_are_cut_otherwise_are_refused(tmp_path: Path) -> None:
@@ -404,9 +473,18 @@ def test_heads_that_are_cut_otherwise_are_refused(tmp_path: Path) -> None:
 
 
 OTHER_OPTIMIZERS: dict[str, tuple[Callable[[Module], torch.optim.Optimizer], str]] = {
-    "adam": (lambda model: torch.optim.Adam(model.parameters()), "SteepestDescent by DualizedMomentum in the checkpoint and Adam here"),
-    "base": (lambda model: SteepestDescent(model, 0.1, normalize=True, base="adam"), "NormalizedAdam here"),
-    "normalize": (lambda model: SteepestDescent(model, 0.1, normalize=True), "NormalizedMomentum here"),
+    "adam": (
+        lambda model: torch.optim.Adam(model.parameters()),
+        "SteepestDescent by DualizedMomentum in the checkpoint and Adam here",
+    ),
+    "base": (
+        lambda model: SteepestDescent(model, 0.1, normalize=True, base="adam"),
+        "NormalizedAdam here",
+    ),
+    "normalize": (
+        lambda model: SteepestDescent(model, 0.1, normalize=True),
+        "NormalizedMomentum here",
+    ),
 }
 
 
@@ -423,7 +501,12 @@ def test_another_optimizer_is_refused(name: str, kind: str, tmp_path: Path) -> N
 def test_parameters_in_another_order_are_refused(tmp_path: Path) -> None:
     model = mlp()
     checkpoint.save(tmp_path / "run.pt", model, torch.optim.SGD(model.parameters()))
-    refused(tmp_path / "run.pt", model, torch.optim.SGD(list(model.parameters())[::-1]), "in another order")
+    refused(
+        tmp_path / "run.pt",
+        model,
+        torch.optim.SGD(list(model.parameters())[::-1]),
+        "in another order",
+    )
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -476,14 +559,18 @@ UNFIT = {
 
 @pytest.mark.parametrize("kind", UNFIT)
 @pytest.mark.parametrize("name", ALL)
-def test_objects_are_refused_before_anything_is_written(name: str, kind: str, tmp_path: Path) -> None:
+def test_objects_are_refused_before_anything_is_written(
+    name: str, kind: str, tmp_path: Path
+) -> None:
     value, match = UNFIT[kind]
     with pytest.raises(CheckpointError, match=None if name.endswith("safetensors") else match):
         checkpoint.save(tmp_path / name, mlp(), extra=value)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("name", "taken"), [("run.pt", "modula"), ("run", "modula"), ("run", "tensors")])
+@pytest.mark.parametrize(
+    ("name", "taken"), [("run.pt", "modula"), ("run", "modula"), ("run", "tensors")]
+)
 def test_names_of_the_checkpoint_itself_are_refused(name: str, taken: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="the checkpoint's own entry"):
         checkpoint.save(tmp_path / name, mlp(), **{taken: 1})
@@ -499,7 +586,13 @@ def test_safetensors_refuses_tensors_beside_the_weights(tmp_path: Path) -> None:
         checkpoint.save(tmp_path / "run.safetensors", mlp(), batches=torch.ones(2))
 
 
-@pytest.mark.parametrize("wrap", [lambda model: torch.compile(model, backend="eager"), lambda model: nn.ModuleDict({"module": model})])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: torch.compile(model, backend="eager"),
+        lambda model: nn.ModuleDict({"module": model}),
+    ],
+)
 def test_wrapped_models_are_refused(wrap: Callable[[Module], nn.Module], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="pass the model itself"):
         checkpoint.save(tmp_path / "run.pt", wrap(mlp()))
@@ -520,7 +613,9 @@ def test_a_file_does_not_replace_a_folder_nor_a_folder_a_file(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_what_was_there(name: str, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_what_was_there(
+    name: str, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, _ = trained()
     checkpoint.save(tmp_path / name, model, step=1)
     before = model.weights.clone()
@@ -549,7 +644,10 @@ def test_nothing_but_the_checkpoint_is_left(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["run.pt", "run.safetensors"])
 def test_what_a_killed_run_left_is_ignored_and_removed(name: str, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / name, mlp(), step=1)
-    for path in (left := tmp_path / f".{name}.0123abcd.unfinished", neighbour := tmp_path / ".other.pt.0123abcd.unfinished"):
+    for path in (
+        left := tmp_path / f".{name}.0123abcd.unfinished",
+        neighbour := tmp_path / ".other.pt.0123abcd.unfinished",
+    ):
         path.write_bytes(b"half a file")
     assert checkpoint.load(tmp_path / name, mlp()) == {"step": 1}
     assert left.exists()
@@ -591,10 +689,18 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of one warm process")
 @pytest.mark.parametrize("name", WITH_OPTIMIZER)
-def test_a_run_that_is_killed_twenty_times_in_its_writes_ends_at_the_same_weights(name: str, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_twenty_times_in_its_writes_ends_at_the_same_weights(
+    name: str, tmp_path: Path
+) -> None:
     killer = [sys.executable, "-m", "tests.checkpoint.killer", tmp_path / name, "20", "0"]
     done = subprocess.run(
-        killer, cwd=HOME, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False
+        killer,
+        cwd=HOME,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -1,4 +1,6 @@
-"""Duality over random trees: the flattened plan is the recursion, and the recursion is steepest descent."""
+"""Duality over random trees: the flattened plan is the recursion, and the recursion is steepest
+descent.
+"""
 
 import copy
 
@@ -8,7 +10,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modula import RMS, Atom, Bias, Embed, Gain, Gradient, Identity, Linear, Linf, Module, ReLU, Update
+from modula import (
+    RMS,
+    Atom,
+    Bias,
+    Embed,
+    Gain,
+    Gradient,
+    Identity,
+    Linear,
+    Linf,
+    Module,
+    ReLU,
+    Update,
+)
 from modula.module import Bond
 from tests import reference
 from tests.helpers import close, rand, random_gradient, random_update
@@ -21,20 +36,29 @@ NUMBERS = ["norm", "dual_norm", "mass", "sensitivity"]
 
 def parts(model: Module, vector: Gradient | Update) -> reference.Parts:
     """The vector's tensors by atom, as arrays."""
-    return {atom: part.numpy() for atom, part in zip(reference.atoms(model), vector.tensors, strict=True)}
+    return {
+        atom: part.numpy()
+        for atom, part in zip(reference.atoms(model), vector.tensors, strict=True)
+    }
 
 
 def sparse_gradient(model: Module, seed: int) -> Gradient:
     """A gradient in which about a third of the atoms have none."""
     gradient = random_gradient(model, seed)
-    return Gradient({n: g * float(rand(seed + i, 1) > -0.4) for i, (n, g) in enumerate(gradient.items())})
+    return Gradient(
+        {n: g * float(rand(seed + i, 1) > -0.4) for i, (n, g) in enumerate(gradient.items())}
+    )
 
 
 def shares(model: Module) -> list[float]:
-    """Each atom's largest norm in an update of norm 1: its coefficient, measured through `norm` alone."""
+    """Each atom's largest norm in an update of norm 1: its coefficient, measured through `norm`
+    alone.
+    """
     found = []
     for i, (atom, w) in enumerate(zip(reference.atoms(model), model.weights.tensors, strict=True)):
-        unit = Update({n: torch.ones_like(t) * (i == j) for j, (n, t) in enumerate(model.weights.items())})
+        unit = Update(
+            {n: torch.ones_like(t) * (i == j) for j, (n, t) in enumerate(model.weights.items())}
+        )
         found.append(atom.geometry.norm(torch.ones_like(w)[None]).item() / model.norm(unit).item())
     return found
 
@@ -59,7 +83,9 @@ def test_sensitivity_is_that_of_the_recursion(model):
 def test_dualize_is_that_of_the_recursion(model, seed):
     gradient = sparse_gradient(model, seed)
     expected = reference.dualize(model, parts(model, gradient))
-    for atom, part in zip(reference.atoms(model), model.dualize(gradient, method="svd").tensors, strict=True):
+    for atom, part in zip(
+        reference.atoms(model), model.dualize(gradient, method="svd").tensors, strict=True
+    ):
         close(part, expected[atom])
 
 
@@ -74,7 +100,12 @@ def test_norm_is_that_of_the_recursion(model, seed):
 @given(model=trained_trees(), seed=seeds)
 def test_norm_of_an_update_that_moves_no_massless_atom_is_that_of_the_recursion(model, seed):
     moving = [atom.mass > 0 for atom in reference.atoms(model)]
-    update = Update({n: u * float(moves) for (n, u), moves in zip(random_update(model, seed).items(), moving, strict=True)})
+    update = Update(
+        {
+            n: u * float(moves)
+            for (n, u), moves in zip(random_update(model, seed).items(), moving, strict=True)
+        }
+    )
     close(model.norm(update), reference.norm(model, parts(model, update)))
 
 
@@ -111,14 +142,22 @@ def test_hoelder_inequality(model, seed):
 @given(model=trained_trees(), seed=seeds, c=st.floats(1e-6, 1e6))
 def test_dualize_ignores_a_positive_scale(model, seed, c):
     gradient = random_gradient(model, seed)
-    for scaled, plain in zip(model.dualize(c * gradient, method="svd").tensors, model.dualize(gradient, method="svd").tensors, strict=True):
+    for scaled, plain in zip(
+        model.dualize(c * gradient, method="svd").tensors,
+        model.dualize(gradient, method="svd").tensors,
+        strict=True,
+    ):
         close(scaled, plain, atol=1e-8)
 
 
 @given(model=trained_trees(), seed=seeds)
 def test_dualize_is_odd(model, seed):
     gradient = random_gradient(model, seed)
-    for negative, plain in zip(model.dualize(-gradient, method="svd").tensors, model.dualize(gradient, method="svd").tensors, strict=True):
+    for negative, plain in zip(
+        model.dualize(-gradient, method="svd").tensors,
+        model.dualize(gradient, method="svd").tensors,
+        strict=True,
+    ):
         close(negative, -plain)
 
 
@@ -142,7 +181,10 @@ def test_norm_is_subadditive(model, seed):
 
 @given(model=trees(), method=st.sampled_from(METHODS))
 def test_zero_gradient_gives_zero_update(model, method):
-    assert not any(part.any() for part in model.dualize(random_gradient(model, 0).zeros_like(), method=method).tensors)
+    assert not any(
+        part.any()
+        for part in model.dualize(random_gradient(model, 0).zeros_like(), method=method).tensors
+    )
 
 
 @given(model=trees())
@@ -217,7 +259,11 @@ def test_a_broken_gradient_does_not_pass_for_a_sound_update(method):
 
 def crowd() -> Module:
     """Atoms of equal shapes and different geometries, in one tree."""
-    return (Linear(4, 4) @ ReLU() @ Gain(4) @ Bias(4)) ** 3 @ (Linear(4, 4) + Linear(4, 4)) @ Embed(4, 4)
+    return (
+        (Linear(4, 4) @ ReLU() @ Gain(4) @ Bias(4)) ** 3
+        @ (Linear(4, 4) + Linear(4, 4))
+        @ Embed(4, 4)
+    )
 
 
 @pytest.mark.parametrize("operation", ["dualize", "normalize"])
@@ -226,7 +272,9 @@ def test_batches_equal_one_atom_at_a_time(operation):
     gradient = random_gradient(model, 0)
     vector = gradient if operation == "dualize" else random_update(model, 0)
     together = getattr(model, operation)(vector)
-    for atom, t, part, share in zip(reference.atoms(model), vector.tensors, together.tensors, shares(model), strict=True):
+    for atom, t, part, share in zip(
+        reference.atoms(model), vector.tensors, together.tensors, shares(model), strict=True
+    ):
         alone = type(vector)({"weight": t})
         close(part, share * getattr(atom, operation)(alone).tensors[0])
 
@@ -250,7 +298,11 @@ def test_updates_share_no_memory_with_the_gradient():
 def test_every_method_comes_near_the_exact_one(method):
     model = crowd().double()
     gradient = random_gradient(model, 0)
-    for part, exact in zip(model.dualize(gradient, method=method).tensors, model.dualize(gradient, method="svd").tensors, strict=True):
+    for part, exact in zip(
+        model.dualize(gradient, method=method).tensors,
+        model.dualize(gradient, method="svd").tensors,
+        strict=True,
+    ):
         close(part, exact, atol=1e-2 * exact.abs().max().item())
 
 
@@ -269,7 +321,9 @@ def test_normalize_gives_every_atom_its_share(model, seed):
     total = reference.mass(model)
     dual = reference.dualize(model, parts(model, random_gradient(model, seed)))
     for atom, part in normalized.items():
-        close(reference.atom_norm(atom, part), reference.atom_norm(atom, dual[atom]) if total else 0.0)
+        close(
+            reference.atom_norm(atom, part), reference.atom_norm(atom, dual[atom]) if total else 0.0
+        )
 
 
 @given(model=trees(), seed=seeds)
@@ -356,7 +410,9 @@ def test_tare_of_the_whole_changes_no_update(model, total, seed):
     gradient = random_gradient(model, seed)
     before = model.dualize(gradient, method="svd")
     model.tare(total)
-    for now, then in zip(model.dualize(gradient, method="svd").tensors, before.tensors, strict=True):
+    for now, then in zip(
+        model.dualize(gradient, method="svd").tensors, before.tensors, strict=True
+    ):
         close(now, then)
 
 

@@ -50,12 +50,27 @@ def other() -> Linear:
     [
         (
             lambda model: model @ Linear(5, 4),
-            [r"Linear\(4, 4\)", r"Linear\(5, 4\)", r"RMS\(4\)", r"RMS\(5\)", "make both widths 5 or both 4"],
+            [
+                r"Linear\(4, 4\)",
+                r"Linear\(5, 4\)",
+                r"RMS\(4\)",
+                r"RMS\(5\)",
+                "make both widths 5 or both 4",
+            ],
         ),
-        (lambda model: Linear(2, 4) @ model, [r"Linear\(2, 4\)", r"RMS\(3\)", "make both widths 3 or both 4"]),
+        (
+            lambda model: Linear(2, 4) @ model,
+            [r"Linear\(2, 4\)", r"RMS\(3\)", "make both widths 3 or both 4"],
+        ),
         (lambda model: model + Linear(3, 5), [r"Linear\(3, 5\)", r"RMS\(5\)"]),
-        (lambda model: Concatenation(model, Linear(3, 5)), [r"Linear\(3, 5\)", r"RMS\(5\)", r"RMS\(4\)"]),
-        (lambda model: Embed(4, 3) @ model, [r"Embed\(4, 3\)", "OneHot", "RMS", "only at its start"]),
+        (
+            lambda model: Concatenation(model, Linear(3, 5)),
+            [r"Linear\(3, 5\)", r"RMS\(5\)", r"RMS\(4\)"],
+        ),
+        (
+            lambda model: Embed(4, 3) @ model,
+            [r"Embed\(4, 3\)", "OneHot", "RMS", "only at its start"],
+        ),
     ],
 )
 def test_modules_that_do_not_fit(model, operation, told):
@@ -134,7 +149,9 @@ def test_division_by_what_has_no_inverse(model, divisor):
 
 @pytest.mark.parametrize("power", [-1, 1.5, "2", True, None])
 def test_an_impossible_power(power):
-    with pytest.raises((ValueError, TypeError), match=r"whole number of copies, at least 0; got Linear\(4, 4\)"):
+    with pytest.raises(
+        (ValueError, TypeError), match=r"whole number of copies, at least 0; got Linear\(4, 4\)"
+    ):
         Linear(4, 4) ** power
 
 
@@ -166,7 +183,9 @@ def test_an_empty_concatenation():
 )
 def test_an_atom_that_stands_twice(operation):
     atom = Linear(4, 4)
-    with pytest.raises(ValueError, match=r"Linear\(4, 4\) stands twice.*copy\.deepcopy.*module \*\* n"):
+    with pytest.raises(
+        ValueError, match=r"Linear\(4, 4\) stands twice.*copy\.deepcopy.*module \*\* n"
+    ):
         operation(atom)
 
 
@@ -193,7 +212,9 @@ class WithModule(Bond[RMS, RMS]):
 
 @pytest.mark.parametrize("bond", [WithParameters, WithModule])
 def test_a_bond_that_holds_parameters(bond, model):
-    with pytest.raises(TypeError, match=rf"{bond.__name__}\(\) is a bond and holds parameters.*make it an Atom"):
+    with pytest.raises(
+        TypeError, match=rf"{bond.__name__}\(\) is a bond and holds parameters.*make it an Atom"
+    ):
         model @ bond()
 
 
@@ -202,7 +223,11 @@ def test_an_impossible_norm_pair():
         Linear(3, 4, domain=Linf)
 
 
-@pytest.mark.parametrize(("ends", "atom"), [((OneHot, RMS), "Embed"), ((ChannelRMS, ChannelRMS), "Conv2D")], ids=["ids", "images"])
+@pytest.mark.parametrize(
+    ("ends", "atom"),
+    [((OneHot, RMS), "Embed"), ((ChannelRMS, ChannelRMS), "Conv2D")],
+    ids=["ids", "images"],
+)
 def test_a_linear_between_spaces_that_have_an_atom_of_their_own(ends, atom):
     with pytest.raises(NormPairError, match=f"use {atom}"):
         Linear(3, 4, domain=ends[0], codomain=ends[1])
@@ -229,7 +254,9 @@ def test_an_impossible_mass_of_an_atom(model, mass):
 @pytest.mark.parametrize("sensitivity", [0.0, -1.0, math.nan, math.inf, "1", None])
 @pytest.mark.parametrize("place", [0, 1])
 def test_an_impossible_sensitivity(model, sensitivity, place):
-    with pytest.raises(ValueError, match=r"sensitivity of (Linear\(4, 4\)|ReLU\(\)) must be a finite number > 0"):
+    with pytest.raises(
+        ValueError, match=r"sensitivity of (Linear\(4, 4\)|ReLU\(\)) must be a finite number > 0"
+    ):
         model[place].sensitivity = sensitivity
 
 
@@ -238,9 +265,13 @@ def test_a_bond_has_no_mass(model):
         model[1].mass = 1.0
 
 
-@pytest.mark.parametrize(("name", "cure"), [("mass", r"tare\(mass\)"), ("sensitivity", r"0\.5 \* module")])
+@pytest.mark.parametrize(
+    ("name", "cure"), [("mass", r"tare\(mass\)"), ("sensitivity", r"0\.5 \* module")]
+)
 def test_derived_numbers_of_a_compound_cannot_be_set(model, name, cure):
-    with pytest.raises(AttributeError, match=rf"{name} of Linear\(3, 4\).* follows from the modules inside.*{cure}"):
+    with pytest.raises(
+        AttributeError, match=rf"{name} of Linear\(3, 4\).* follows from the modules inside.*{cure}"
+    ):
         setattr(model, name, 2.0)
 
 
@@ -249,7 +280,11 @@ def test_derived_numbers_of_a_compound_cannot_be_set(model, name, cure):
 
 def test_a_missing_grad(model):
     with pytest.raises(
-        ValueError, match=r"no \.grad in '0\.weight', '2\.weight' of Linear\(3, 4\).*loss\.backward\(\).*model\.gradient\(loss\)"
+        ValueError,
+        match=(
+            r"no \.grad in '0\.weight', '2\.weight' of Linear\(3, "
+            r"4\).*loss\.backward\(\).*model\.gradient\(loss\)"
+        ),
     ):
         model.gradient()
 
@@ -260,7 +295,9 @@ def test_one_missing_grad_among_many(model):
         model.gradient()
 
 
-@pytest.mark.parametrize("reduce", [lambda y: y, lambda y: y.sum(dim=0), lambda y: y.sum().reshape(1)])
+@pytest.mark.parametrize(
+    "reduce", [lambda y: y, lambda y: y.sum(dim=0), lambda y: y.sum().reshape(1)]
+)
 def test_a_loss_that_is_no_scalar(model, reduce):
     with pytest.raises(ValueError, match=r"scalar loss, got one of shape .*loss\.mean\(\)"):
         model.gradient(reduce(model(X)))
@@ -277,7 +314,9 @@ def test_a_loss_that_is_no_scalar(model, reduce):
     ids=["constant", "unrelated", "detached", "another model"],
 )
 def test_a_loss_that_does_not_depend_on_the_model(model, loss):
-    with pytest.raises(ValueError, match=r"the loss depends on no weight of Linear\(3, 4\).*torch\.no_grad\(\)"):
+    with pytest.raises(
+        ValueError, match=r"the loss depends on no weight of Linear\(3, 4\).*torch\.no_grad\(\)"
+    ):
         model.gradient(loss(model))
 
 
@@ -307,14 +346,20 @@ UPDATE_METHODS = ["norm", "normalize"]
 @pytest.mark.parametrize("method", GRADIENT_METHODS)
 def test_the_gradient_of_another_model(model, method):
     with pytest.raises(
-        LayoutError, match=rf"{method}: .*'0\.weight' of shape \[4, 5\] where Linear\(3, 4\).*\[4, 4\].*model\.gradient\(loss\)"
+        LayoutError,
+        match=(
+            rf"{method}: .*'0\.weight' of shape \[4, 5\] where Linear\(3, 4\).*\[4, "
+            r"4\].*model\.gradient\(loss\)"
+        ),
     ):
         getattr(model, method)(random_gradient(other(), 0))
 
 
 @pytest.mark.parametrize("method", UPDATE_METHODS)
 def test_the_update_of_another_model(model, method):
-    with pytest.raises(LayoutError, match=rf"{method}: .*'0\.weight' of shape \[4, 5\] where Linear\(3, 4\)"):
+    with pytest.raises(
+        LayoutError, match=rf"{method}: .*'0\.weight' of shape \[4, 5\] where Linear\(3, 4\)"
+    ):
         getattr(model, method)(random_update(other(), 0))
 
 
@@ -337,8 +382,15 @@ def test_a_gradient_of_another_layout(model, method, foreign):
 @pytest.mark.parametrize("method", GRADIENT_METHODS)
 @pytest.mark.parametrize("wrong", ["update", "weights", "tensors"])
 def test_what_is_no_gradient(model, method, wrong):
-    value = {"update": random_update(model, 0), "weights": model.weights, "tensors": list(model.parameters())}[wrong]
-    with pytest.raises(TypeError, match=rf"{method} of Linear\(3, 4\).* takes a Gradient.*; got {type(value).__name__}"):
+    value = {
+        "update": random_update(model, 0),
+        "weights": model.weights,
+        "tensors": list(model.parameters()),
+    }[wrong]
+    with pytest.raises(
+        TypeError,
+        match=rf"{method} of Linear\(3, 4\).* takes a Gradient.*; got {type(value).__name__}",
+    ):
         getattr(model, method)(value)
 
 
@@ -346,13 +398,26 @@ def test_what_is_no_gradient(model, method, wrong):
 @pytest.mark.parametrize("wrong", ["gradient", "weights"])
 def test_what_is_no_update(model, method, wrong):
     value = {"gradient": random_gradient(model, 0), "weights": model.weights}[wrong]
-    with pytest.raises(TypeError, match=rf"{method} of Linear\(3, 4\).* takes an Update.*; got {type(value).__name__}"):
+    with pytest.raises(
+        TypeError,
+        match=rf"{method} of Linear\(3, 4\).* takes an Update.*; got {type(value).__name__}",
+    ):
         getattr(model, method)(value)
 
 
-@pytest.mark.parametrize("move", [lambda w, g: w - g, lambda w, g: w + g, lambda w, g: w.__isub__(g), lambda w, g: w.__iadd__(g)])
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda w, g: w - g,
+        lambda w, g: w + g,
+        lambda w, g: w.__isub__(g),
+        lambda w, g: w.__iadd__(g),
+    ],
+)
 def test_a_gradient_does_not_move_weights(model, move):
-    with pytest.raises(TypeError, match=r"Weights .*Gradient has no meaning: .*model\.dualize\(grad\)"):
+    with pytest.raises(
+        TypeError, match=r"Weights .*Gradient has no meaning: .*model\.dualize\(grad\)"
+    ):
         move(model.weights, random_gradient(model, 0))
 
 
@@ -364,7 +429,9 @@ def test_an_update_of_another_model_does_not_move_weights(model):
 def test_a_failed_update_moves_no_part(model):
     """The first tensor fits and the second does not: neither is written."""
     update = Update({"0.weight": torch.ones(4, 4), "2.weight": torch.ones(3, 5)})
-    with pytest.raises(LayoutError, match=r"'2\.weight' is \[3, 4\] in one and \[3, 5\] in the other"):
+    with pytest.raises(
+        LayoutError, match=r"'2\.weight' is \[3, 4\] in one and \[3, 5\] in the other"
+    ):
         model.weights -= update
 
 
@@ -387,5 +454,8 @@ def test_token_ids_out_of_range(ids):
 
 
 def test_token_ids_that_are_not_integers():
-    with pytest.raises(TypeError, match=r"Embed\(3, 4\) takes token ids of dtype int32 or int64, got torch\.float32"):
+    with pytest.raises(
+        TypeError,
+        match=r"Embed\(3, 4\) takes token ids of dtype int32 or int64, got torch\.float32",
+    ):
         (Linear(2, 3) @ Embed(3, 4))(torch.ones(2))

@@ -37,25 +37,47 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def gpt_arguments(corpus: Path, out: Path, *more: str) -> list[str]:
-    small = ["--batch", "4", "--context", "16", "--blocks", "1", "--width", "16", "--heads", "2", "--device", "cpu"]
+    small = [
+        "--batch",
+        "4",
+        "--context",
+        "16",
+        "--blocks",
+        "1",
+        "--width",
+        "16",
+        "--heads",
+        "2",
+        "--device",
+        "cpu",
+    ]
     return ["--data", str(corpus), "--out", str(out), *small, *more]
 
 
 @pytest.mark.parametrize("optimizer", ["modula", "adamw", "muon"])
 def test_train_gpt_learns(corpus: Path, tmp_path: Path, optimizer: str) -> None:
-    result = load("train_gpt").main(gpt_arguments(corpus, tmp_path, "--steps", "60", "--optimizer", optimizer))
+    result = load("train_gpt").main(
+        gpt_arguments(corpus, tmp_path, "--steps", "60", "--optimizer", optimizer)
+    )
     losses = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["losses"]
     assert result["validation_loss"] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize("optimizer", ["modula", "adamw", "muon"])
-def test_resumed_run_ends_at_the_same_weights_bit_for_bit(corpus: Path, tmp_path: Path, optimizer: str) -> None:
+def test_resumed_run_ends_at_the_same_weights_bit_for_bit(
+    corpus: Path, tmp_path: Path, optimizer: str
+) -> None:
     main = load("train_gpt").main
     main(gpt_arguments(corpus, tmp_path / "whole", "--steps", "8", "--optimizer", optimizer))
-    interrupted = gpt_arguments(corpus, tmp_path / "parts", "--steps", "8", "--optimizer", optimizer)
+    interrupted = gpt_arguments(
+        corpus, tmp_path / "parts", "--steps", "8", "--optimizer", optimizer
+    )
     main([*interrupted, "--stop-after", "5"])
     main([*interrupted, "--resume"])
-    whole, parts = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "parts"))
+    whole, parts = (
+        torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)
+        for run in ("whole", "parts")
+    )
     assert whole["losses"] == parts["losses"]
     assert all(torch.equal(whole["model"][name], parts["model"][name]) for name in whole["model"])
 
@@ -66,21 +88,33 @@ def test_train_gpt_leaves_a_curve_and_numbers(corpus: Path, tmp_path: Path) -> N
     assert "validation_loss" in (tmp_path / "result.json").read_text()
 
 
-def test_the_optimizer_reaches_the_plain_loops_losses_to_the_last_digit(corpus: Path, tmp_path: Path) -> None:
+def test_the_optimizer_reaches_the_plain_loops_losses_to_the_last_digit(
+    corpus: Path, tmp_path: Path
+) -> None:
     plain = load("train_gpt").main(gpt_arguments(corpus, tmp_path / "plain", "--steps", "30"))
-    optimizer = load("train_gpt_optimizer").main(gpt_arguments(corpus, tmp_path / "optimizer", "--steps", "30"))
-    one, other = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)["losses"] for run in ("plain", "optimizer"))
+    optimizer = load("train_gpt_optimizer").main(
+        gpt_arguments(corpus, tmp_path / "optimizer", "--steps", "30")
+    )
+    one, other = (
+        torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)["losses"]
+        for run in ("plain", "optimizer")
+    )
     assert one == other
     assert plain["validation_loss"] == optimizer["validation_loss"]
 
 
-def test_resumed_optimizer_ends_at_the_same_weights_bit_for_bit(corpus: Path, tmp_path: Path) -> None:
+def test_resumed_optimizer_ends_at_the_same_weights_bit_for_bit(
+    corpus: Path, tmp_path: Path
+) -> None:
     main = load("train_gpt_optimizer").main
     main(gpt_arguments(corpus, tmp_path / "whole", "--steps", "8", "--weight-decay", "0.1"))
     interrupted = gpt_arguments(corpus, tmp_path / "parts", "--steps", "8", "--weight-decay", "0.1")
     main([*interrupted, "--stop-after", "5"])
     main([*interrupted, "--resume"])
-    whole, parts = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "parts"))
+    whole, parts = (
+        torch.load(tmp_path / run / "checkpoint.pt", weights_only=True)
+        for run in ("whole", "parts")
+    )
     assert whole["losses"] == parts["losses"]
     assert all(torch.equal(whole["model"][name], parts["model"][name]) for name in whole["model"])
 
@@ -90,20 +124,38 @@ def test_train_gpt_distributed_takes_the_steps_of_one_process(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: str
 ) -> None:
     """As the only process there is: all the machinery, and nobody to share with."""
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+    alone = {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": "0",
+    }
     for name, value in alone.items():
         monkeypatch.setenv(name, value)
     load("train_gpt_optimizer").main(gpt_arguments(corpus, tmp_path / "alone", "--steps", "5"))
-    load("train_gpt_distributed").main(gpt_arguments(corpus, tmp_path / "shared", "--steps", "5", "--parallel", parallel))
+    load("train_gpt_distributed").main(
+        gpt_arguments(corpus, tmp_path / "shared", "--steps", "5", "--parallel", parallel)
+    )
     expected = torch.load(tmp_path / "alone" / "checkpoint.pt", weights_only=True)["losses"]
-    assert json.loads((tmp_path / "shared" / "result.json").read_text())["losses"] == pytest.approx(expected, abs=1e-5)
+    assert json.loads((tmp_path / "shared" / "result.json").read_text())["losses"] == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("parallel", ["fsdp", "ddp"])
 def test_train_gpt_distributed_resumes_from_its_checkpoint(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: str
 ) -> None:
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+    alone = {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": "0",
+    }
     for name, value in alone.items():
         monkeypatch.setenv(name, value)
     main = load("train_gpt_distributed").main
@@ -111,7 +163,10 @@ def test_train_gpt_distributed_resumes_from_its_checkpoint(
     interrupted = gpt_arguments(corpus, tmp_path / "parts", "--steps", "6", "--parallel", parallel)
     main([*interrupted, "--stop-after", "4"])
     main([*interrupted, "--resume"])
-    whole, parts = (json.loads((tmp_path / run / "result.json").read_text())["losses"] for run in ("whole", "parts"))
+    whole, parts = (
+        json.loads((tmp_path / run / "result.json").read_text())["losses"]
+        for run in ("whole", "parts")
+    )
     assert whole == parts
 
 
@@ -121,28 +176,53 @@ def test_train_gpt_distributed_under_torchrun(corpus: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stdout
     load("train_gpt_optimizer").main(gpt_arguments(corpus, tmp_path / "one", "--steps", "5"))
     expected = torch.load(tmp_path / "one" / "checkpoint.pt", weights_only=True)["losses"]
-    # Few letters make gradients of less than full rank, and rounding in the directions that they leave out is lifted a thousandfold.
-    assert json.loads((tmp_path / "two" / "result.json").read_text())["losses"] == pytest.approx(expected, abs=1e-3)
+    # Few letters make gradients of less than full rank, and rounding in the directions that they
+    # leave out is lifted a thousandfold.
+    assert json.loads((tmp_path / "two" / "result.json").read_text())["losses"] == pytest.approx(
+        expected, abs=1e-3
+    )
 
 
-def test_train_gpt_distributed_says_how_it_is_started(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_gpt_distributed_says_how_it_is_started(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(SystemExit, match="torchrun"):
         load("train_gpt_distributed").main(gpt_arguments(corpus, tmp_path))
 
 
-def test_mixed_precision_compares_every_variant_and_repeats_none(corpus: Path, tmp_path: Path) -> None:
-    small = ["--data", str(corpus), "--batch", "2", "--context", "8", "--blocks", "1", "--width", "8", "--steps", "50", "--seeds", "1"]
+def test_mixed_precision_compares_every_variant_and_repeats_none(
+    corpus: Path, tmp_path: Path
+) -> None:
+    small = [
+        "--data",
+        str(corpus),
+        "--batch",
+        "2",
+        "--context",
+        "8",
+        "--blocks",
+        "1",
+        "--width",
+        "8",
+        "--steps",
+        "50",
+        "--seeds",
+        "1",
+    ]
     main = load("mixed_precision").main
     first = main([*small, "--out", str(tmp_path / "runs"), "--assets", str(tmp_path)])
-    assert all(loss < math.log(12) for (loss,) in first.values())  # guessing among the 12 characters
+    # guessing among the 12 characters
+    assert all(loss < math.log(12) for (loss,) in first.values())
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
     assert main([*small, "--out", str(tmp_path / "runs"), "--assets", str(tmp_path)]) == first
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
     assert (tmp_path / "mixed-precision.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_shakespeare_without_a_network_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shakespeare_without_a_network_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = load("text")
     monkeypatch.setattr(text, "CACHE", tmp_path)
     monkeypatch.setattr(text, "SHAKESPEARE_URL", (tmp_path / "missing.txt").as_uri())
@@ -150,7 +230,9 @@ def test_shakespeare_without_a_network_says_what_to_do(tmp_path: Path, monkeypat
         text.load("shakespeare")
 
 
-def test_a_download_that_is_not_tiny_shakespeare_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_is_not_tiny_shakespeare_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = load("text")
     (tmp_path / "other.txt").write_text("to be or not to be")
     monkeypatch.setattr(text, "CACHE", tmp_path / "cache")
@@ -178,7 +260,10 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_text_is_read_whole_before_it_is_read_again() -> None:
     shuffled, ids = load("text").shuffled, torch.arange(1000)
     steps = (1000 // 8 - 1) // 4
-    epochs = [[shuffled(ids, 4, 8, step, seed=0) for step in range(first, first + steps)] for first in (0, steps)]
+    epochs = [
+        [shuffled(ids, 4, 8, step, seed=0) for step in range(first, first + steps)]
+        for first in (0, steps)
+    ]
     read = [torch.cat([x for x, _ in epoch]).flatten().tolist() for epoch in epochs]
     assert all(len(set(positions)) == len(positions) == 4 * 8 * steps for positions in read)
     assert read[0] != read[1]

@@ -1,4 +1,6 @@
-"""Norms on weights: every pair of norm types is the operator norm it claims to be, with its own duality map."""
+"""Norms on weights: every pair of norm types is the operator norm it claims to be, with its own
+duality map.
+"""
 
 import math
 from itertools import product
@@ -77,14 +79,21 @@ def test_norm_agrees_with_its_definition(pair, data):
 @given(data=st.data())
 def test_dual_norm_agrees_with_its_definition(pair, data):
     geometry, g = operator_geometry(*pair), data.draw(weights(pair))
-    close(geometry.dual_norm(g), [reference.weight_dual_norm(*pair, each.numpy()) for each in g], atol=0)
+    close(
+        geometry.dual_norm(g),
+        [reference.weight_dual_norm(*pair, each.numpy()) for each in g],
+        atol=0,
+    )
 
 
 @every_pair
 @given(seed=seeds)
 def test_dualize_agrees_with_its_definition(pair, seed):
     geometry, g = operator_geometry(*pair), rand(seed, 2, 3, 4, *(2, 3)[: 2 * (pair == TAPS)])
-    close(geometry.dualize(g, "svd"), np.stack([reference.weight_dual(*pair, each.numpy()) for each in g]))
+    close(
+        geometry.dualize(g, "svd"),
+        np.stack([reference.weight_dual(*pair, each.numpy()) for each in g]),
+    )
 
 
 @every_pair
@@ -147,7 +156,11 @@ def test_dualize_keeps_the_dtype(pair, dtype):
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_norm_of_dualize_is_one_at_every_scale_in_float32(pair, scale):
     g = scale * rand(0, 2, 3, 5, *(2, 2)[: 2 * (pair == TAPS)], dtype=torch.float32)
-    close(operator_geometry(*pair).norm(operator_geometry(*pair).dualize(g, "svd")), torch.ones(2), rtol=1e-5)
+    close(
+        operator_geometry(*pair).norm(operator_geometry(*pair).dualize(g, "svd")),
+        torch.ones(2),
+        rtol=1e-5,
+    )
 
 
 # The norm is that of an operator: it bounds ‖Wx‖ by ‖x‖, and no smaller number does.
@@ -171,7 +184,9 @@ def worst_inputs(domain: type, W: torch.Tensor) -> list[torch.Tensor]:
 def test_norm_bounds_the_image_of_any_input(pair, seed, d_out, d_in):
     W, x = rand(seed, d_out, d_in), rand(seed + 1, d_in)
     x = torch.eye(d_in, dtype=x.dtype)[seed % d_in] if pair[0] is OneHot else x
-    assert measured(pair[1], W @ x) <= operator_geometry(*pair).norm(W[None]).item() * measured(pair[0], x) * (1 + 1e-12)
+    assert measured(pair[1], W @ x) <= operator_geometry(*pair).norm(W[None]).item() * measured(
+        pair[0], x
+    ) * (1 + 1e-12)
 
 
 @every_matrix_pair
@@ -191,13 +206,19 @@ def test_norm_of_a_kernel_bounds_its_convolution(seed, k, stride):
 
 def test_norm_of_a_kernel_is_attained_by_equal_taps():
     W, x = torch.ones(3, 2, 3, 3), torch.ones(1, 2, 5, 5)
-    close(ChannelRMS.measure(F.conv2d(x, W)) / ChannelRMS.measure(x), Taps().norm(W[None])[0], rtol=1e-6)
+    close(
+        ChannelRMS.measure(F.conv2d(x, W)) / ChannelRMS.measure(x),
+        Taps().norm(W[None])[0],
+        rtol=1e-6,
+    )
 
 
 # Pairs that have no duality map
 
 
-@pytest.mark.parametrize("pair", [pair for pair in product(NORM_TYPES, repeat=2) if pair not in ALL_PAIRS], ids=name)
+@pytest.mark.parametrize(
+    "pair", [pair for pair in product(NORM_TYPES, repeat=2) if pair not in ALL_PAIRS], ids=name
+)
 def test_every_other_pair_is_an_error_that_gives_a_reason(pair):
     with pytest.raises(NormPairError, match=rf"{pair[0].__name__} → {pair[1].__name__}: \w+"):
         operator_geometry(*pair)
@@ -254,7 +275,10 @@ class Double(VectorNorm):
         return g / g.norm(dim=-1, keepdim=True) / 2
 
 
-@pytest.mark.parametrize(("pair", "norm"), [((L1, Half), "columns"), ((OneHot, Double), "columns"), ((Double, Linf), "rows")])
+@pytest.mark.parametrize(
+    ("pair", "norm"),
+    [((L1, Half), "columns"), ((OneHot, Double), "columns"), ((Double, Linf), "rows")],
+)
 def test_a_norm_of_ones_own_has_the_identities_of_a_geometry(pair, norm):
     geometry, g = operator_geometry(*pair), rand(0, 2, 3, 4)
     close(geometry.norm(geometry.dualize(g)), torch.ones(2))
@@ -295,7 +319,10 @@ def test_draw_has_norm_one(pair):
 @every_pair
 def test_draw_is_reproducible(pair):
     shape = (3, 4, *(2, 2)[: 2 * (pair == TAPS)])
-    first, second = (operator_geometry(*pair).draw(shape, torch.Generator().manual_seed(7), torch.device("cpu")) for _ in range(2))
+    first, second = (
+        operator_geometry(*pair).draw(shape, torch.Generator().manual_seed(7), torch.device("cpu"))
+        for _ in range(2)
+    )
     assert torch.equal(first, second)
 
 
@@ -312,7 +339,9 @@ def test_project_is_idempotent(pair):
     close(geometry.project(once), once, atol=5e-3)
 
 
-@pytest.mark.parametrize(("pair", "unit"), [((RMS, RMS), math.sqrt(3 / 5)), ((L2, L2), 1.0)], ids=name)
+@pytest.mark.parametrize(
+    ("pair", "unit"), [((RMS, RMS), math.sqrt(3 / 5)), ((L2, L2), 1.0)], ids=name
+)
 def test_project_makes_matrices_semi_orthogonal(pair, unit):
     singular_values = torch.linalg.svdvals(operator_geometry(*pair).project(rand(0, 2, 3, 5)))
     close(singular_values, unit * torch.ones(2, 3), rtol=5e-3)
@@ -343,11 +372,24 @@ def test_a_ball_pulls_what_lies_outside_to_its_surface(norm):
     close(BallVectors(norm, axes=1).project(outside), outside / 7)
 
 
-@pytest.mark.parametrize("geometry", [Spectral(RMS, RMS), Vectors(RMS), BallVectors(RMS, axes=1), Taps()])
+@pytest.mark.parametrize(
+    "geometry", [Spectral(RMS, RMS), Vectors(RMS), BallVectors(RMS, axes=1), Taps()]
+)
 def test_project_keeps_zero(geometry):
     zeros = torch.zeros(2, *(3, 4, 2, 2)[: geometry.axes])
     assert torch.equal(geometry.project(zeros), zeros)
 
 
 def test_equal_geometries_are_one_key():
-    assert len({operator_geometry(RMS, RMS), operator_geometry(RMS, RMS), operator_geometry(L2, L2), Taps(), Taps()}) == 3
+    assert (
+        len(
+            {
+                operator_geometry(RMS, RMS),
+                operator_geometry(RMS, RMS),
+                operator_geometry(L2, L2),
+                Taps(),
+                Taps(),
+            }
+        )
+        == 3
+    )

@@ -17,7 +17,11 @@ def test_gain_of_a_matrix_is_its_norm():
     layer = Linear(3, 5).double()
     with torch.no_grad():
         layer.weight.copy_(rand(0, 3, 5))
-    close(largest_gain(layer, rand(1, 2, 5), rounds=300), layer.geometry.norm(layer.weight[None])[0].detach(), rtol=1e-6)
+    close(
+        largest_gain(layer, rand(1, 2, 5), rounds=300),
+        layer.geometry.norm(layer.weight[None])[0].detach(),
+        rtol=1e-6,
+    )
 
 
 def test_weight_gain_of_a_matrix_is_the_size_of_its_input():

@@ -1,4 +1,6 @@
-"""Modules and their algebra: what composition, sums, powers and tare do to the map, the types and the numbers."""
+"""Modules and their algebra: what composition, sums, powers and tare do to the map, the types and
+the numbers.
+"""
 
 import copy
 import math
@@ -50,9 +52,15 @@ def linear() -> Linear:
 
 
 def numbers(model: Module, seed: int = 0) -> list[torch.Tensor]:
-    """All that the tree decides: mass, sensitivity, the dual norm of one gradient and its update, in parameter order."""
+    """All that the tree decides: mass, sensitivity, the dual norm of one gradient and its update,
+    in parameter order.
+    """
     gradient = random_gradient(model, seed)
-    return [torch.tensor([model.mass, model.sensitivity]), model.dual_norm(gradient), *model.dualize(gradient, method="svd").tensors]
+    return [
+        torch.tensor([model.mass, model.sensitivity]),
+        model.dual_norm(gradient),
+        *model.dualize(gradient, method="svd").tensors,
+    ]
 
 
 def assert_same_module(one: Module, other: Module) -> None:
@@ -81,20 +89,26 @@ def test_a_chain_is_flat_however_it_is_bracketed(parts):
 
 
 def test_composition_applies_the_right_hand_first():
-    model = FunctionBond(lambda x: x + 1, domain=RMS, codomain=RMS) @ FunctionBond(lambda x: 2 * x, domain=RMS, codomain=RMS)
+    model = FunctionBond(lambda x: x + 1, domain=RMS, codomain=RMS) @ FunctionBond(
+        lambda x: 2 * x, domain=RMS, codomain=RMS
+    )
     assert model(torch.ones(3)).tolist() == [3, 3, 3]
 
 
 def test_parameters_come_in_the_order_of_the_data():
     first, second, third, last = Linear(2, 3), Gain(2), Bias(2), Linear(4, 2)
     model = last @ third @ (second @ first)
-    assert list(map(id, model.parameters())) == [id(atom.weight) for atom in (first, second, third, last)]
+    assert list(map(id, model.parameters())) == [
+        id(atom.weight) for atom in (first, second, third, last)
+    ]
 
 
 def test_entries_of_a_tuple_come_in_order():
     entrance, left, right, last = linear(), linear(), linear(), linear()
     model = last @ Add() @ (left, right) @ entrance
-    assert list(map(id, model.weights.tensors)) == [id(atom.weight) for atom in (entrance, left, right, last)]
+    assert list(map(id, model.weights.tensors)) == [
+        id(atom.weight) for atom in (entrance, left, right, last)
+    ]
 
 
 @given(model=trees())
@@ -317,7 +331,9 @@ def test_a_massless_module_may_be_tared_to_zero():
     assert ReLU().tare(0).mass == 0
 
 
-@pytest.mark.parametrize("model", [ReLU(), ReLU() @ Tanh(), linear().tare(0)], ids=["bond", "bonds", "tared"])
+@pytest.mark.parametrize(
+    "model", [ReLU(), ReLU() @ Tanh(), linear().tare(0)], ids=["bond", "bonds", "tared"]
+)
 def test_a_massless_module_cannot_be_tared_to_something(model):
     with pytest.raises(ValueError, match=r"has mass 0.*set the mass of its atoms"):
         model.tare(1.0)
@@ -346,7 +362,10 @@ def test_tare_of_a_class_shares_the_mass_among_its_modules_as_before():
 
 def test_tare_of_several_parts_leaves_the_others_alone():
     model = Gain(WIDTH) @ linear() @ Bias(WIDTH) @ linear()
-    close([atom.mass for atom in reference.atoms(model.tare({"Linear": 8.0, "1": 0.0}))], [4.0, 0.0, 4.0, 1.0])
+    close(
+        [atom.mass for atom in reference.atoms(model.tare({"Linear": 8.0, "1": 0.0}))],
+        [4.0, 0.0, 4.0, 1.0],
+    )
 
 
 @pytest.mark.parametrize(
@@ -405,24 +424,35 @@ def test_widths_travel_through_elementwise_bonds_from_either_side():
 
 
 def test_heads_know_the_width_of_the_vector():
-    assert (FunctionBond(torch.sin, domain=HeadRMS, codomain=HeadRMS) @ SplitIntoHeads(2) @ Linear(6, 4)).domain == Space(RMS, 4)
+    assert (
+        FunctionBond(torch.sin, domain=HeadRMS, codomain=HeadRMS) @ SplitIntoHeads(2) @ Linear(6, 4)
+    ).domain == Space(RMS, 4)
     assert MergeHeads().domain == Space(HeadRMS)
 
 
 WIDTHS_THAT_DO_NOT_MEET = [
     (lambda: Linear(3, 4) @ Linear(5, 6), ["Linear(3, 4)", "Linear(5, 6)", "RMS(4)", "RMS(5)"]),
     (lambda: Linear(3, 4) @ ReLU() @ Linear(5, 6), ["Linear(3, 4)", "ReLU()", "RMS(4)", "RMS(5)"]),
-    (lambda: Linear(3, 4) @ (ReLU() @ Linear(5, 6)), ["Linear(3, 4)", "Linear(5, 6)", "RMS(4)", "RMS(5)"]),
+    (
+        lambda: Linear(3, 4) @ (ReLU() @ Linear(5, 6)),
+        ["Linear(3, 4)", "Linear(5, 6)", "RMS(4)", "RMS(5)"],
+    ),
     (lambda: Embed(4, 4) @ Linear(4, 4), ["Embed(4, 4)", "Linear(4, 4)", "OneHot(4)", "RMS(4)"]),
     (lambda: Linear(3, 4, domain=L1) @ Linear(4, 5), ["L1(4)", "RMS(4)"]),
     (lambda: Linear(3, 4) @ Conv2D(4, 4), ["RMS(4)", "ChannelRMS(4)", "AvgPool() or Flatten()"]),
     (lambda: Linear(3, 4) @ SplitIntoHeads(2), ["RMS(4)", "HeadRMS", "MergeHeads()"]),
-    (lambda: SplitIntoHeads(3) @ Linear(4, 4), ["SplitIntoHeads(3)", "Linear(4, 4)", "a width of 4 does not split into 3 heads"]),
+    (
+        lambda: SplitIntoHeads(3) @ Linear(4, 4),
+        ["SplitIntoHeads(3)", "Linear(4, 4)", "a width of 4 does not split into 3 heads"],
+    ),
     (lambda: MergeHeads() @ Linear(4, 4), ["MergeHeads()", "Linear(4, 4)", "SplitIntoHeads"]),
     (lambda: Linear(3, 4) + Linear(3, 5), ["Linear(3, 4)", "Linear(3, 5)", "RMS(4)", "RMS(5)"]),
     (lambda: Linear(3, 4) + Linear(2, 4), ["Linear(3, 4)", "Linear(2, 4)", "RMS(3)", "RMS(2)"]),
     (lambda: Linear(3, 4) + Identity(), ["Linear(3, 4)", "Identity()"]),
-    (lambda: Concatenation(Linear(3, 4), Linear(3, 5)), ["Linear(3, 4)", "Linear(3, 5)", "RMS(4)", "RMS(5)"]),
+    (
+        lambda: Concatenation(Linear(3, 4), Linear(3, 5)),
+        ["Linear(3, 4)", "Linear(3, 5)", "RMS(4)", "RMS(5)"],
+    ),
     (lambda: Add() @ (Linear(3, 4), Linear(2, 4)), ["Add()", "RMS(3)", "RMS(2)"]),
     (lambda: Add() @ Linear(3, 4), ["Add()", "Linear(3, 4)", "tuple"]),
     (lambda: Linear(3, 4) @ (Linear(4, 4), Linear(4, 4)), ["Linear(3, 4)", "(RMS(4), RMS(4))"]),
@@ -430,7 +460,9 @@ WIDTHS_THAT_DO_NOT_MEET = [
 ]
 
 
-@pytest.mark.parametrize(("build", "told"), WIDTHS_THAT_DO_NOT_MEET, ids=range(len(WIDTHS_THAT_DO_NOT_MEET)))
+@pytest.mark.parametrize(
+    ("build", "told"), WIDTHS_THAT_DO_NOT_MEET, ids=range(len(WIDTHS_THAT_DO_NOT_MEET))
+)
 def test_modules_that_do_not_fit_are_told_with_both_names_and_spaces(build, told):
     with pytest.raises(CompositionError) as caught:
         build()
@@ -611,13 +643,19 @@ def test_initialize_writes_the_same_parameters(model):
 @few
 def test_initialized_weights_have_norm_one_but_for_biases(model):
     for atom in reference.atoms(model):
-        close(reference.atom_norm(atom, atom.weight.detach().numpy()), 0.0 if isinstance(atom, Bias) else 1.0, rtol=1e-5)
+        close(
+            reference.atom_norm(atom, atom.weight.detach().numpy()),
+            0.0 if isinstance(atom, Bias) else 1.0,
+            rtol=1e-5,
+        )
 
 
 @given(model=trees(), seed=seeds)
 @few
 def test_project_leaves_no_norm_above_one(model, seed):
-    model.weights += 10 * model.normalize(type(model.weights - model.weights)(dict(random_gradient(model, seed).items())))
+    model.weights += 10 * model.normalize(
+        type(model.weights - model.weights)(dict(random_gradient(model, seed).items()))
+    )
     model.project()
     for atom in reference.atoms(model):
         assert reference.atom_norm(atom, atom.weight.detach().numpy()) <= 1.01
@@ -642,7 +680,9 @@ def test_gradient_of_a_loss_is_that_of_autograd():
     model = linear() @ ReLU() @ linear()
     gradient = model.gradient(regression(model))
     regression(model).backward()
-    assert all(torch.equal(g, p.grad) for g, p in zip(gradient.tensors, model.parameters(), strict=True))
+    assert all(
+        torch.equal(g, p.grad) for g, p in zip(gradient.tensors, model.parameters(), strict=True)
+    )
 
 
 def test_gradient_of_a_loss_leaves_grad_alone():
@@ -679,7 +719,9 @@ def test_a_frozen_weight_does_not_move():
 
 def test_a_weight_that_the_loss_does_not_depend_on_has_a_zero_gradient():
     model = linear() @ linear()
-    assert [bool(g.any()) for g in model.gradient(model[0](rand(0, 5, WIDTH).float()).sum()).tensors] == [True, False]
+    assert [
+        bool(g.any()) for g in model.gradient(model[0](rand(0, 5, WIDTH).float()).sum()).tensors
+    ] == [True, False]
 
 
 # print(model)

@@ -75,7 +75,11 @@ def test_dual_of_dual_is_the_norm_itself(norm):
 
 @every_norm
 def test_zero_has_zero_norms(norm):
-    assert norm.norm(torch.zeros(2, 3)).tolist() == norm.dual_norm(torch.zeros(2, 3)).tolist() == [0.0, 0.0]
+    assert (
+        norm.norm(torch.zeros(2, 3)).tolist()
+        == norm.dual_norm(torch.zeros(2, 3)).tolist()
+        == [0.0, 0.0]
+    )
 
 
 @every_norm

@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modula import L1, RMS, HeadRMS, OneHot
-from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, MismatchError, Product, Space, Unknown, measure, meet, space_of
+from modula.spaces import (
+    ANY_DENSE,
+    ANYTHING,
+    AnySpace,
+    MismatchError,
+    Product,
+    Space,
+    Unknown,
+    measure,
+    meet,
+    space_of,
+)
 from tests import strategies
 from tests.helpers import close, rand
 
@@ -75,7 +86,10 @@ def test_spaces_that_differ_do_not_meet(one, other):
     [
         (RMS, Space(RMS)),
         (tuple[RMS, L1], Product((Space(RMS), Space(L1)))),
-        (tuple[tuple[RMS, RMS], HeadRMS], Product((Product((Space(RMS), Space(RMS))), Space(HeadRMS)))),
+        (
+            tuple[tuple[RMS, RMS], HeadRMS],
+            Product((Product((Space(RMS), Space(RMS))), Space(HeadRMS))),
+        ),
         (int, None),
     ],
 )
@@ -86,7 +100,10 @@ def test_type_arguments_stand_for_spaces(annotation, space):
 @given(seed=strategies.seeds, parts=st.integers(1, 4))
 def test_norm_of_a_tuple_is_the_sum_of_its_parts(seed, parts):
     values = [rand(seed + i, 2, 3) for i in range(parts)]
-    close(measure(Product((Space(RMS),) * parts), tuple(values)), sum(RMS.measure(value) for value in values))
+    close(
+        measure(Product((Space(RMS),) * parts), tuple(values)),
+        sum(RMS.measure(value) for value in values),
+    )
 
 
 def test_measure_descends_into_nested_tuples():

@@ -1,4 +1,6 @@
-"""The atoms of a tree are listed once and kept: whatever changes afterwards, by whatever way, is seen at the next use."""
+"""The atoms of a tree are listed once and kept: whatever changes afterwards, by whatever way, is
+seen at the next use.
+"""
 
 import copy
 import gc
@@ -62,11 +64,15 @@ CHANGES = {
     "the sensitivity of a bond": lambda model: setattr(module_of(model, ReLU), "sensitivity", 3.0),
     "a module": lambda model: model.__setitem__(0, Linear(4, 5).tare(2.0)),
     "a module, by hand": lambda model: model._modules.__setitem__("0", Linear(4, 5).tare(2.0)),
-    "a module deep inside": lambda model: module_of(model, Concatenation).__setitem__(0, Linear(4, 4).tare(2.0)),
+    "a module deep inside": lambda model: module_of(model, Concatenation).__setitem__(
+        0, Linear(4, 4).tare(2.0)
+    ),
     "the order, by hand": swap_by_hand,
     "a name, by hand": rename,
     "a weight": lambda model: setattr(model[0], "weight", nn.Parameter(torch.ones(4, 5))),
-    "a weight, by hand": lambda model: model[0]._parameters.__setitem__("weight", nn.Parameter(torch.ones(4, 5))),
+    "a weight, by hand": lambda model: model[0]._parameters.__setitem__(
+        "weight", nn.Parameter(torch.ones(4, 5))
+    ),
     "the mass of a part": lambda model: model.tare(7.0, at="1"),
 }
 
@@ -143,14 +149,22 @@ def test_a_replica_has_weights_of_its_own():
     model = used(tree())
     replica = model._replicate_for_data_parallel()
     replica._modules.update(copy.deepcopy(dict(model._modules)))
-    assert all(one is other for one, other in zip(replica.weights.tensors, replica.parameters(), strict=True))
+    assert all(
+        one is other
+        for one, other in zip(replica.weights.tensors, replica.parameters(), strict=True)
+    )
 
 
 def parametrized() -> Linear:
     return parametrize.register_parametrization(Linear(4, 4), "weight", nn.Identity())
 
 
-ROOTS = {"an atom": lambda: Linear(4, 4), "an atom with modules inside": parametrized, "a bond": Wrapped, "a compound": tree}
+ROOTS = {
+    "an atom": lambda: Linear(4, 4),
+    "an atom with modules inside": parametrized,
+    "a bond": Wrapped,
+    "a compound": tree,
+}
 
 
 @pytest.mark.parametrize("build", ROOTS.values(), ids=ROOTS)
@@ -159,7 +173,9 @@ def test_any_root_is_listed_again_and_again(build):
     assert what_a_plan_holds(model) == what_a_plan_holds(model)
 
 
-@pytest.mark.parametrize("build", [lambda: Linear(4, 4), Wrapped, tree], ids=["an atom", "a bond", "a compound"])
+@pytest.mark.parametrize(
+    "build", [lambda: Linear(4, 4), Wrapped, tree], ids=["an atom", "a bond", "a compound"]
+)
 def test_a_model_that_nobody_holds_is_freed_at_once(build):
     gc.disable()
     try:
@@ -171,7 +187,9 @@ def test_a_model_that_nobody_holds_is_freed_at_once(build):
         gc.enable()
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, copy.copy, lambda model: pickle.loads(pickle.dumps(model))]
+)
 def test_a_copy_makes_its_own(duplicate):
     model = used(Linear(4, 4) @ ReLU() @ FunctionBond(torch.sin, domain=RMS, codomain=RMS))
     assert "_last_survey" not in duplicate(model).__dict__

@@ -31,7 +31,12 @@ from tests.helpers import close, random_gradient
 
 MODELS = {
     "mlp": lambda: Linear(3, 4) @ ReLU() @ Bias(4) @ Gain(4) @ Linear(4, 5),
-    "tree": lambda: Add() @ (Linear(3, 4), 0.5 * Linear(3, 4) @ ReLU()) @ (Linear(4, 4) + Linear(4, 4)) @ Linear(4, 5),
+    "tree": lambda: (
+        Add()
+        @ (Linear(3, 4), 0.5 * Linear(3, 4) @ ReLU())
+        @ (Linear(4, 4) + Linear(4, 4))
+        @ Linear(4, 5)
+    ),
     "resmlp": lambda: ResMLP(3, 5, width=4, num_blocks=2),
     "cnn": lambda: ResCNN(3, 2, width=4, num_blocks=2),
     "attention": lambda: Attention(8, 2),
@@ -58,7 +63,9 @@ def make(name: str) -> tuple[Module, Tensor]:
 
 def same(one: Module, other: Module) -> bool:
     """The same names and the same weights, bit for bit."""
-    return one.weights.names == other.weights.names and all(map(torch.equal, one.parameters(), other.parameters()))
+    return one.weights.names == other.weights.names and all(
+        map(torch.equal, one.parameters(), other.parameters())
+    )
 
 
 # State
@@ -98,7 +105,11 @@ def test_load_state_dict_keeps_the_parameters(name):
 
 
 @every_model
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["deepcopy", "pickle"],
+)
 def test_a_copy_is_equal(name, duplicate):
     model, x = make(name)
     twin = duplicate(model)
@@ -107,7 +118,11 @@ def test_a_copy_is_equal(name, duplicate):
 
 
 @every_model
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["deepcopy", "pickle"],
+)
 def test_a_copy_is_independent(name, duplicate):
     model, _ = make(name)
     weights = parameters_to_vector(model.parameters()).detach().clone()
@@ -225,7 +240,10 @@ def test_a_meta_model_knows_its_numbers(name):
 
 
 def test_device_and_dtype_are_taken_by_every_atom():
-    for atom in (Linear(3, 4, device="meta", dtype=torch.bfloat16), Embed(3, 4, device="meta", dtype=torch.bfloat16)):
+    for atom in (
+        Linear(3, 4, device="meta", dtype=torch.bfloat16),
+        Embed(3, 4, device="meta", dtype=torch.bfloat16),
+    ):
         assert (atom.weight.is_meta, atom.weight.dtype) == (True, torch.bfloat16)
 
 
@@ -270,7 +288,10 @@ def test_compiled_model_gives_the_same_numbers(name):
 def test_compiled_model_gives_the_same_gradients():
     model, x = make("mlp")
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    one, other = model.gradient(compiled(x).square().mean()), model.gradient(model(x).square().mean())
+    one, other = (
+        model.gradient(compiled(x).square().mean()),
+        model.gradient(model(x).square().mean()),
+    )
     for a, b in zip(one.tensors, other.tensors, strict=True):
         close(a, b, rtol=1e-4, atol=1e-6)
 
@@ -288,7 +309,9 @@ def test_a_compiled_model_sees_a_step():
 def test_functional_call_takes_other_weights(name):
     model, x = make(name)
     other, _ = make(name)
-    assert torch.equal(torch.func.functional_call(model, dict(other.weights.items()), (x,)), other(x))
+    assert torch.equal(
+        torch.func.functional_call(model, dict(other.weights.items()), (x,)), other(x)
+    )
 
 
 def test_functional_call_takes_a_moved_point():
@@ -303,7 +326,9 @@ def test_functional_call_takes_a_moved_point():
 def test_gradients_by_torch_func_are_those_of_the_model():
     model, x = make("mlp")
     weights = {name: w.detach() for name, w in model.weights.items()}
-    grads = torch.func.grad(lambda w: torch.func.functional_call(model, w, (x,)).square().mean())(weights)
+    grads = torch.func.grad(lambda w: torch.func.functional_call(model, w, (x,)).square().mean())(
+        weights
+    )
     for name, g in model.gradient(model(x).square().mean()).items():
         close(grads[name], g, rtol=1e-5, atol=1e-7)
 

@@ -1,4 +1,6 @@
-"""The trainers people use drive SteepestDescent: the examples learn, and go on from their checkpoints."""
+"""The trainers people use drive SteepestDescent: the examples learn, and go on from their
+checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -53,20 +55,55 @@ def states_of(path: Path) -> tuple[dict, dict]:
 
 
 def test_lightning_learns(corpus: Path, tmp_path: Path) -> None:
-    result = lightning().main(["--data", str(corpus), "--out", str(tmp_path), *SMALL, "--accelerator", "cpu", "--steps", "60"])
+    result = lightning().main(
+        [
+            "--data",
+            str(corpus),
+            "--out",
+            str(tmp_path),
+            *SMALL,
+            "--accelerator",
+            "cpu",
+            "--steps",
+            "60",
+        ]
+    )
     assert result["validation_loss"] < 0.8 * GUESSING
 
 
 def test_lightning_accumulates_and_autocasts(corpus: Path, tmp_path: Path) -> None:
     more = ["--accumulate", "2", "--precision", "bf16-mixed"]
-    result = lightning().main(["--data", str(corpus), "--out", str(tmp_path), *SMALL, "--accelerator", "cpu", "--steps", "60", *more])
+    result = lightning().main(
+        [
+            "--data",
+            str(corpus),
+            "--out",
+            str(tmp_path),
+            *SMALL,
+            "--accelerator",
+            "cpu",
+            "--steps",
+            "60",
+            *more,
+        ]
+    )
     assert result["validation_loss"] < 0.8 * GUESSING
     assert {w.dtype for w in states_of(tmp_path / "last.ckpt")[0].values()} == {torch.float32}
 
 
 def test_lightnings_checkpoints_restore_the_optimizer(corpus: Path, tmp_path: Path) -> None:
     main = lightning().main
-    arguments = ["--data", str(corpus), "--out", str(tmp_path), *SMALL, "--accelerator", "cpu", "--steps", "8"]
+    arguments = [
+        "--data",
+        str(corpus),
+        "--out",
+        str(tmp_path),
+        *SMALL,
+        "--accelerator",
+        "cpu",
+        "--steps",
+        "8",
+    ]
     main([*arguments, "--stop-after", "5"])
     before = states_of(tmp_path / "last.ckpt")[1]
     main([*arguments, "--resume"])
@@ -77,12 +114,25 @@ def test_lightnings_checkpoints_restore_the_optimizer(corpus: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("loop", ["trainer", "accelerate"])
 def test_huggingface_learns(corpus: Path, tmp_path: Path, loop: str) -> None:
-    arguments = ["--data", str(corpus), "--out", str(tmp_path), *SMALL, "--cpu", "--steps", "60", "--loop", loop]
+    arguments = [
+        "--data",
+        str(corpus),
+        "--out",
+        str(tmp_path),
+        *SMALL,
+        "--cpu",
+        "--steps",
+        "60",
+        "--loop",
+        loop,
+    ]
     assert huggingface().main(arguments) < 0.8 * GUESSING
 
 
 @pytest.mark.parametrize("loop", ["trainer", "accelerate"])
-def test_huggingface_goes_on_from_its_checkpoint(corpus: Path, tmp_path: Path, loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huggingface_goes_on_from_its_checkpoint(
+    corpus: Path, tmp_path: Path, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = huggingface()
     made: list[SteepestDescent] = []
 
@@ -92,10 +142,24 @@ def test_huggingface_goes_on_from_its_checkpoint(corpus: Path, tmp_path: Path, l
             made.append(self)
 
     monkeypatch.setattr(module, "SteepestDescent", Remembered)
-    arguments = ["--data", str(corpus), "--out", str(tmp_path), *SMALL, "--cpu", "--save-every", "3", "--loop", loop]
+    arguments = [
+        "--data",
+        str(corpus),
+        "--out",
+        str(tmp_path),
+        *SMALL,
+        "--cpu",
+        "--save-every",
+        "3",
+        "--loop",
+        loop,
+    ]
     module.main([*arguments, "--steps", "3"])
     module.main([*arguments, "--steps", "8", "--resume"])
-    assert [{int(state["step"]) for state in optimizer.state.values()} for optimizer in made] == [{3}, {8}]
+    assert [{int(state["step"]) for state in optimizer.state.values()} for optimizer in made] == [
+        {3},
+        {8},
+    ]
 
 
 def test_accelerates_wrapper_hands_everything_through() -> None:

@@ -24,11 +24,17 @@ whole = st.integers(-8, 8)
 @st.composite
 def lists(draw: st.DrawFn) -> dict[str, Tensor]:
     seed = draw(st.integers(0, 2**32))
-    return {name: (8 * rand(seed + i, *shape)).round() for i, (name, shape) in enumerate(SHAPES.items())}
+    return {
+        name: (8 * rand(seed + i, *shape)).round() for i, (name, shape) in enumerate(SHAPES.items())
+    }
 
 
 def equal(one, other) -> bool:
-    return type(one) is type(other) and one.names == other.names and all(map(torch.equal, one.tensors, other.tensors))
+    return (
+        type(one) is type(other)
+        and one.names == other.names
+        and all(map(torch.equal, one.tensors, other.tensors))
+    )
 
 
 def model() -> Linear:
@@ -110,8 +116,19 @@ def test_division_is_multiplication_by_the_inverse(kind, a, power):
     assert equal(kind(a) / 2.0**power, 2.0**-power * kind(a))
 
 
-SCALARS = [2, 2.0, np.float64(2), np.float32(2), np.int64(2), torch.tensor(2.0), torch.tensor(2), torch.tensor(2.0, dtype=torch.float64)]
-every_scalar = pytest.mark.parametrize("scalar", SCALARS, ids=lambda s: f"{type(s).__name__}-{getattr(s, 'dtype', '')}")
+SCALARS = [
+    2,
+    2.0,
+    np.float64(2),
+    np.float32(2),
+    np.int64(2),
+    torch.tensor(2.0),
+    torch.tensor(2),
+    torch.tensor(2.0, dtype=torch.float64),
+]
+every_scalar = pytest.mark.parametrize(
+    "scalar", SCALARS, ids=lambda s: f"{type(s).__name__}-{getattr(s, 'dtype', '')}"
+)
 
 
 @every_kind
@@ -182,7 +199,15 @@ def test_in_place_scaling_writes_the_same_tensors(kind, operation):
 
 @every_kind
 @pytest.mark.parametrize(
-    "operation", [lambda v: v + v, lambda v: v - v, lambda v: 2 * v, lambda v: v / 2, lambda v: -v, lambda v: v.clone()]
+    "operation",
+    [
+        lambda v: v + v,
+        lambda v: v - v,
+        lambda v: 2 * v,
+        lambda v: v / 2,
+        lambda v: -v,
+        lambda v: v.clone(),
+    ],
 )
 def test_out_of_place_leaves_the_operand_alone(kind, operation):
     v = kind({"w": torch.ones(2)})
@@ -195,12 +220,16 @@ def test_out_of_place_leaves_the_operand_alone(kind, operation):
 
 @given(a=lists(), b=lists(), u=lists(), s=whole, t=whole)
 def test_pairing_is_linear_in_the_gradient(a, b, u, s, t):
-    assert (s * Gradient(a) + t * Gradient(b)) @ Update(u) == s * (Gradient(a) @ Update(u)) + t * (Gradient(b) @ Update(u))
+    assert (s * Gradient(a) + t * Gradient(b)) @ Update(u) == s * (Gradient(a) @ Update(u)) + t * (
+        Gradient(b) @ Update(u)
+    )
 
 
 @given(a=lists(), u=lists(), v=lists(), s=whole, t=whole)
 def test_pairing_is_linear_in_the_update(a, u, v, s, t):
-    assert Gradient(a) @ (s * Update(u) + t * Update(v)) == s * (Gradient(a) @ Update(u)) + t * (Gradient(a) @ Update(v))
+    assert Gradient(a) @ (s * Update(u) + t * Update(v)) == s * (Gradient(a) @ Update(u)) + t * (
+        Gradient(a) @ Update(v)
+    )
 
 
 @given(a=lists(), u=lists())
@@ -276,7 +305,12 @@ def test_difference_leads_from_one_point_to_the_other():
 def test_an_average_of_two_models_is_a_point_between():
     one, other = model(), model()
     middle = one.weights + 0.5 * (other.weights - one.weights)
-    close(middle["0.weight"], (one.weights["0.weight"] + other.weights["0.weight"]) / 2, rtol=1e-6, atol=1e-7)
+    close(
+        middle["0.weight"],
+        (one.weights["0.weight"] + other.weights["0.weight"]) / 2,
+        rtol=1e-6,
+        atol=1e-7,
+    )
 
 
 def test_assigned_weights_are_copied_into_the_parameters():
@@ -341,7 +375,11 @@ SCALAR_ON = [("Weights", op) for op in ("+", "-", "*", "/", "@", "*=", "/=")] + 
 
 
 def vector(kind: str, net: Linear):
-    return {"Weights": net.weights, "Update": random_update(net, 0), "Gradient": random_gradient(net, 1)}[kind]
+    return {
+        "Weights": net.weights,
+        "Update": random_update(net, 0),
+        "Gradient": random_gradient(net, 1),
+    }[kind]
 
 
 @pytest.mark.parametrize(("left", "op", "right"), FORBIDDEN)
@@ -363,7 +401,13 @@ def test_a_forbidden_mixture_changes_nothing(left, op, right):
 
 
 @pytest.mark.parametrize(
-    ("left", "right"), [("Weights", "Gradient"), ("Gradient", "Weights"), ("Update", "Gradient"), ("Gradient", "Update")]
+    ("left", "right"),
+    [
+        ("Weights", "Gradient"),
+        ("Gradient", "Weights"),
+        ("Update", "Gradient"),
+        ("Gradient", "Update"),
+    ],
 )
 @pytest.mark.parametrize("op", ["+", "-", "+=", "-="])
 def test_a_gradient_out_of_place_is_told_to_be_dualized(left, op, right):
@@ -420,7 +464,13 @@ def test_only_real_scalars_are_factors(kind, factor):
 
 @pytest.mark.parametrize(
     "other",
-    [{"v": torch.ones(2)}, {"w": torch.ones(3)}, {"w": torch.ones(2), "v": torch.ones(2)}, {}, {"w": torch.ones(1)}],
+    [
+        {"v": torch.ones(2)},
+        {"w": torch.ones(3)},
+        {"w": torch.ones(2), "v": torch.ones(2)},
+        {},
+        {"w": torch.ones(1)},
+    ],
     ids=["name", "shape", "more", "fewer", "broadcastable"],
 )
 @every_kind
@@ -447,7 +497,9 @@ def test_weights_refuse_the_update_of_another_model(operation):
 
 
 @pytest.mark.parametrize("kind", [Update, Gradient, Weights])
-@pytest.mark.parametrize("content", [torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.bool), [1.0], None])
+@pytest.mark.parametrize(
+    "content", [torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.bool), [1.0], None]
+)
 def test_only_floating_point_tensors_are_held(kind, content):
     with pytest.raises(TypeError, match=f"{kind.__name__} holds floating-point tensors.*'w'"):
         kind({"w": content})
@@ -469,11 +521,18 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
 
 @every_kind
 def test_items_come_in_the_order_given(kind):
-    assert [name for name, _ in kind({"b": torch.zeros(1), "a": torch.ones(1)}).items()] == ["b", "a"]
+    assert [name for name, _ in kind({"b": torch.zeros(1), "a": torch.ones(1)}).items()] == [
+        "b",
+        "a",
+    ]
 
 
 @every_kind
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))],
+    ids=["deepcopy", "pickle"],
+)
 def test_a_copy_is_equal_and_independent(kind, duplicate):
     v = kind({"w": torch.ones(2)})
     twin = duplicate(v)

@@ -56,7 +56,9 @@ def small_caches(monkeypatch):
 
 
 @pytest.mark.parametrize(("entries", "matrices"), [(10, 9), (16, 6), (34, 3), (1000, 3)])
-def test_a_cpu_computes_as_many_as_its_caches_hold_and_one_a_thread(small_caches, entries, matrices):
+def test_a_cpu_computes_as_many_as_its_caches_hold_and_one_a_thread(
+    small_caches, entries, matrices
+):
     assert matrices_at_once(entries, CPU) == matrices
 
 
@@ -118,5 +120,7 @@ def test_caches_change_no_update(small_caches, monkeypatch):
     gradient = random_gradient(model, 0)
     divided = model.dualize(gradient, method="svd")
     monkeypatch.setattr("modula.workspace.CACHED_ENTRIES", 10**6)
-    for part, before in zip(divided.tensors, model.dualize(gradient, method="svd").tensors, strict=True):
+    for part, before in zip(
+        divided.tensors, model.dualize(gradient, method="svd").tensors, strict=True
+    ):
         close(part, before, atol=1e-9)

@@ -1,4 +1,6 @@
-"""griffe extension: read the section `Example:` of a docstring as `Examples:`, the name under which the parser knows it."""
+"""griffe extension: read the section `Example:` of a docstring as `Examples:`, the name under which
+the parser knows it.
+"""
 
 from __future__ import annotations
 
@@ -14,4 +16,6 @@ class Examples(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Rewrite one docstring."""
         if obj.docstring:
-            obj.docstring.value = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
+            obj.docstring.value = re.sub(
+                r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE
+            )

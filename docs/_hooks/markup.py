@@ -1,4 +1,6 @@
-"""mkdocs hook: angle brackets for the pairing <g, t>, and prompts in code blocks read as a Python console."""
+"""mkdocs hook: angle brackets for the pairing <g, t>, and prompts in code blocks read as a Python
+console.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,16 @@ from mkdocs.config.defaults import MkDocsConfig
 
 
 class _Pairing(InlineProcessor):
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[ElementTree.Element | str, int, int]:  # noqa: N802
+    def handleMatch(  # noqa: N802
+        self, m: re.Match[str], data: str
+    ) -> tuple[ElementTree.Element | str, int, int]:
         return f"⟨{m.group(1)}, {m.group(2)}⟩", m.start(0), m.end(0)
 
 
 class PairingExtension(Extension):
-    """Writes `<g, t>` outside code as ⟨g, t⟩: Markdown would take it for an HTML tag and drop it."""
+    """Writes `<g, t>` outside code as ⟨g, t⟩: Markdown would take it for an HTML tag and drop
+    it.
+    """
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
         """Register the pattern after code spans (priority 190) and ahead of inline HTML (90)."""

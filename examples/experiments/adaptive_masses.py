@@ -3,8 +3,9 @@
     python examples/experiments/adaptive_masses.py            # half an hour
     python examples/experiments/adaptive_masses.py --quick    # minutes
 
-Trains a GPT on text from its own masses, and from masses of which one is far too small or far too large, with masses that stay and with
-masses that drift (`SteepestDescent(adapt_masses=…)`) at several rates. Leaves adaptive_masses.json and adaptive_masses.png in --out.
+Trains a GPT on text from its own masses, and from masses of which one is far too small or far too
+large, with masses that stay and with masses that drift (`SteepestDescent(adapt_masses=…)`) at
+several rates. Leaves adaptive_masses.json and adaptive_masses.png in --out.
 """
 
 from __future__ import annotations
@@ -75,13 +76,23 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
     parser.add_argument("--steps", type=int, help="by default 400, with --quick 60")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--context", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=0.15, help="at the first step; falls to zero in a line")
+    parser.add_argument(
+        "--lr", type=float, default=0.15, help="at the first step; falls to zero in a line"
+    )
     options = parser.parse_args(given)
     options.steps = options.steps or (60 if options.quick else 400)
 
-    settings = {key: getattr(options, key) for key in ("data", "width", "blocks", "steps", "batch", "context", "lr")}
+    settings = {
+        key: getattr(options, key)
+        for key in ("data", "width", "blocks", "steps", "batch", "context", "lr")
+    }
     runs = Runs(options.out / "adaptive_masses.json", Trial, Outcome, settings, fresh=options.fresh)
-    trials = [Trial(start, rate, seed) for start in STARTS for rate in RATES for seed in range(options.seeds)]
+    trials = [
+        Trial(start, rate, seed)
+        for start in STARTS
+        for rate in RATES
+        for seed in range(options.seeds)
+    ]
     corpus = text.load(options.data)
     with Bar(lambda _: 1.0, trials, made=runs.results) as bar:
         runs.make(trials, lambda trial: train(trial, corpus, options), bar)
@@ -104,7 +115,11 @@ def paths(model: GPT) -> dict[str, list[str]]:
 def by_kind(masses: dict[str, float], model: GPT) -> list[float]:
     """The masses of the four kinds of parts, from those of the atoms."""
     return [
-        sum(mass for path, mass in masses.items() if any(path == part or path.startswith(f"{part}.") for part in parts))
+        sum(
+            mass
+            for path, mass in masses.items()
+            if any(path == part or path.startswith(f"{part}.") for part in parts)
+        )
         for parts in paths(model).values()
     ]
 
@@ -112,7 +127,9 @@ def by_kind(masses: dict[str, float], model: GPT) -> list[float]:
 def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Outcome:
     torch.manual_seed(trial.seed)
     batches = torch.Generator().manual_seed(trial.seed)
-    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks)
+    model = GPT(
+        len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks
+    )
     for kind, parts in paths(model).items():
         for part in parts:
             model.tare(STARTS[trial.start][kind] / len(parts), part)
@@ -129,36 +146,54 @@ def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Out
     with torch.no_grad():
         x, y = text.windows(corpus.validation, options.context)
         some = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:512]
-        return Outcome(finite(loss_of(model, x[some], y[some]).item()), by_kind(optimizer.masses(), model))
+        return Outcome(
+            finite(loss_of(model, x[some], y[some]).item()), by_kind(optimizer.masses(), model)
+        )
 
 
 def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
 
 
-def at(runs: Runs[Trial, Outcome], start: str, rate: float, options: argparse.Namespace) -> list[Outcome]:
+def at(
+    runs: Runs[Trial, Outcome], start: str, rate: float, options: argparse.Namespace
+) -> list[Outcome]:
     return [runs.results[Trial(start, rate, seed)] for seed in range(options.seeds)]
 
 
 def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
     rows = []
     for start in STARTS:
-        losses = [f"{mean([one.loss for one in at(runs, start, rate, options)]):.3f}" for rate in RATES]
+        losses = [
+            f"{mean([one.loss for one in at(runs, start, rate, options)]):.3f}" for rate in RATES
+        ]
         scale = TOTAL / sum(STARTS[start].values())
         first = ", ".join(f"{scale * mass:.2g}" for mass in STARTS[start].values())
         drifted = [one.masses for one in at(runs, start, SHOWN, options)]
         last = ", ".join(f"{mean(column):.2g}" for column in zip(*drifted, strict=True))
         rows.append([start, first, *losses, last])
-    header = ["masses", "at the start", *[f"loss, rate {rate:g}" for rate in RATES], f"at the end, rate {SHOWN:g}"]
+    header = [
+        "masses",
+        "at the start",
+        *[f"loss, rate {rate:g}" for rate in RATES],
+        f"at the end, rate {SHOWN:g}",
+    ]
     size = ", ".join(f"{key} {value}" for key, value in runs.settings.items())
     kinds = ", ".join(OWN)
-    return f"{table(header, rows)}\n\nMasses of {kinds}, in this order. GPT: {size}; the mean of {options.seeds} seeds."
+    return (
+        f"{table(header, rows)}\n"
+        "\n"
+        f"Masses of {kinds}, in this order. GPT: {size}; the mean of {options.seeds} seeds."
+    )
 
 
 def plot(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> Figure:
     figure, axes = canvas(1, 1, (7.0, 4.0))
     for i, start in enumerate(STARTS):
-        curve = {float(k): [one.loss for one in at(runs, start, rate, options)] for k, rate in enumerate(RATES)}
+        curve = {
+            float(k): [one.loss for one in at(runs, start, rate, options)]
+            for k, rate in enumerate(RATES)
+        }
         band(axes[0][0], curve, f"C{i}", start)
     axes[0][0].set(xlabel="adapt_masses", ylabel="validation loss")
     axes[0][0].set_xticks(range(len(RATES)), [f"{rate:g}" for rate in RATES])

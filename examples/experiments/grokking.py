@@ -1,10 +1,12 @@
-"""After how many steps does a transformer that has memorised sums modulo p generalise to those it has not seen?
+"""After how many steps does a transformer that has memorised sums modulo p generalise to those it
+has not seen?
 
     python examples/experiments/grokking.py            # p = 97
     python examples/experiments/grokking.py --quick    # p = 23, minutes
 
-Trains a GPT of one block on a share of all sums a + b modulo p, dualized, by Muon and by AdamW, each at several rates, and counts the steps
-to 95% and 99% on the rest. Leaves grokking.json and grokking.png in --out.
+Trains a GPT of one block on a share of all sums a + b modulo p, dualized, by Muon and by AdamW,
+each at several rates, and counts the steps to 95% and 99% on the rest. Leaves grokking.json and
+grokking.png in --out.
 """
 
 from __future__ import annotations
@@ -23,9 +25,14 @@ from trials import Bar, Runs, arguments, canvas, powers, publish, table
 
 from modula import GPT
 
-RATES = {"dualize": powers(2**-3, 2**-1), "muon": powers(2**-5, 2**-3), "adamw": powers(2**-9, 2**-7)}
+RATES = {
+    "dualize": powers(2**-3, 2**-1),
+    "muon": powers(2**-5, 2**-3),
+    "adamw": powers(2**-9, 2**-7),
+}
 WEIGHT_DECAY = {"dualize": 0.1, "muon": 0.1, "adamw": 1.0}
-"""AdamW's is that of Power et al. 2022. It multiplies the rate, so that equal numbers do not mean equal decay."""
+"""AdamW's is that of Power et al. 2022. It multiplies the rate, so that equal numbers do not mean
+equal decay."""
 
 BATCH = 512
 
@@ -61,7 +68,12 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
 
     settings = {key: getattr(options, key) for key in ("p", "width", "steps", "every", "fraction")}
     runs = Runs(options.out / "grokking.json", Trial, Outcome, settings, fresh=options.fresh)
-    trials = [Trial(system, lr, seed) for system in RATES for lr in RATES[system] for seed in range(options.seeds)]
+    trials = [
+        Trial(system, lr, seed)
+        for system in RATES
+        for lr in RATES[system]
+        for seed in range(options.seeds)
+    ]
     with Bar(lambda _: 1.0, trials, made=runs.results) as bar:
         runs.make(trials, lambda trial: train(trial, options), bar)
     publish("grokking", plot(runs, options), summary(runs, options), options.out)
@@ -69,7 +81,9 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
 
 
 def sums(p: int, fraction: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All of a + b = c modulo p, as tokens [n, 3] that spell "a b =" and answers [n]: to train on, and the rest."""
+    """All of a + b = c modulo p, as tokens [n, 3] that spell "a b =" and answers [n]: to train on,
+    and the rest.
+    """
     a, b = torch.meshgrid(torch.arange(p), torch.arange(p), indexing="ij")
     questions = torch.stack((a.flatten(), b.flatten(), torch.full((p * p,), p)), dim=-1)
     answers = (a + b).flatten() % p
@@ -105,17 +119,26 @@ def steps_to(accuracies: list[float], level: float, every: int) -> int | None:
     return next((every * (i + 1) for i, reached in enumerate(accuracies) if reached >= level), None)
 
 
-def reached(runs: Runs[Trial, Outcome], system: str, lr: float, level: float, options: argparse.Namespace) -> list[int | None]:
+def reached(
+    runs: Runs[Trial, Outcome], system: str, lr: float, level: float, options: argparse.Namespace
+) -> list[int | None]:
     """For each seed, the steps to a level of validation accuracy."""
     outcomes = [runs.results[Trial(system, lr, seed)] for seed in range(options.seeds)]
     return [steps_to(outcome.validation, level, options.every) for outcome in outcomes]
 
 
 def best_rate(runs: Runs[Trial, Outcome], system: str, options: argparse.Namespace) -> float:
-    """The rate with the fewest steps to 95%, where a run that did not get there counts as twice the longest."""
+    """The rate with the fewest steps to 95%, where a run that did not get there counts as twice the
+    longest.
+    """
 
     def steps(lr: float) -> float:
-        return statistics.fmean([2 * options.steps if one is None else one for one in reached(runs, system, lr, 0.95, options)])
+        return statistics.fmean(
+            [
+                2 * options.steps if one is None else one
+                for one in reached(runs, system, lr, 0.95, options)
+            ]
+        )
 
     return min(RATES[system], key=steps)
 
@@ -124,13 +147,30 @@ def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
     rows = []
     for system in RATES:
         lr = best_rate(runs, system, options)
-        memorised = [steps_to(runs.results[Trial(system, lr, seed)].train, 0.99, options.every) for seed in range(options.seeds)]
-        levels = [written(some) for some in (memorised, *(reached(runs, system, lr, level, options) for level in (0.95, 0.99)))]
+        memorised = [
+            steps_to(runs.results[Trial(system, lr, seed)].train, 0.99, options.every)
+            for seed in range(options.seeds)
+        ]
+        levels = [
+            written(some)
+            for some in (
+                memorised,
+                *(reached(runs, system, lr, level, options) for level in (0.95, 0.99)),
+            )
+        ]
         rows.append([NAMES[system], f"{lr:.3g}", f"{WEIGHT_DECAY[system]:g}", *levels])
-    header = ["system", "learning rate", "weight decay", "steps to 99% of the known", "to 95% of the unknown", "to 99% of the unknown"]
+    header = [
+        "system",
+        "learning rate",
+        "weight decay",
+        "steps to 99% of the known",
+        "to 95% of the unknown",
+        "to 99% of the unknown",
+    ]
     size = (
-        f"p = {options.p}, {100 * options.fraction:g}% of all sums known, GPT of 1 block and width {options.width}, batches of {BATCH}, "
-        f"at most {options.steps} steps; {options.seeds} seeds; each system at the best of {len(RATES['adamw'])} rates."
+        f"p = {options.p}, {100 * options.fraction:g}% of all sums known, GPT of 1 block and width "
+        f"{options.width}, batches of {BATCH}, at most {options.steps} steps; {options.seeds} "
+        f"seeds; each system at the best of {len(RATES['adamw'])} rates."
     )
     return f"{table(header, rows)}\n\n{size}"
 
@@ -152,8 +192,20 @@ def plot(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> Figure:
         for seed in range(options.seeds):
             outcome = runs.results[Trial(system, lr, seed)]
             steps = [options.every * (i + 1) for i in range(len(outcome.train))]
-            place.plot(steps, outcome.train, color="C0", alpha=0.7, label="known sums" if seed == 0 else None)
-            place.plot(steps, outcome.validation, color="C1", alpha=0.7, label="unknown sums" if seed == 0 else None)
+            place.plot(
+                steps,
+                outcome.train,
+                color="C0",
+                alpha=0.7,
+                label="known sums" if seed == 0 else None,
+            )
+            place.plot(
+                steps,
+                outcome.validation,
+                color="C1",
+                alpha=0.7,
+                label="unknown sums" if seed == 0 else None,
+            )
         place.set(xscale="log", xlabel="step", title=f"{NAMES[system]}, rate {lr:.3g}")
     axes[0][0].set_ylabel("accuracy, one line a seed")
     axes[0][0].legend(fontsize="small")

@@ -4,9 +4,10 @@
     python examples/experiments/lr_transfer.py            # goes on where it was stopped
     python examples/experiments/lr_transfer.py --quick    # minutes
 
-Trains a GPT on text and a ResMLP on digits at many widths and depths, by modula (dualized, and normalised Adam), AdamW and Muon. For every
-size it walks along the rates, by factors of 2 around the best rate of the size before and then by √2 around the lowest point, until the
-lowest point has neighbours on both sides. Leaves lr_transfer.json and lr_transfer.png in --out.
+Trains a GPT on text and a ResMLP on digits at many widths and depths, by modula (dualized, and
+normalised Adam), AdamW and Muon. For every size it walks along the rates, by factors of 2 around
+the best rate of the size before and then by √2 around the lowest point, until the lowest point has
+neighbours on both sides. Leaves lr_transfer.json and lr_transfer.png in --out.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ Batches = Callable[[torch.Generator], tuple[Tensor, Tensor]]
 
 
 NOISE = 0.3
-"""The share of the digits' labels that are drawn anew whenever they are met, so that their loss has a floor, as that of text has."""
+"""The share of the digits' labels that are drawn anew whenever they are met, so that their loss has
+a floor, as that of text has."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,32 @@ class Task:
 
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser = arguments(__doc__, seeds=2)
-    parser.add_argument("--data", default="stdlib", help='of the GPT: "stdlib", "shakespeare" or a UTF-8 file')
-    parser.add_argument("--networks", nargs="+", choices=["gpt", "resmlp"], default=["gpt", "resmlp"])
+    parser.add_argument(
+        "--data", default="stdlib", help='of the GPT: "stdlib", "shakespeare" or a UTF-8 file'
+    )
+    parser.add_argument(
+        "--networks", nargs="+", choices=["gpt", "resmlp"], default=["gpt", "resmlp"]
+    )
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
-    parser.add_argument("--widths", nargs="+", type=int, help="by default 32 64 128 256 512, with --quick 16 32 64")
-    parser.add_argument("--depths", nargs="+", type=int, help="in blocks; by default 2 4 8 16, with --quick 1 2 4")
-    parser.add_argument("--width", type=int, help="at which depth is varied; by default the second of --widths")
+    parser.add_argument(
+        "--widths", nargs="+", type=int, help="by default 32 64 128 256 512, with --quick 16 32 64"
+    )
+    parser.add_argument(
+        "--depths", nargs="+", type=int, help="in blocks; by default 2 4 8 16, with --quick 1 2 4"
+    )
+    parser.add_argument(
+        "--width", type=int, help="at which depth is varied; by default the second of --widths"
+    )
     parser.add_argument("--steps", type=int, help="by default 100, with --quick 40")
-    parser.add_argument("--batch", type=int, default=8, help="windows of text; of digits 16 times as many")
+    parser.add_argument(
+        "--batch", type=int, default=8, help="windows of text; of digits 16 times as many"
+    )
     parser.add_argument("--context", type=int, default=32)
-    parser.add_argument("--plan", action="store_true", help="time one step of everything, print how long the whole takes, and stop")
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="time one step of everything, print how long the whole takes, and stop",
+    )
     options = parser.parse_args(given)
     options.widths = options.widths or ([16, 32, 64] if options.quick else [32, 64, 128, 256, 512])
     options.depths = options.depths or ([1, 2, 4] if options.quick else [2, 4, 8, 16])
@@ -146,13 +164,20 @@ def task(network: str, options: argparse.Namespace) -> Task:
             chosen = torch.randint(len(x), (16 * options.batch,), generator=generator)
             return x[chosen], digits.noisy(labels[chosen], NOISE, generator)
 
-        return Task(lambda size: ResMLP(10, 64, width=size.width, num_blocks=size.depth), some_digits, (x, labels), NOISE)
+        return Task(
+            lambda size: ResMLP(10, 64, width=size.width, num_blocks=size.depth),
+            some_digits,
+            (x, labels),
+            NOISE,
+        )
 
     corpus = text.load(options.data)
     windows, following = text.windows(corpus.validation, options.context)
     some = torch.randperm(len(windows), generator=torch.Generator().manual_seed(0))[:128]
     return Task(
-        lambda size: GPT(len(corpus.characters), d_embed=size.width, num_heads=4, num_blocks=size.depth),
+        lambda size: GPT(
+            len(corpus.characters), d_embed=size.width, num_heads=4, num_blocks=size.depth
+        ),
         lambda generator: text.batch(corpus.train, options.batch, options.context, generator),
         (windows[some], following[some]),
     )
@@ -203,14 +228,25 @@ def cost(trial: Trial) -> float:
 
 
 def walk_axis(
-    axis: list[Size], system: str, task: Task, walked: dict[Size, float], runs: Runs[Trial, Outcome], bar: Bar, options: argparse.Namespace
+    axis: list[Size],
+    system: str,
+    task: Task,
+    walked: dict[Size, float],
+    runs: Runs[Trial, Outcome],
+    bar: Bar,
+    options: argparse.Namespace,
 ) -> None:
-    """Find the best rate of every size that is not among `walked`, each from where the one before had it; try the first one's on all."""
+    """Find the best rate of every size that is not among `walked`, each from where the one before
+    had it; try the first one's on all.
+    """
     center = START[system]
     for size in axis:
 
         def loss(lr: float, size: Size = size) -> float:
-            trials = [Trial(size.network, system, size.width, size.depth, lr, seed) for seed in range(options.seeds)]
+            trials = [
+                Trial(size.network, system, size.width, size.depth, lr, seed)
+                for seed in range(options.seeds)
+            ]
             runs.make(trials, lambda trial: train(trial, task, options.steps), bar)
             return mean([runs.results[trial].loss for trial in trials])
 
@@ -221,7 +257,9 @@ def walk_axis(
 
 
 def walk(loss: Callable[[float], float], start: float) -> float:
-    """The rate with the lowest loss, on a grid of ratio √2: first by factors of 2, until the lowest has neighbours, then by √2."""
+    """The rate with the lowest loss, on a grid of ratio √2: first by factors of 2, until the lowest
+    has neighbours, then by √2.
+    """
     tried: dict[float, float] = {}
     for ratio in (2.0, math.sqrt(2.0)):
         center = min(tried, key=tried.__getitem__) if tried else start
@@ -245,13 +283,24 @@ def on_grid(lr: float) -> float:
 # What was found
 
 
-def curve(runs: Runs[Trial, Outcome], size: Size, system: str, seeds: int) -> dict[float, list[float | None]]:
+def curve(
+    runs: Runs[Trial, Outcome], size: Size, system: str, seeds: int
+) -> dict[float, list[float | None]]:
     """The losses of all seeds, by rate."""
     found: dict[float, dict[int, float | None]] = {}
     for trial, outcome in runs.results.items():
-        if (trial.network, trial.width, trial.depth, trial.system) == (size.network, size.width, size.depth, system):
+        if (trial.network, trial.width, trial.depth, trial.system) == (
+            size.network,
+            size.width,
+            size.depth,
+            system,
+        ):
             found.setdefault(trial.lr, {})[trial.seed] = outcome.loss
-    return {lr: [by_seed[seed] for seed in range(seeds)] for lr, by_seed in sorted(found.items()) if set(range(seeds)) <= set(by_seed)}
+    return {
+        lr: [by_seed[seed] for seed in range(seeds)]
+        for lr, by_seed in sorted(found.items())
+        if set(range(seeds)) <= set(by_seed)
+    }
 
 
 def best_rate(losses: dict[float, list[float | None]]) -> float:
@@ -259,18 +308,28 @@ def best_rate(losses: dict[float, list[float | None]]) -> float:
 
 
 def vertex(losses: dict[float, list[float | None]]) -> float:
-    """The rate at the vertex of the parabola, over log rate, through the lowest point and its neighbours."""
+    """The rate at the vertex of the parabola, over log rate, through the lowest point and its
+    neighbours.
+    """
     rates = [lr for lr in losses if math.isfinite(mean(losses[lr]))]
     i = rates.index(best_rate(losses))
     if i in (0, len(rates) - 1):
         return rates[i]
-    (x0, y0), (x1, y1), (x2, y2) = [(math.log2(lr), mean(losses[lr])) for lr in rates[i - 1 : i + 2]]
+    (x0, y0), (x1, y1), (x2, y2) = [
+        (math.log2(lr), mean(losses[lr])) for lr in rates[i - 1 : i + 2]
+    ]
     left, right = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
-    return float(2 ** ((x0 + x1) / 2 - left * (x2 - x0) / 2 / (right - left))) if right > left else rates[i]
+    return (
+        float(2 ** ((x0 + x1) / 2 - left * (x2 - x0) / 2 / (right - left)))
+        if right > left
+        else rates[i]
+    )
 
 
 def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
-    """How far the best rate moves along each axis, and what it costs to keep the smallest size's."""
+    """How far the best rate moves along each axis, and what it costs to keep the smallest
+    size's.
+    """
     rows = []
     for network in options.networks:
         for axis, name in zip(axes_of(network, options), ("width", "depth"), strict=True):
@@ -278,16 +337,38 @@ def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
                 curves = [curve(runs, size, system, options.seeds) for size in axis]
                 rates = [best_rate(losses) for losses in curves]
                 smooth = [vertex(losses) for losses in curves]
-                kept = [mean(losses[rates[0]]) / mean(losses[rate]) - 1 for losses, rate in zip(curves, rates, strict=True)]
+                kept = [
+                    mean(losses[rates[0]]) / mean(losses[rate]) - 1
+                    for losses, rate in zip(curves, rates, strict=True)
+                ]
                 ends = f"{getattr(axis[0], name)} to {getattr(axis[-1], name)}"
                 shown = ", ".join(f"{rate:.3g}" for rate in rates)
                 moved, moved_smooth = (max(some) / min(some) for some in (rates, smooth))
                 rows.append(
-                    [network, f"{name} {ends}", NAMES[system], shown, f"{moved:.2f}", f"{moved_smooth:.2f}", f"{100 * max(kept):.2f}%"]
+                    [
+                        network,
+                        f"{name} {ends}",
+                        NAMES[system],
+                        shown,
+                        f"{moved:.2f}",
+                        f"{moved_smooth:.2f}",
+                        f"{100 * max(kept):.2f}%",
+                    ]
                 )
-    header = ["network", "axis", "system", "best rate of each size", "moves by", "of parabolas", "worst loss at the smallest's rate"]
+    header = [
+        "network",
+        "axis",
+        "system",
+        "best rate of each size",
+        "moves by",
+        "of parabolas",
+        "worst loss at the smallest's rate",
+    ]
     settings = ", ".join(f"{key} {value}" for key, value in runs.settings.items())
-    others = f"width varied at depth {options.depths[0]}, depth at width {options.width}; {options.seeds} seeds; {settings}."
+    others = (
+        f"width varied at depth {options.depths[0]}, depth at width {options.width}; "
+        f"{options.seeds} seeds; {settings}."
+    )
     return f"{table(header, rows)}\n\n{others[0].upper()}{others[1:]}"
 
 
@@ -301,9 +382,18 @@ def plot(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> Figure:
         for system, place in zip(options.systems, line, strict=True):
             for i, size in enumerate(axis):
                 shade = colormaps["viridis"](0.9 * i / max(1, len(axis) - 1))
-                band(place, curve(runs, size, system, options.seeds), shade, f"{getattr(size, name)}", best=True)
+                band(
+                    place,
+                    curve(runs, size, system, options.seeds),
+                    shade,
+                    f"{getattr(size, name)}",
+                    best=True,
+                )
             place.set_xscale("log", base=2)
-            place.set(title=NAMES[system] if line is axes[0] else "", xlabel="learning rate" if line is axes[-1] else "")
+            place.set(
+                title=NAMES[system] if line is axes[0] else "",
+                xlabel="learning rate" if line is axes[-1] else "",
+            )
         line[0].set_ylabel(f"{network}: loss")
         line[0].legend(title=name, fontsize="small")
         lows = [
@@ -330,9 +420,33 @@ def plan(tasks: dict[str, Task], runs: Runs[Trial, Outcome], options: argparse.N
         seconds = max(time.perf_counter() - start - first, 0.0) / 2 * options.steps
         whole = seconds * RUNS_A_WALK * options.seeds
         total += whole
-        rows.append([trial.network, NAMES[trial.system], trial.width, trial.depth, f"{seconds:.1f} s", f"{whole / 60:.1f} min"])
-    print(table(["network", "system", "width", "depth", "one run", f"{RUNS_A_WALK} rates × {options.seeds} seeds"], rows))
-    print(f"all together about {total / 60:.0f} minutes on {torch.get_num_threads()} threads; {len(runs.results)} runs have been made")
+        rows.append(
+            [
+                trial.network,
+                NAMES[trial.system],
+                trial.width,
+                trial.depth,
+                f"{seconds:.1f} s",
+                f"{whole / 60:.1f} min",
+            ]
+        )
+    print(
+        table(
+            [
+                "network",
+                "system",
+                "width",
+                "depth",
+                "one run",
+                f"{RUNS_A_WALK} rates × {options.seeds} seeds",
+            ],
+            rows,
+        )
+    )
+    print(
+        f"all together about {total / 60:.0f} minutes on {torch.get_num_threads()} threads; "
+        f"{len(runs.results)} runs have been made"
+    )
 
 
 def steps_to_time(options: argparse.Namespace) -> Iterator[Trial]:

@@ -3,8 +3,9 @@
     python examples/experiments/norms.py            # an hour
     python examples/experiments/norms.py --quick    # minutes
 
-Trains a GPT on text with the embedding, the hidden matrices and the head measured in different operator norms, each choice at the best of a
-grid of rates, from the same initial weights on the same batches. Leaves norms.json and norms.png in --out.
+Trains a GPT on text with the embedding, the hidden matrices and the head measured in different
+operator norms, each choice at the best of a grid of rates, from the same initial weights on the
+same batches. Leaves norms.json and norms.png in --out.
 """
 
 from __future__ import annotations
@@ -53,12 +54,16 @@ class Scaled(Geometry):
     def project(self, weight: Tensor) -> Tensor:
         return self.inner.project(weight) * self.unit
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
+    def draw(
+        self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
+    ) -> Tensor:
         return self.inner.draw(shape, generator, device) * self.unit
 
 
 def geometry(name: str, fan_in: int) -> Geometry:
-    """The geometry of a matrix. An L1 domain is measured per feature, ‖x‖₁/fan_in, which is 1 where all entries are of size 1, like RMS."""
+    """The geometry of a matrix. An L1 domain is measured per feature, ‖x‖₁/fan_in, which is 1 where
+    all entries are of size 1, like RMS.
+    """
     domain, codomain = name.split("→")
     norms = {"RMS": RMS, "Linf": Linf, "L1": L1}
     pair = operator_geometry(norms[domain], norms[codomain])
@@ -67,7 +72,9 @@ def geometry(name: str, fan_in: int) -> Geometry:
 
 @dataclass(frozen=True)
 class Choice:
-    """The norms of the three kinds of weights. The rows of the embedding are the images of one-hot vectors."""
+    """The norms of the three kinds of weights. The rows of the embedding are the images of one-hot
+    vectors.
+    """
 
     embedding: str
     hidden: str
@@ -84,7 +91,8 @@ CHOICES = {
     "RMS→RMS, head L1→Linf": Choice("RMS", "RMS→RMS", "L1→Linf"),
     "RMS→RMS, embedding and head signs": Choice("Linf", "RMS→RMS", "L1→Linf"),
 }
-"""RMS→RMS is modula's own. With the head in L1→Linf it is what Pethick et al. 2025 choose for language models."""
+"""RMS→RMS is modula's own. With the head in L1→Linf it is what Pethick et al. 2025 choose for
+language models."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +125,17 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
     options.blocks = options.blocks or (2 if options.quick else 3)
     options.steps = options.steps or (60 if options.quick else 300)
 
-    settings = {key: getattr(options, key) for key in ("data", "width", "blocks", "steps", "batch", "context")}
+    settings = {
+        key: getattr(options, key)
+        for key in ("data", "width", "blocks", "steps", "batch", "context")
+    }
     runs = Runs(options.out / "norms.json", Trial, Outcome, settings, fresh=options.fresh)
-    trials = [Trial(choice, lr, seed) for choice in CHOICES for lr in options.rates for seed in range(options.seeds)]
+    trials = [
+        Trial(choice, lr, seed)
+        for choice in CHOICES
+        for lr in options.rates
+        for seed in range(options.seeds)
+    ]
     corpus = text.load(options.data)
     with Bar(lambda _: 1.0, trials, made=runs.results) as bar:
         runs.make(trials, lambda trial: train(trial, corpus, options), bar)
@@ -140,7 +156,9 @@ def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Out
     """One run, at a rate that falls to zero in a line."""
     torch.manual_seed(trial.seed)
     batches = torch.Generator().manual_seed(trial.seed)
-    model = GPT(len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks)
+    model = GPT(
+        len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks
+    )
     measure_by(model, CHOICES[trial.choice])
     optimizer = SteepestDescent(model, trial.lr, momentum=0.85)
     for k in range(options.steps):
@@ -161,9 +179,14 @@ def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
 
 
-def curve(runs: Runs[Trial, Outcome], choice: str, options: argparse.Namespace) -> dict[float, list[float | None]]:
+def curve(
+    runs: Runs[Trial, Outcome], choice: str, options: argparse.Namespace
+) -> dict[float, list[float | None]]:
     """The losses of all seeds, by rate."""
-    return {lr: [runs.results[Trial(choice, lr, seed)].loss for seed in range(options.seeds)] for lr in options.rates}
+    return {
+        lr: [runs.results[Trial(choice, lr, seed)].loss for seed in range(options.seeds)]
+        for lr in options.rates
+    }
 
 
 def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
@@ -173,10 +196,22 @@ def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
         lr = min(losses, key=lambda rate: mean(losses[rate]))
         seeds = [loss for loss in losses[lr] if loss is not None]
         spread = f" ({min(seeds):.3f} to {max(seeds):.3f})" if len(seeds) > 1 else ""
-        rows.append([f"OneHot→{choice.embedding}", choice.hidden, choice.head, f"{lr:.3g}", f"{mean(losses[lr]):.3f}{spread}"])
+        rows.append(
+            [
+                f"OneHot→{choice.embedding}",
+                choice.hidden,
+                choice.head,
+                f"{lr:.3g}",
+                f"{mean(losses[lr]):.3f}{spread}",
+            ]
+        )
     header = ["embedding", "hidden", "head", "best rate", "validation loss"]
     settings = ", ".join(f"{key} {value}" for key, value in runs.settings.items())
-    return f"{table(header, rows)}\n\nGPT: {settings}; {options.seeds} seeds; {len(options.rates)} rates each."
+    return (
+        f"{table(header, rows)}\n"
+        "\n"
+        f"GPT: {settings}; {options.seeds} seeds; {len(options.rates)} rates each."
+    )
 
 
 def plot(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> Figure:

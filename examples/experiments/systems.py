@@ -16,17 +16,26 @@ NAMES = {
     "sgd": "torch.optim.SGD",
 }
 MUON_REST = 3e-3
-"""AdamW's rate for the first and the last weight, which Muon leaves to it; as in examples/train_gpt.py."""
+"""AdamW's rate for the first and the last weight, which Muon leaves to it; as in
+examples/train_gpt.py."""
 
 
-def optimizers(system: str, model: AnyModule, lr: float, weight_decay: float = 0.0) -> list[torch.optim.Optimizer]:
+def optimizers(
+    system: str, model: AnyModule, lr: float, weight_decay: float = 0.0
+) -> list[torch.optim.Optimizer]:
     """The optimizers of a system, which share out the weights among them."""
     if system == "dualize":
         return [SteepestDescent(model, lr, momentum=0.85, weight_decay=weight_decay)]
     if system == "normalize":
-        return [SteepestDescent(model, lr, normalize=True, base="adam", betas=(0.9, 0.95), weight_decay=weight_decay)]
+        return [
+            SteepestDescent(
+                model, lr, normalize=True, base="adam", betas=(0.9, 0.95), weight_decay=weight_decay
+            )
+        ]
     if system == "adamw":
-        return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.95), weight_decay=weight_decay)]
+        return [
+            torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.95), weight_decay=weight_decay)
+        ]
     if system == "sgd":
         return [torch.optim.SGD(model.parameters(), lr, weight_decay=weight_decay)]
     first, *hidden, last = model.parameters()
@@ -37,7 +46,9 @@ def optimizers(system: str, model: AnyModule, lr: float, weight_decay: float = 0
 
 
 def step(chosen: list[torch.optim.Optimizer], loss: Tensor, decay: float = 1.0) -> None:
-    """One step down `loss`, at `decay` times the learning rates that the optimizers were made with."""
+    """One step down `loss`, at `decay` times the learning rates that the optimizers were made
+    with.
+    """
     for optimizer in chosen:
         optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it

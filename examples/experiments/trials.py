@@ -1,4 +1,6 @@
-"""What the experiments share: runs that are kept in a file, curves with a band over seeds, tables on the documentation's page."""
+"""What the experiments share: runs that are kept in a file, curves with a band over seeds, tables
+on the documentation's page.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ R = TypeVar("R", bound=Record)
 class Runs(Generic[T, R]):
     """What was tried, and what came of it, in a JSON file that every run is added to when it ends.
 
-    Runs that the file has are not repeated, so that an experiment that was stopped goes on, and ends at the same file.
+    Runs that the file has are not repeated, so that an experiment that was stopped goes on, and
+    ends at the same file.
 
     Args:
         file: the JSON file.
@@ -48,7 +51,15 @@ class Runs(Generic[T, R]):
         SystemExit: the file holds runs of other settings.
     """
 
-    def __init__(self, file: Path, trial: type[T], result: type[R], settings: Mapping[str, object], *, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        file: Path,
+        trial: type[T],
+        result: type[R],
+        settings: Mapping[str, object],
+        *,
+        fresh: bool = False,
+    ) -> None:
         self.file = file
         self.settings: dict[str, object] = json.loads(json.dumps(settings, default=str))
         self.results: dict[T, R] = {}
@@ -58,8 +69,14 @@ class Runs(Generic[T, R]):
         if content["settings"] != self.settings:
             both = {**content["settings"], **self.settings}
             differ = [key for key in both if content["settings"].get(key) != self.settings.get(key)]
-            written = ", ".join(f"{key} {content['settings'].get(key)}, now {self.settings.get(key)}" for key in differ)
-            raise SystemExit(f"{file} holds runs of other settings ({written}): pass --fresh to begin anew, or another --out")
+            written = ", ".join(
+                f"{key} {content['settings'].get(key)}, now {self.settings.get(key)}"
+                for key in differ
+            )
+            raise SystemExit(
+                f"{file} holds runs of other settings ({written}): pass --fresh to begin anew, or "
+                "another --out"
+            )
         self.results = {trial(**run["trial"]): result(**run["result"]) for run in content["runs"]}
 
     def make(self, trials: Iterable[T], run: Callable[[T], R], bar: Bar) -> None:
@@ -71,13 +88,25 @@ class Runs(Generic[T, R]):
                 bar.advance(trial)
 
     def _store(self) -> None:
-        """Write the file whole or not at all. Runs are in the order of their trials, whatever the order in which they were made."""
+        """Write the file whole or not at all. Runs are in the order of their trials, whatever the
+        order in which they were made.
+        """
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        rows = [{"trial": asdict(trial), "result": asdict(result)} for trial, result in self.results.items()]
+        rows = [
+            {"trial": asdict(trial), "result": asdict(result)}
+            for trial, result in self.results.items()
+        ]
         rows.sort(key=lambda row: [*row["trial"].values()])
         unfinished = self.file.with_suffix(".tmp")
         lines = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in rows)
-        unfinished.write_text(f'{{\n "settings": {json.dumps(self.settings, ensure_ascii=False)},\n "runs": [\n{lines}\n ]\n}}\n')
+        unfinished.write_text(
+            f"{{\n"
+            f' "settings": {json.dumps(self.settings, ensure_ascii=False)},\n'
+            ' "runs": [\n'
+            f"{lines}\n"
+            " ]\n"
+            f"}}\n"
+        )
         os.replace(unfinished, self.file)
 
 
@@ -90,15 +119,24 @@ class Bar:
         made: those that have been made.
     """
 
-    def __init__(self, cost: Callable[[Any], float], expected: Iterable[object], made: Iterable[object]) -> None:
+    def __init__(
+        self, cost: Callable[[Any], float], expected: Iterable[object], made: Iterable[object]
+    ) -> None:
         self.cost = cost
         gone = sum(map(cost, made))
         layout = "{percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"
-        self.bar = tqdm(total=max(sum(map(cost, expected)), gone, 1e-9), initial=gone, bar_format=layout)
+        self.bar = tqdm(
+            total=max(sum(map(cost, expected)), gone, 1e-9), initial=gone, bar_format=layout
+        )
 
     def advance(self, trial: object) -> None:
         self.bar.total = max(self.bar.total or 0.0, self.bar.n + self.cost(trial))
-        self.bar.set_postfix_str(" ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in vars(trial).values()))
+        self.bar.set_postfix_str(
+            " ".join(
+                f"{value:g}" if isinstance(value, float) else str(value)
+                for value in vars(trial).values()
+            )
+        )
         self.bar.update(self.cost(trial))
 
     def __enter__(self) -> Bar:
@@ -110,10 +148,23 @@ class Bar:
 
 def arguments(description: str | None, seeds: int) -> argparse.ArgumentParser:
     """The options that every experiment has."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small networks and few steps, to see the shape of the curves in minutes")
-    parser.add_argument("--seeds", type=int, default=seeds, help="runs of everything, each from other weights on other batches")
-    parser.add_argument("--out", type=Path, default=PICTURES, help="where the picture and the numbers go")
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small networks and few steps, to see the shape of the curves in minutes",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=seeds,
+        help="runs of everything, each from other weights on other batches",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=PICTURES, help="where the picture and the numbers go"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget the runs that --out has")
     return parser
 
@@ -134,26 +185,51 @@ def finite(loss: float) -> float | None:
     return loss if math.isfinite(loss) else None
 
 
-def band(axes: Axes, curve: Mapping[float, Sequence[float | None]], color: object, label: str, *, best: bool = False) -> None:
-    """Means over seeds, with a band from the lowest to the highest; runs that diverged are left out. `best` marks the lowest mean."""
+def band(
+    axes: Axes,
+    curve: Mapping[float, Sequence[float | None]],
+    color: object,
+    label: str,
+    *,
+    best: bool = False,
+) -> None:
+    """Means over seeds, with a band from the lowest to the highest; runs that diverged are left
+    out. `best` marks the lowest mean.
+    """
     xs = sorted(x for x in curve if math.isfinite(mean(curve[x])))
     if not xs:
         return
     means = [mean(curve[x]) for x in xs]
     seeds = [[y for y in curve[x] if y is not None] for x in xs]
     (line,) = axes.plot(xs, means, marker=".", color=color, label=label)
-    axes.fill_between(xs, [min(ys) for ys in seeds], [max(ys) for ys in seeds], color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.fill_between(
+        xs,
+        [min(ys) for ys in seeds],
+        [max(ys) for ys in seeds],
+        color=line.get_color(),
+        alpha=0.2,
+        linewidth=0,
+    )
     if best:
         lowest = min(range(len(xs)), key=means.__getitem__)
         axes.plot(xs[lowest], means[lowest], "o", color=line.get_color(), markersize=8)
 
 
-def canvas(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, list[list[Axes]]]:
+def canvas(
+    rows: int, columns: int, size: tuple[float, float], **options: Any
+) -> tuple[Figure, list[list[Axes]]]:
     """A figure of rows × columns axes, each of `size` inches, drawn without a display."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(rows, columns, figsize=(size[0] * columns, size[1] * rows), layout="constrained", squeeze=False, **options)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(size[0] * columns, size[1] * rows),
+        layout="constrained",
+        squeeze=False,
+        **options,
+    )
     return figure, axes.tolist()
 
 
@@ -163,8 +239,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def publish(name: str, figure: Figure, text: str, out: Path, page: Path = DOCS / "experiments.md") -> None:
-    """Save the picture, print the text, and put both on the documentation's page if the picture went to its folder."""
+def publish(
+    name: str, figure: Figure, text: str, out: Path, page: Path = DOCS / "experiments.md"
+) -> None:
+    """Save the picture, print the text, and put both on the documentation's page if the picture
+    went to its folder.
+    """
     from matplotlib import pyplot as plt
 
     out.mkdir(parents=True, exist_ok=True)
@@ -174,4 +254,10 @@ def publish(name: str, figure: Figure, text: str, out: Path, page: Path = DOCS /
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if out == PICTURES and begin in page.read_text():
         before, _, rest = page.read_text().partition(begin)
-        page.write_text(f"{before}{begin}\n![{name}](experiments/{name}.png)\n\n{text}\n{end}{rest.partition(end)[2]}")
+        page.write_text(
+            f"{before}{begin}\n"
+            f"![{name}](experiments/{name}.png)\n"
+            "\n"
+            f"{text}\n"
+            f"{end}{rest.partition(end)[2]}"
+        )

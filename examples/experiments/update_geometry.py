@@ -3,9 +3,10 @@
     python examples/experiments/update_geometry.py            # a minute or two
     python examples/experiments/update_geometry.py --quick
 
-How the entries of initial weights, of dualized updates, and of updates over gradients scale with the width of a network, layer by layer,
-beside the exponents of μP's table; and the update of Shampoo without accumulation, computed from its definition in float64, beside what
-`modula.polar` returns. Leaves update_geometry.json and update_geometry.png in --out.
+How the entries of initial weights, of dualized updates, and of updates over gradients scale with
+the width of a network, layer by layer, beside the exponents of μP's table; and the update of
+Shampoo without accumulation, computed from its definition in float64, beside what `modula.polar`
+returns. Leaves update_geometry.json and update_geometry.png in --out.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ MU_P = {
     "update": dict(zip(LAYERS, (0.0, -1.0, -1.0), strict=True)),
     "update over gradient": dict(zip(LAYERS, (1.0, 0.0, -1.0), strict=True)),
 }
-"""Exponents of the width in table 3 of Yang et al. 2022: the root of the initial variance, Adam's rate, and SGD's rate."""
+"""Exponents of the width in table 3 of Yang et al. 2022: the root of the initial variance, Adam's
+rate, and SGD's rate."""
 
 FIXED_BATCH = 16
 METHODS: dict[str, MethodLike] = {
@@ -67,22 +69,39 @@ class Measured:
 
 def main(given: Sequence[str] | None = None) -> Runs[Trial, Measured]:
     parser = arguments(__doc__, seeds=5)
-    parser.add_argument("--widths", nargs="+", type=int, help="by default 64, 128, … 1024; with --quick up to 256")
+    parser.add_argument(
+        "--widths", nargs="+", type=int, help="by default 64, 128, … 1024; with --quick up to 256"
+    )
     options = parser.parse_args(given)
     options.widths = options.widths or [2**k for k in range(6, 9 if options.quick else 11)]
 
-    runs = Runs(options.out / "update_geometry.json", Trial, Measured, {"fixed batch": FIXED_BATCH}, fresh=options.fresh)
+    runs = Runs(
+        options.out / "update_geometry.json",
+        Trial,
+        Measured,
+        {"fixed batch": FIXED_BATCH},
+        fresh=options.fresh,
+    )
     measure = {"fixed batch": fixed_batch, "large batch": large_batch, "shampoo": shampoo}
-    trials = [Trial(what, width, seed) for what in measure for width in shapes(what, options) for seed in range(options.seeds)]
+    trials = [
+        Trial(what, width, seed)
+        for what in measure
+        for width in shapes(what, options)
+        for seed in range(options.seeds)
+    ]
     with Bar(lambda trial: trial.width**2 + 1e5, trials, made=runs.results) as bar:
         runs.make(trials, lambda trial: Measured(measure[trial.what](trial.width, trial.seed)), bar)
     results = {trial: runs.results[trial].numbers for trial in trials}
-    publish("update_geometry", plot(results, options.widths), summary(results, options), options.out)
+    publish(
+        "update_geometry", plot(results, options.widths), summary(results, options), options.out
+    )
     return runs
 
 
 def shapes(what: str, options: argparse.Namespace) -> list[int]:
-    """Shampoo's definition takes an eigendecomposition in float64, which is enough to see at small sizes."""
+    """Shampoo's definition takes an eigendecomposition in float64, which is enough to see at small
+    sizes.
+    """
     return [width for width in options.widths if what != "shampoo" or width <= 256]
 
 
@@ -100,16 +119,21 @@ def large_batch(width: int, seed: int) -> dict[str, dict[str, float]]:
 
 
 def sizes_of_entries(width: int, seed: int, batch: int) -> dict[str, dict[str, float]]:
-    """The root mean square of the entries of weights, of a dualized update, and of the update over that of the gradient, by layer."""
+    """The root mean square of the entries of weights, of a dualized update, and of the update over
+    that of the gradient, by layer.
+    """
     torch.manual_seed(seed)
     images, labels, _, _ = digits.load()
-    x = images.flatten(1) + 0.5 * torch.randn(len(images), 64)  # noise, so that a large batch has full rank
+    # noise, so that a large batch has full rank
+    x = images.flatten(1) + 0.5 * torch.randn(len(images), 64)
     model = Linear(10, width) @ ReLU() @ Linear(width, width) @ ReLU() @ Linear(width, 64)
     chosen = torch.randint(len(x), (batch,))
     grad = model.gradient(F.cross_entropy(model(x[chosen]), labels[chosen]))
     update = model.dualize(grad, method="svd")
     found: dict[str, dict[str, float]] = {kind: {} for kind in MU_P}
-    for layer, w, g, u in zip(LAYERS, model.weights.tensors, grad.tensors, update.tensors, strict=True):
+    for layer, w, g, u in zip(
+        LAYERS, model.weights.tensors, grad.tensors, update.tensors, strict=True
+    ):
         found["weights"][layer] = root_mean_square(w)
         found["update"][layer] = root_mean_square(u)
         found["update over gradient"][layer] = root_mean_square(u) / root_mean_square(g)
@@ -120,9 +144,15 @@ def root_mean_square(t: torch.Tensor) -> float:
     return t.detach().square().mean().sqrt().item()
 
 
-def slope(results: dict[Trial, dict[str, dict[str, float]]], what: str, kind: str, layer: str) -> float:
+def slope(
+    results: dict[Trial, dict[str, dict[str, float]]], what: str, kind: str, layer: str
+) -> float:
     """The exponent of the width, by least squares in logarithms."""
-    points = [(math.log(trial.width), math.log(found[kind][layer])) for trial, found in results.items() if trial.what == what]
+    points = [
+        (math.log(trial.width), math.log(found[kind][layer]))
+        for trial, found in results.items()
+        if trial.what == what
+    ]
     return statistics.linear_regression(*zip(*points, strict=True)).slope
 
 
@@ -130,13 +160,20 @@ def slope(results: dict[Trial, dict[str, dict[str, float]]], what: str, kind: st
 
 
 def shampoo(width: int, seed: int) -> dict[str, dict[str, float]]:
-    """The largest difference in any entry from Shampoo's update of one gradient, by method and by the dtype it works in."""
+    """The largest difference in any entry from Shampoo's update of one gradient, by method and by
+    the dtype it works in.
+    """
     generator = torch.Generator().manual_seed(seed)
     G = torch.randn(width, 2 * width, dtype=torch.float64, generator=generator)
     expected = torch.from_numpy(shampoo_update(G.numpy()))
     return {
         name: {
-            str(dtype).removeprefix("torch."): (orthogonalize(G.to(dtype), method).double() - expected).abs().amax().item()
+            str(dtype).removeprefix("torch."): (
+                orthogonalize(G.to(dtype), method).double() - expected
+            )
+            .abs()
+            .amax()
+            .item()
             for dtype in (torch.float64, torch.float32)
         }
         for name, method in METHODS.items()
@@ -144,7 +181,9 @@ def shampoo(width: int, seed: int) -> dict[str, dict[str, float]]:
 
 
 def shampoo_update(G: NDArray[np.float64]) -> NDArray[np.float64]:
-    """L^(−¼)·G·R^(−¼) with L = GGᵀ and R = GᵀG, inverse on their range (Gupta et al. 2018, algorithm 1, for one step)."""
+    """L^(−¼)·G·R^(−¼) with L = GGᵀ and R = GᵀG, inverse on their range (Gupta et al. 2018,
+    algorithm 1, for one step).
+    """
     L, R = G @ G.T, G.T @ G
     update: NDArray[np.float64] = power(L, -1 / 4) @ G @ power(R, -1 / 4)
     return update
@@ -163,13 +202,40 @@ def power(A: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
 
 def summary(results: dict[Trial, dict[str, dict[str, float]]], options: argparse.Namespace) -> str:
     rows = [
-        [kind, layer, f"{MU_P[kind][layer]:g}", *(f"{slope(results, what, kind, layer):.2f}" for what in ("fixed batch", "large batch"))]
+        [
+            kind,
+            layer,
+            f"{MU_P[kind][layer]:g}",
+            *(
+                f"{slope(results, what, kind, layer):.2f}"
+                for what in ("fixed batch", "large batch")
+            ),
+        ]
         for kind in MU_P
         for layer in LAYERS
     ]
-    header = ["root mean square of the entries of", "layer", "exponent of μP", f"measured, batch {FIXED_BATCH}", "batch 4 × width"]
+    header = [
+        "root mean square of the entries of",
+        "layer",
+        "exponent of μP",
+        f"measured, batch {FIXED_BATCH}",
+        "batch 4 × width",
+    ]
     errors = [
-        [name, *(f"{max(found[name][dtype] for trial, found in results.items() if trial.what == 'shampoo'):.1e}" for dtype in DTYPES)]
+        [
+            name,
+            *(
+                format(
+                    max(
+                        found[name][dtype]
+                        for trial, found in results.items()
+                        if trial.what == "shampoo"
+                    ),
+                    ".1e",
+                )
+                for dtype in DTYPES
+            ),
+        ]
         for name in METHODS
     ]
     widths = f"Widths {options.widths[0]} to {options.widths[-1]}, {options.seeds} seeds."
@@ -179,8 +245,8 @@ def summary(results: dict[Trial, dict[str, dict[str, float]]], options: argparse
             table(header, rows),
             widths,
             table(["method", *(f"largest error in {dtype}" for dtype in DTYPES)], errors),
-            f"Normal matrices of n×2n up to n = {largest}, {options.seeds} seeds; the error is that of any entry against "
-            f"L^(−¼)·G·R^(−¼) from eigendecompositions in float64.",
+            f"Normal matrices of n×2n up to n = {largest}, {options.seeds} seeds; the error is "
+            "that of any entry against L^(−¼)·G·R^(−¼) from eigendecompositions in float64.",
         ]
     )
 
@@ -194,7 +260,9 @@ def plot(results: dict[Trial, dict[str, dict[str, float]]], widths: list[int]) -
         for i, layer in enumerate(LAYERS):
             curve = {
                 float(width): [
-                    found[kind][layer] for trial, found in results.items() if (trial.what, trial.width) == ("fixed batch", width)
+                    found[kind][layer]
+                    for trial, found in results.items()
+                    if (trial.what, trial.width) == ("fixed batch", width)
                 ]
                 for width in widths
             }

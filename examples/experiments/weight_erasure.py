@@ -3,9 +3,10 @@
     python examples/experiments/weight_erasure.py            # minutes
     python examples/experiments/weight_erasure.py --quick
 
-Draws a picture into the hidden weight of an MLP before it learns to read digits, by SGD and by dualized descent, each at its best rate, and
-looks for the picture afterwards. And measures what lies behind it: the stable rank of the gradient and of the dualized update of that
-weight, over width and batch size. Leaves weight_erasure.json and weight_erasure.png in --out.
+Draws a picture into the hidden weight of an MLP before it learns to read digits, by SGD and by
+dualized descent, each at its best rate, and looks for the picture afterwards. And measures what
+lies behind it: the stable rank of the gradient and of the dualized update of that weight, over
+width and batch size. Leaves weight_erasure.json and weight_erasure.png in --out.
 """
 
 from __future__ import annotations
@@ -40,16 +41,23 @@ GLYPHS = """
 #...#.#...#.#...#.#...#.#.....#...#
 #...#..###..####...###..#####.#...#
 """
-RATES = {"dualize": powers(2**-4, 2**0), "sgd": powers(2**-3, 2**4), "sgd, usual start": powers(2**-6, 2**1)}
+RATES = {
+    "dualize": powers(2**-4, 2**0),
+    "sgd": powers(2**-3, 2**4),
+    "sgd, usual start": powers(2**-6, 2**1),
+}
 TITLES = NAMES | {"sgd, usual start": "torch.optim.SGD, usual initial weights"}
 HIDDEN = "2.weight"
 NOISE = 0.3
-"""The share of labels that are drawn anew whenever they are met, so that not every rate brings the loss to zero."""
+"""The share of labels that are drawn anew whenever they are met, so that not every rate brings the
+loss to zero."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A training run at a rate; or, with the system "rank", one look at the gradient for a width and a batch size."""
+    """A training run at a rate; or, with the system "rank", one look at the gradient for a width
+    and a batch size.
+    """
 
     system: str
     width: int
@@ -70,7 +78,8 @@ class Outcome:
     """‖W − W₀‖/‖W₀‖, Frobenius norms."""
 
     contrast: float | None = None
-    """By what part the entries in the picture are larger than the others on average, at the end over the start."""
+    """By what part the entries in the picture are larger than the others on average, at the end
+    over the start."""
 
     gradient_rank: float | None = None
     """The stable rank, Σσ²/σ₁²."""
@@ -80,31 +89,68 @@ class Outcome:
 
 def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
     parser = arguments(__doc__, seeds=3)
-    parser.add_argument("--width", type=int, help="of the network with the picture; by default 512, with --quick 128")
+    parser.add_argument(
+        "--width",
+        type=int,
+        help="of the network with the picture; by default 512, with --quick 128",
+    )
     parser.add_argument("--steps", type=int, help="by default 500, with --quick 100")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--widths", nargs="+", type=int, help="for the ranks; by default 64 to 1024, with --quick 32 to 128")
-    parser.add_argument("--batches", nargs="+", type=int, help="for the ranks; by default 1 to 1024, with --quick 4 to 64")
+    parser.add_argument(
+        "--widths",
+        nargs="+",
+        type=int,
+        help="for the ranks; by default 64 to 1024, with --quick 32 to 128",
+    )
+    parser.add_argument(
+        "--batches",
+        nargs="+",
+        type=int,
+        help="for the ranks; by default 1 to 1024, with --quick 4 to 64",
+    )
     options = parser.parse_args(given)
     options.width = options.width or (128 if options.quick else 512)
     options.steps = options.steps or (100 if options.quick else 500)
-    options.widths = options.widths or [int(n) for n in (powers(32, 128) if options.quick else powers(64, 1024))]
-    options.batches = options.batches or [int(n) for n in (powers(4, 64, 4) if options.quick else powers(1, 1024, 4))]
+    options.widths = options.widths or [
+        int(n) for n in (powers(32, 128) if options.quick else powers(64, 1024))
+    ]
+    options.batches = options.batches or [
+        int(n) for n in (powers(4, 64, 4) if options.quick else powers(1, 1024, 4))
+    ]
 
     settings = {key: getattr(options, key) for key in ("steps",)}
     runs = Runs(options.out / "weight_erasure.json", Trial, Outcome, settings, fresh=options.fresh)
     seeds = range(options.seeds)
-    training = [Trial(system, options.width, options.batch, lr, seed) for system in RATES for lr in RATES[system] for seed in seeds]
-    looks = [Trial("rank", width, batch, 0.0, seed) for width in options.widths for batch in options.batches for seed in seeds]
-    with Bar(lambda trial: cost(trial, options.steps), [*training, *looks], made=runs.results) as bar:
+    training = [
+        Trial(system, options.width, options.batch, lr, seed)
+        for system in RATES
+        for lr in RATES[system]
+        for seed in seeds
+    ]
+    looks = [
+        Trial("rank", width, batch, 0.0, seed)
+        for width in options.widths
+        for batch in options.batches
+        for seed in seeds
+    ]
+    with Bar(
+        lambda trial: cost(trial, options.steps), [*training, *looks], made=runs.results
+    ) as bar:
         runs.make(training, lambda trial: train(trial, options.steps)[0], bar)
         runs.make(looks, look, bar)
 
     best = {system: best_rate(runs, system, options) for system in RATES}
     matrices = {
-        system: train(Trial(system, options.width, options.batch, lr, 0), options.steps)[1] for system, lr in best.items() if options.steps
+        system: train(Trial(system, options.width, options.batch, lr, 0), options.steps)[1]
+        for system, lr in best.items()
+        if options.steps
     }
-    publish("weight_erasure", plot(runs, best, matrices, options), summary(runs, best, options), options.out)
+    publish(
+        "weight_erasure",
+        plot(runs, best, matrices, options),
+        summary(runs, best, options),
+        options.out,
+    )
     return runs
 
 
@@ -131,21 +177,25 @@ def picture(width: int) -> Tensor:
     small = torch.tensor([[float(c == "#") for c in row] for row in rows])
     scale = max(1, width // (small.shape[1] + 2))
     if small.shape[1] > width:
-        raise SystemExit(f"--width {width} is too narrow for the picture: take at least {small.shape[1]}")
+        raise SystemExit(
+            f"--width {width} is too narrow for the picture: take at least {small.shape[1]}"
+        )
     large = small.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
     top, left = ((width - length) // 2 for length in large.shape)
     return F.pad(large, (left, width - left - large.shape[1], top, width - top - large.shape[0]))
 
 
 def draw_as_usual(model: Module[RMS, RMS]) -> None:
-    """Normal entries of variance 2/fan_in, from which gradient descent usually starts (He et al. 2015)."""
+    """Normal entries of variance 2/fan_in, from which gradient descent usually starts (He et al.
+    2015).
+    """
     for weight in model.weights.tensors:
         torch.nn.init.kaiming_normal_(weight)
 
 
 def draw(W: Tensor, mark: Tensor) -> None:
-    """Make the entries three times as large where the picture is. Their signs stay as they are, so that the picture has no direction of
-    its own that a gradient could run along or against."""
+    """Make the entries three times as large where the picture is. Their signs stay as they are, so
+    that the picture has no direction of its own that a gradient could run along or against."""
     W.mul_(1 + 2 * mark)
 
 
@@ -199,18 +249,28 @@ def look(trial: Trial) -> Outcome:
     model = network(trial.width)
     grad = model.gradient(loss_of(model, x[some], y[some]))
     update = model.dualize(grad)
-    return Outcome(gradient_rank=spectra(grad)[HIDDEN].stable_rank, update_rank=spectra(update)[HIDDEN].stable_rank)
+    return Outcome(
+        gradient_rank=spectra(grad)[HIDDEN].stable_rank,
+        update_rank=spectra(update)[HIDDEN].stable_rank,
+    )
 
 
 # What was found
 
 
-def at(runs: Runs[Trial, Outcome], system: str, lr: float, options: argparse.Namespace) -> list[Outcome]:
-    return [runs.results[Trial(system, options.width, options.batch, lr, seed)] for seed in range(options.seeds)]
+def at(
+    runs: Runs[Trial, Outcome], system: str, lr: float, options: argparse.Namespace
+) -> list[Outcome]:
+    return [
+        runs.results[Trial(system, options.width, options.batch, lr, seed)]
+        for seed in range(options.seeds)
+    ]
 
 
 def best_rate(runs: Runs[Trial, Outcome], system: str, options: argparse.Namespace) -> float:
-    return min(RATES[system], key=lambda lr: mean([one.loss for one in at(runs, system, lr, options)]))
+    return min(
+        RATES[system], key=lambda lr: mean([one.loss for one in at(runs, system, lr, options)])
+    )
 
 
 def summary(runs: Runs[Trial, Outcome], best: dict[str, float], options: argparse.Namespace) -> str:
@@ -221,8 +281,14 @@ def summary(runs: Runs[Trial, Outcome], best: dict[str, float], options: argpars
     rows = [["before training", "·", "·", "·", f"{correlation(W, mark):.2f}", "1.00"]]
     for system, lr in best.items():
         outcomes = at(runs, system, lr, options)
-        losses, changes = mean([one.loss for one in outcomes]), mean([one.change for one in outcomes])
-        marks = [f"{mean(some):.2f}" for some in ([one.correlation for one in outcomes], [one.contrast for one in outcomes])]
+        losses, changes = (
+            mean([one.loss for one in outcomes]),
+            mean([one.change for one in outcomes]),
+        )
+        marks = [
+            f"{mean(some):.2f}"
+            for some in ([one.correlation for one in outcomes], [one.contrast for one in outcomes])
+        ]
         rows.append([TITLES[system], f"{lr:g}", f"{losses:.4f}", f"{changes:.2f}", *marks])
     header = [
         "",
@@ -232,43 +298,82 @@ def summary(runs: Runs[Trial, Outcome], best: dict[str, float], options: argpars
         "correlation with the picture",
         "its contrast, relative",
     ]
-    size = f"Width {options.width}, {options.steps} steps of {options.batch} images, {options.seeds} seeds; each system at the best of "
+    size = (
+        f"Width {options.width}, {options.steps} steps of {options.batch} images, {options.seeds} "
+        "seeds; each system at the best of "
+    )
     ranks = [
-        [width, batch, *(f"{mean(ranks_at(runs, kind, width, batch, options)):.1f}" for kind in ("gradient_rank", "update_rank"))]
+        [
+            width,
+            batch,
+            *(
+                f"{mean(ranks_at(runs, kind, width, batch, options)):.1f}"
+                for kind in ("gradient_rank", "update_rank")
+            ),
+        ]
         for width in (options.widths[0], options.widths[-1])
         for batch in (options.batches[0], options.batches[-1])
     ]
     tried = " and ".join(f"{len(RATES[system])} rates for {TITLES[system]}" for system in RATES)
     return "\n\n".join(
-        [table(header, rows), f"{size}{tried}.", table(["width", "batch", "stable rank of the gradient", "of the update"], ranks)]
+        [
+            table(header, rows),
+            f"{size}{tried}.",
+            table(["width", "batch", "stable rank of the gradient", "of the update"], ranks),
+        ]
     )
 
 
-def ranks_at(runs: Runs[Trial, Outcome], kind: str, width: int, batch: int, options: argparse.Namespace) -> list[float | None]:
-    return [getattr(runs.results[Trial("rank", width, batch, 0.0, seed)], kind) for seed in range(options.seeds)]
+def ranks_at(
+    runs: Runs[Trial, Outcome], kind: str, width: int, batch: int, options: argparse.Namespace
+) -> list[float | None]:
+    return [
+        getattr(runs.results[Trial("rank", width, batch, 0.0, seed)], kind)
+        for seed in range(options.seeds)
+    ]
 
 
 def plot(
-    runs: Runs[Trial, Outcome], best: dict[str, float], matrices: dict[str, tuple[Tensor, Tensor]], options: argparse.Namespace
+    runs: Runs[Trial, Outcome],
+    best: dict[str, float],
+    matrices: dict[str, tuple[Tensor, Tensor]],
+    options: argparse.Namespace,
 ) -> Figure:
     figure, axes = canvas(2, 4, (3.6, 3.3))
     shown = [("before training", next(iter(matrices.values()))[0])]
-    shown += [(f"after {TITLES[system].replace(', ', chr(10))}", after) for system, (_, after) in matrices.items()]
+    shown += [
+        (f"after {TITLES[system].replace(', ', chr(10))}", after)
+        for system, (_, after) in matrices.items()
+    ]
     for place, (title, W) in zip(axes[0], shown, strict=True):
         limit = 3 * W.square().mean().sqrt().item()
         place.imshow(W.abs().numpy(), cmap="Greys", vmin=0, vmax=limit, interpolation="nearest")
         place.set(title=title, xticks=[], yticks=[])
     for i, system in enumerate(best):
-        curve = {lr: [one.correlation for one in at(runs, system, lr, options)] for lr in RATES[system]}
+        curve = {
+            lr: [one.correlation for one in at(runs, system, lr, options)] for lr in RATES[system]
+        }
         band(axes[1][0], curve, f"C{i}", TITLES[system])
         chosen = mean(curve[best[system]])
         axes[1][0].plot(best[system], chosen, "o", color=f"C{i}", markersize=9)
-    axes[1][0].set(xscale="log", xlabel="learning rate", title="correlation with the picture\n(dot: the rate of lowest loss)")
+    axes[1][0].set(
+        xscale="log",
+        xlabel="learning rate",
+        title="correlation with the picture\n(dot: the rate of lowest loss)",
+    )
     axes[1][3].axis("off")
-    axes[1][3].legend(*axes[1][0].get_legend_handles_labels(), loc="center left", title="correlation")
-    for place, kind, title in ((axes[1][1], "gradient_rank", "the gradient"), (axes[1][2], "update_rank", "the dualized update")):
+    axes[1][3].legend(
+        *axes[1][0].get_legend_handles_labels(), loc="center left", title="correlation"
+    )
+    for place, kind, title in (
+        (axes[1][1], "gradient_rank", "the gradient"),
+        (axes[1][2], "update_rank", "the dualized update"),
+    ):
         for i, width in enumerate(options.widths):
-            curve = {float(batch): ranks_at(runs, kind, width, batch, options) for batch in options.batches}
+            curve = {
+                float(batch): ranks_at(runs, kind, width, batch, options)
+                for batch in options.batches
+            }
             band(place, curve, f"C{i}", f"{width}")
         place.set(xscale="log", yscale="log", xlabel="batch size", title=f"stable rank of {title}")
     axes[1][1].set_ylim(axes[1][2].get_ylim())

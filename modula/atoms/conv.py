@@ -15,14 +15,15 @@ from modula.norms import ChannelRMS
 class Conv2D(Atom[ChannelRMS, ChannelRMS]):
     """Convolution by a kernel of shape [out_channels, in_channels, k, k], zero beyond the border.
 
-    Sensitivity 1 for ‖W‖ ≤ 1, where ‖W‖ is k² times the largest RMS → RMS norm of a tap: proved, since an output pixel is a sum
-    of k² taps, each applied to one input pixel.
+    Sensitivity 1 for ‖W‖ ≤ 1, where ‖W‖ is k² times the largest RMS → RMS norm of a tap: proved,
+    since an output pixel is a sum of k² taps, each applied to one input pixel.
 
     Args:
         out_channels, in_channels: the widths.
         kernel_size: k, odd if the padding is "same" as by default at stride 1.
         stride: the step from one output pixel to the next.
-        padding: pixels of zeros on each side; None takes k // 2, which keeps the image's size at stride 1 and odd k.
+        padding: pixels of zeros on each side; None takes k // 2, which keeps the image's size at
+            stride 1 and odd k.
         mass, device, dtype: as for every atom.
 
     Raises:
@@ -50,7 +51,10 @@ class Conv2D(Atom[ChannelRMS, ChannelRMS]):
     ) -> None:
         padding = kernel_size // 2 if padding is None else padding
         if stride < 1 or padding < 0:
-            raise ValueError(f"Conv2D takes a stride of at least 1 and padding of at least 0, got stride={stride}, padding={padding}")
+            raise ValueError(
+                "Conv2D takes a stride of at least 1 and padding of at least 0, got "
+                f"stride={stride}, padding={padding}"
+            )
         shape = (out_channels, in_channels, kernel_size, kernel_size)
         super().__init__(shape, Taps(), fan_out=out_channels, fan_in=in_channels, **options)
         self.stride = stride

@@ -14,7 +14,8 @@ from modula.norms import RMS, OneHot
 
 
 class Embed(Atom[OneHot, RMS]):
-    """ids ↦ rows of a table of shape [num_embed, d_embed], which are the columns of a map OneHot → RMS.
+    """ids ↦ rows of a table of shape [num_embed, d_embed], which are the columns of a map OneHot →
+    RMS.
 
     Sensitivity 1 for rows of RMS at most 1: proved, by the definition of the operator norm.
 
@@ -38,14 +39,17 @@ class Embed(Atom[OneHot, RMS]):
     claim: Claim = "proved"
 
     def __init__(self, d_embed: int, num_embed: int, **options: Unpack[AtomOptions]) -> None:
-        super().__init__((num_embed, d_embed), Vectors(RMS), fan_out=d_embed, fan_in=num_embed, **options)
+        super().__init__(
+            (num_embed, d_embed), Vectors(RMS), fan_out=d_embed, fan_in=num_embed, **options
+        )
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look the ids up: integers [...] -> [..., d_embed].
 
         Raises:
             TypeError: the ids are not int32 or int64.
-            IndexError: an id is out of range (on a GPU the check runs there, and surfaces as a device assertion).
+            IndexError: an id is out of range (on a GPU the check runs there, and surfaces as a
+                device assertion).
         """
         if ids.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"{self!r} takes token ids of dtype int32 or int64, got {ids.dtype}")
@@ -56,7 +60,9 @@ class Embed(Atom[OneHot, RMS]):
         except IndexError:
             num_embed = self.weight.shape[0]
             low, high = int(ids.min()), int(ids.max())
-            raise IndexError(f"{self!r} takes ids from 0 to {num_embed - 1}, got ids from {low} to {high}") from None
+            raise IndexError(
+                f"{self!r} takes ids from 0 to {num_embed - 1}, got ids from {low} to {high}"
+            ) from None
 
     def extra_repr(self) -> str:
         num_embed, d_embed = self.weight.shape

@@ -21,15 +21,18 @@ _INSTEAD: dict[type[Norm], str] = {OneHot: "Embed for ids", ChannelRMS: "Conv2D 
 
 
 class Linear(Atom[X, Y]):
-    """x ↦ W·x for W of shape [fan_out, fan_in], measured in the operator norm that its two ends induce.
+    """x ↦ W·x for W of shape [fan_out, fan_in], measured in the operator norm that its two ends
+    induce.
 
-    Sensitivity 1 for ‖W‖ ≤ 1: proved, for every pair of norms, by the definition of the operator norm.
+    Sensitivity 1 for ‖W‖ ≤ 1: proved, for every pair of norms, by the definition of the operator
+    norm.
 
     Args:
         fan_out: the width of the output.
         fan_in: the width of the input.
         domain: the norm type of the input.
-        codomain: the norm type of the output. Pairs with a duality map: RMS → RMS, L2 → L2, L1 → any, any → Linf.
+        codomain: the norm type of the output. Pairs with a duality map: RMS → RMS, L2 → L2, L1 →
+            any, any → Linf.
         mass: the share of feature learning.
         device, dtype: of the weight.
 
@@ -61,35 +64,88 @@ class Linear(Atom[X, Y]):
     ) -> None: ...
     @overload
     def __init__(
-        self: Linear[L2, L2], fan_out: int, fan_in: int, *, domain: type[L2], codomain: type[L2], **options: Unpack[AtomOptions]
+        self: Linear[L2, L2],
+        fan_out: int,
+        fan_in: int,
+        *,
+        domain: type[L2],
+        codomain: type[L2],
+        **options: Unpack[AtomOptions],
     ) -> None: ...
     @overload
     def __init__(
-        self: Linear[L1, RMS], fan_out: int, fan_in: int, *, domain: type[L1], codomain: type[RMS] = ..., **options: Unpack[AtomOptions]
+        self: Linear[L1, RMS],
+        fan_out: int,
+        fan_in: int,
+        *,
+        domain: type[L1],
+        codomain: type[RMS] = ...,
+        **options: Unpack[AtomOptions],
     ) -> None: ...
     @overload
     def __init__(
-        self: Linear[L1, V], fan_out: int, fan_in: int, *, domain: type[L1], codomain: type[V], **options: Unpack[AtomOptions]
+        self: Linear[L1, V],
+        fan_out: int,
+        fan_in: int,
+        *,
+        domain: type[L1],
+        codomain: type[V],
+        **options: Unpack[AtomOptions],
     ) -> None: ...
     @overload
     def __init__(
-        self: Linear[RMS, Linf], fan_out: int, fan_in: int, *, domain: type[RMS] = ..., codomain: type[Linf], **options: Unpack[AtomOptions]
+        self: Linear[RMS, Linf],
+        fan_out: int,
+        fan_in: int,
+        *,
+        domain: type[RMS] = ...,
+        codomain: type[Linf],
+        **options: Unpack[AtomOptions],
     ) -> None: ...
     @overload
     def __init__(
-        self: Linear[V, Linf], fan_out: int, fan_in: int, *, domain: type[V], codomain: type[Linf], **options: Unpack[AtomOptions]
+        self: Linear[V, Linf],
+        fan_out: int,
+        fan_in: int,
+        *,
+        domain: type[V],
+        codomain: type[Linf],
+        **options: Unpack[AtomOptions],
     ) -> None: ...
     def __init__(
-        self, fan_out: int, fan_in: int, *, domain: type[Norm] = RMS, codomain: type[Norm] = RMS, **options: Unpack[AtomOptions]
+        self,
+        fan_out: int,
+        fan_in: int,
+        *,
+        domain: type[Norm] = RMS,
+        codomain: type[Norm] = RMS,
+        **options: Unpack[AtomOptions],
     ) -> None:
         for norm in (domain, codomain):
             if not (isinstance(norm, type) and issubclass(norm, Norm)):
-                raise TypeError(f"domain and codomain of a Linear are norm types, such as RMS; got {norm!r}")
+                raise TypeError(
+                    f"domain and codomain of a Linear are norm types, such as RMS; got {norm!r}"
+                )
         geometry = operator_geometry(domain, codomain)
         if not (issubclass(domain, VectorNorm) and issubclass(codomain, VectorNorm)):
-            raise NormPairError(f"Linear maps feature vectors, not {domain.__name__} → {codomain.__name__}: use {_INSTEAD[domain]}")
-        self._norms_written = "" if domain is codomain is RMS else f", domain={domain.__name__}, codomain={codomain.__name__}"
-        super().__init__((fan_out, fan_in), geometry, fan_out=fan_out, fan_in=fan_in, domain=domain, codomain=codomain, **options)
+            raise NormPairError(
+                f"Linear maps feature vectors, not {domain.__name__} → {codomain.__name__}: use "
+                f"{_INSTEAD[domain]}"
+            )
+        self._norms_written = (
+            ""
+            if domain is codomain is RMS
+            else f", domain={domain.__name__}, codomain={codomain.__name__}"
+        )
+        super().__init__(
+            (fan_out, fan_in),
+            geometry,
+            fan_out=fan_out,
+            fan_in=fan_in,
+            domain=domain,
+            codomain=codomain,
+            **options,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         self._check_width(x)

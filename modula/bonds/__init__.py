@@ -1,4 +1,6 @@
-"""Bonds: the modules that carry no weights. Each docstring says what its sensitivity is: proved, conditional, or an estimate."""
+"""Bonds: the modules that carry no weights. Each docstring says what its sensitivity is: proved,
+conditional, or an estimate.
+"""
 
 from modula.bonds.attention import (
     ApplyAttentionScores,
@@ -12,7 +14,16 @@ from modula.bonds.attention import (
     Ungroup,
 )
 from modula.bonds.base import FunctionBond, SameSpace
-from modula.bonds.elementwise import GELU, Abs, ReLU, ScaledGELU, ScaledReLU, SiLU, SquaredReLU, Tanh
+from modula.bonds.elementwise import (
+    GELU,
+    Abs,
+    ReLU,
+    ScaledGELU,
+    ScaledReLU,
+    SiLU,
+    SquaredReLU,
+    Tanh,
+)
 from modula.bonds.images import AvgPool, Flatten
 from modula.bonds.normalization import LayerNorm, Mean, MeanSubtract, RMSNorm
 from modula.bonds.tokens import Enumerate

@@ -1,7 +1,8 @@
 """The parts of attention, and attention in one fused call.
 
-Scores are scaled by 1/d_head, not 1/√d_head, so that queries and keys of RMS 1 give scores of magnitude at most 1 at every width
-(Large et al. 2024, arXiv:2405.14813, appendix B.3; Yang et al. 2022, arXiv:2203.03466).
+Scores are scaled by 1/d_head, not 1/√d_head, so that queries and keys of RMS 1 give scores of
+magnitude at most 1 at every width (Large et al. 2024, arXiv:2405.14813, appendix B.3; Yang et al.
+2022, arXiv:2203.03466).
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ ROPE_BASE = 10_000.0
 class SplitIntoHeads(Bond[RMS, HeadRMS]):
     """[batch, position, num_heads·d_head] -> [batch, num_heads, position, d_head].
 
-    Sensitivity 1: conditional on vectors whose mean square is spread evenly over the heads. A vector that lies in one head alone is
-    measured √num_heads larger after the split, which bounds every case.
+    Sensitivity 1: conditional on vectors whose mean square is spread evenly over the heads. A
+    vector that lies in one head alone is measured √num_heads larger after the split, which bounds
+    every case.
 
     Args:
         num_heads: how many heads; it must divide the width.
@@ -51,14 +53,18 @@ class SplitIntoHeads(Bond[RMS, HeadRMS]):
         whole, head = super().narrow(domain, codomain)
         if isinstance(whole, Space) and whole.width is not None:
             if whole.width % self.num_heads:
-                raise MismatchError(f"a width of {whole.width} does not split into {self.num_heads} heads")
+                raise MismatchError(
+                    f"a width of {whole.width} does not split into {self.num_heads} heads"
+                )
             return whole, meet(head, Space(HeadRMS, whole.width // self.num_heads))
         if isinstance(head, Space) and head.width is not None:
             return Space(RMS, head.width * self.num_heads), head
         return whole, head
 
     def forward(self, x: Tensor) -> Tensor:
-        return rearrange(x, "... position (head d_head) -> ... head position d_head", head=self.num_heads)
+        return rearrange(
+            x, "... position (head d_head) -> ... head position d_head", head=self.num_heads
+        )
 
     def extra_repr(self) -> str:
         return str(self.num_heads)
@@ -80,8 +86,8 @@ class MergeHeads(Bond[HeadRMS, RMS]):
 class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
     """Rotary position embedding of a (query, key) pair, each [batch, head, position, d_head].
 
-    Entry i and entry i + d_head/2 are rotated together by position·base^(−2i/d_head), so that scores depend on positions
-    through their difference only.
+    Entry i and entry i + d_head/2 are rotated together by position·base^(−2i/d_head), so that
+    scores depend on positions through their difference only.
 
     Sensitivity 1: proved, a rotation of every vector.
 
@@ -101,9 +107,13 @@ class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
     def __init__(self, d_head: int, base: float = ROPE_BASE) -> None:
         super().__init__()
         if d_head < 2 or d_head % 2:
-            raise ValueError(f"Rope rotates pairs of entries and takes an even d_head, got {d_head}")
+            raise ValueError(
+                f"Rope rotates pairs of entries and takes an even d_head, got {d_head}"
+            )
         if not (math.isfinite(base) and base > 0):
-            raise ValueError(f"Rope takes a base > 0, the longest wavelength over 2π positions, got {base}")
+            raise ValueError(
+                f"Rope takes a base > 0, the longest wavelength over 2π positions, got {base}"
+            )
         self.d_head = d_head
         self.base = base
         head = Space(HeadRMS, d_head)
@@ -121,7 +131,9 @@ class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
         """The cosines and sines of all angles, [position, d_head / 2]."""
         dtype = working_dtype(like.dtype)
         exponents = torch.arange(0, self.d_head, 2, device=like.device, dtype=dtype) / self.d_head
-        angles = torch.outer(torch.arange(positions, device=like.device, dtype=dtype), self.base**-exponents)
+        angles = torch.outer(
+            torch.arange(positions, device=like.device, dtype=dtype), self.base**-exponents
+        )
         return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
 
 
@@ -133,8 +145,8 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class AttentionQK(Bond[tuple[HeadRMS, HeadRMS], Linf]):
     """(query, key) ↦ scores query·key/d_head, [batch, head, position, position].
 
-    Sensitivity 1: conditional on queries and keys of RMS at most 1. By Cauchy–Schwarz a score changes by at most
-    RMS(Δq)·RMS(k) + RMS(q)·RMS(Δk).
+    Sensitivity 1: conditional on queries and keys of RMS at most 1. By Cauchy–Schwarz a score
+    changes by at most RMS(Δq)·RMS(k) + RMS(q)·RMS(Δk).
     """
 
     sensitivity: float = 1.0
@@ -168,7 +180,8 @@ class CausalMask(SameSpace[Linf, Linf]):
 class Softmax(Bond[Linf, L1]):
     """Softmax of scale·x over the last axis.
 
-    Sensitivity |scale|: proved. With p the output, the derivative diag(p) − ppᵀ maps the unit ball of Linf into that of L1.
+    Sensitivity |scale|: proved. With p the output, the derivative diag(p) − ppᵀ maps the unit ball
+    of Linf into that of L1.
 
     Args:
         scale: the inverse temperature, finite and not 0.
@@ -194,8 +207,8 @@ class Softmax(Bond[Linf, L1]):
 class ApplyAttentionScores(Bond[tuple[HeadRMS, L1], HeadRMS]):
     """(value, scores) ↦ scores @ value: the mean of the values, weighted for each query.
 
-    Sensitivity 1: conditional on values of RMS at most 1 and scores that sum to 1. A mean moves by at most the largest
-    RMS(Δv) plus ‖Δscores‖₁ times the largest RMS(v).
+    Sensitivity 1: conditional on values of RMS at most 1 and scores that sum to 1. A mean moves by
+    at most the largest RMS(Δv) plus ‖Δscores‖₁ times the largest RMS(v).
     """
 
     sensitivity: float = 1.0
@@ -213,9 +226,11 @@ class ApplyAttentionScores(Bond[tuple[HeadRMS, L1], HeadRMS]):
 
 
 class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
-    """(query, key, value) ↦ attention in one fused call: AttentionQK, CausalMask, Softmax and ApplyAttentionScores.
+    """(query, key, value) ↦ attention in one fused call: AttentionQK, CausalMask, Softmax and
+    ApplyAttentionScores.
 
-    Sensitivity max(1, |scale|): conditional on queries, keys and values of RMS at most 1, as its four parts together.
+    Sensitivity max(1, |scale|): conditional on queries, keys and values of RMS at most 1, as its
+    four parts together.
 
     Args:
         causal: whether a position sees only itself and those before it.
@@ -243,7 +258,9 @@ class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
 
     def forward(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         query, key, value = x
-        return F.scaled_dot_product_attention(query, key, value, is_causal=self.causal, scale=self.scale / query.shape[-1])
+        return F.scaled_dot_product_attention(
+            query, key, value, is_causal=self.causal, scale=self.scale / query.shape[-1]
+        )
 
     def extra_repr(self) -> str:
         causal = [] if self.causal else ["causal=False"]
@@ -252,7 +269,8 @@ class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
 
 
 class Ungroup(Bond[tuple[tuple[HeadRMS, HeadRMS], HeadRMS], tuple[HeadRMS, HeadRMS, HeadRMS]]):
-    """((query, key), value) ↦ (query, key, value), to lead a pair that `Rope` has turned into `FunctionalAttention`.
+    """((query, key), value) ↦ (query, key, value), to lead a pair that `Rope` has turned into
+    `FunctionalAttention`.
 
     Sensitivity 1: proved; the norm of a tuple is the sum of its parts' however they are grouped.
     """

@@ -33,7 +33,8 @@ class FunctionBond(Bond[P, Q]):
     Args:
         function: tensor to tensor, without weights.
         domain, codomain: the norm types of its two ends.
-        sensitivity: a bound on how much it stretches a change of its input, measured in these norms.
+        sensitivity: a bound on how much it stretches a change of its input, measured in these
+            norms.
 
     Raises:
         ValueError: a sensitivity that is not positive.
@@ -46,7 +47,14 @@ class FunctionBond(Bond[P, Q]):
         1.0
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], *, domain: type[P], codomain: type[Q], sensitivity: float = 1.0) -> None:
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        *,
+        domain: type[P],
+        codomain: type[Q],
+        sensitivity: float = 1.0,
+    ) -> None:
         super().__init__()
         self.function = function
         self._ends = (Space(domain), Space(codomain))

@@ -1,8 +1,10 @@
-"""Functions of single entries. All but SquaredReLU are bounded by their Lipschitz constant, under every norm of magnitudes.
+"""Functions of single entries. All but SquaredReLU are bounded by their Lipschitz constant, under
+every norm of magnitudes.
 
-Large et al. 2024 (arXiv:2405.14813), appendix B, gives ReLU the sensitivity 1/√2 instead: the factor by which it shrinks the
-RMS of inputs that are symmetric around zero. That is an average, not a bound. A change that lies on the active entries passes
-whole, so the factor fails as soon as inputs and changes line up, and modula declares 1.
+Large et al. 2024 (arXiv:2405.14813), appendix B, gives ReLU the sensitivity 1/√2 instead: the
+factor by which it shrinks the RMS of inputs that are symmetric around zero. That is an average, not
+a bound. A change that lies on the active entries passes whole, so the factor fails as soon as
+inputs and changes line up, and modula declares 1.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ class ReLU(Elementwise):
 
 
 class ScaledReLU(Elementwise):
-    """√2·max(x, 0), which keeps the RMS of inputs that are symmetric around zero. Sensitivity √2: proved, its Lipschitz constant."""
+    """√2·max(x, 0), which keeps the RMS of inputs that are symmetric around zero. Sensitivity √2:
+    proved, its Lipschitz constant.
+    """
 
     sensitivity: float = math.sqrt(2)
     claim: Claim = "proved"
@@ -105,7 +109,8 @@ class Abs(Elementwise):
 
 
 class SquaredReLU(Elementwise):
-    """max(x, 0)². Sensitivity 2: conditional on entries of at most 1, as its derivative is 2·max(x, 0).
+    """max(x, 0)². Sensitivity 2: conditional on entries of at most 1, as its derivative is 2·max(x,
+    0).
 
     Source: So et al. 2021 (arXiv:2109.08668), section 3.
     """

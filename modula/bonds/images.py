@@ -31,7 +31,8 @@ class AvgPool(Bond[ChannelRMS, RMS]):
 
 
 class Flatten(Bond[ChannelRMS, RMS]):
-    """All pixels' channels in one vector: [batch, channel, height, width] -> [batch, channel·height·width].
+    """All pixels' channels in one vector: [batch, channel, height, width] -> [batch,
+    channel·height·width].
 
     Sensitivity 1: proved, since the mean square over the image is at most the largest over a pixel.
     """

@@ -23,8 +23,8 @@ class MeanSubtract(SameSpace[RMS, RMS]):
 class RMSNorm(SameSpace[RMS, RMS]):
     """x / RMS(x) over the features, without a gain (compose with `Gain` for one).
 
-    Sensitivity 1: conditional on inputs of RMS at least 1. The derivative is a projection divided by RMS(x), so that an input of RMS
-    r < 1 sees a sensitivity of 1/r.
+    Sensitivity 1: conditional on inputs of RMS at least 1. The derivative is a projection divided
+    by RMS(x), so that an input of RMS r < 1 sees a sensitivity of 1/r.
 
     Args:
         eps: added to the mean square; None takes the dtype's machine epsilon. Zero stays zero.
@@ -45,9 +45,11 @@ class RMSNorm(SameSpace[RMS, RMS]):
 
 
 class LayerNorm(SameSpace[RMS, RMS]):
-    """(x − mean(x)) / std(x) over the features, without gain and bias (compose with `Gain` and `Bias`).
+    """(x − mean(x)) / std(x) over the features, without gain and bias (compose with `Gain` and
+    `Bias`).
 
-    Sensitivity 1: conditional on inputs of standard deviation at least 1, as it is RMSNorm after MeanSubtract.
+    Sensitivity 1: conditional on inputs of standard deviation at least 1, as it is RMSNorm after
+    MeanSubtract.
 
     Args:
         eps: added to the variance.
@@ -68,12 +70,14 @@ class LayerNorm(SameSpace[RMS, RMS]):
 
 
 class Mean(SameSpace[RMS, RMS]):
-    """The mean over one axis in front of the features, such as positions: [batch, position, d] -> [batch, d].
+    """The mean over one axis in front of the features, such as positions: [batch, position, d] ->
+    [batch, d].
 
     Sensitivity 1: proved, since a mean of vectors is no longer than the longest.
 
     Args:
-        axis: the axis that is averaged away, counted from the end; not −1, which holds the features.
+        axis: the axis that is averaged away, counted from the end; not −1, which holds the
+            features.
 
     Raises:
         ValueError: the axis is not below −1.
@@ -85,7 +89,9 @@ class Mean(SameSpace[RMS, RMS]):
     def __init__(self, axis: int = -2) -> None:
         super().__init__()
         if axis > -2:
-            raise ValueError(f"Mean averages an axis in front of the features, -2 or below; got axis={axis}")
+            raise ValueError(
+                f"Mean averages an axis in front of the features, -2 or below; got axis={axis}"
+            )
         self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:

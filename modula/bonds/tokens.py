@@ -13,7 +13,8 @@ from modula.norms import OneHot
 class Enumerate(Bond[OneHot, OneHot]):
     """ids ↦ their positions: [..., position] -> [..., position], holding 0, 1, 2, …
 
-    Compose an Embed with it for learned positions: `Embed(d, vocab) + Embed(d, context) @ Enumerate()`.
+    Compose an Embed with it for learned positions:
+    `Embed(d, vocab) + Embed(d, context) @ Enumerate()`.
 
     Sensitivity 1: proved; ids are discrete, and positions do not depend on them.
     """

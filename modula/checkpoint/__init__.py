@@ -1,4 +1,6 @@
-"""Checkpoints: weights, the optimizer's state and whatever else a run needs to go on, written whole or not at all."""
+"""Checkpoints: weights, the optimizer's state and whatever else a run needs to go on, written whole
+or not at all.
+"""
 
 from modula.checkpoint.error import CheckpointError
 from modula.checkpoint.saving import load, save

@@ -1,7 +1,7 @@
 """Files that are written whole or not at all.
 
-A file gets its name once all of it is on the disk, by a rename, which is atomic. Whoever opens the name finds what was there before or
-all of what is there now, also after a kill or a loss of power.
+A file gets its name once all of it is on the disk, by a rename, which is atomic. Whoever opens the
+name finds what was there before or all of what is there now, also after a kill or a loss of power.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
     Raises:
         CheckpointError: another process is writing the same file.
-        OSError: the disk is full, the folder may not be written, and the like. What was there is untouched.
+        OSError: the disk is full, the folder may not be written, and the like. What was there is
+            untouched.
     """
     path = Path(os.path.realpath(path))  # a link stays one, and what it points at is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,9 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         try:
             os.replace(temporary, path)
         except FileNotFoundError:
-            raise CheckpointError(f"{path}: two processes are writing it at once; give each run a path of its own") from None
+            raise CheckpointError(
+                f"{path}: two processes are writing it at once; give each run a path of its own"
+            ) from None
     sync_folder(path.parent)
 
 
@@ -64,7 +67,9 @@ def _remove_unfinished(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk. Windows has no such call, and needs none for a rename."""
+    """Wait until the names in a folder are on the disk. Windows has no such call, and needs none
+    for a rename.
+    """
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

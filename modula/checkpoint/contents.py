@@ -1,4 +1,6 @@
-"""What a checkpoint holds: states, what the user adds, and a description by which a mismatch is found before anything is loaded."""
+"""What a checkpoint holds: states, what the user adds, and a description by which a mismatch is
+found before anything is loaded.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ class Contents:
         yield from _tensors(self.optimizer)
 
 
-def contents_of(model: nn.Module, optimizer: torch.optim.Optimizer | None, extra: State) -> Contents:
+def contents_of(
+    model: nn.Module, optimizer: torch.optim.Optimizer | None, extra: State
+) -> Contents:
     """What is to be saved.
 
     Raises:
@@ -71,11 +75,21 @@ def contents_of(model: nn.Module, optimizer: torch.optim.Optimizer | None, extra
     """
     state = model.state_dict()
     for wrapper, inner in (("module.", "ddp.module"), ("_orig_mod.", "compiled._orig_mod")):
-        if state and all(name.startswith(wrapper) for name in state) and not isinstance(model, AnyModule):
+        if (
+            state
+            and all(name.startswith(wrapper) for name in state)
+            and not isinstance(model, AnyModule)
+        ):
             raise CheckpointError(
-                f"{type(model).__name__} wraps the model, and the names in it all start with {wrapper!r}: pass the model itself ({inner})"
+                f"{type(model).__name__} wraps the model, and the names in it all start with "
+                f"{wrapper!r}: pass the model itself ({inner})"
             )
-    contents = Contents(describe(model, optimizer), state, None if optimizer is None else optimizer.state_dict(), extra)
+    contents = Contents(
+        describe(model, optimizer),
+        state,
+        None if optimizer is None else optimizer.state_dict(),
+        extra,
+    )
     refuse_meta(model)
     _refuse_objects(contents.model, "model.state_dict()")
     _refuse_objects(contents.optimizer, "optimizer.state_dict()")
@@ -90,9 +104,15 @@ def refuse_meta(model: nn.Module) -> None:
     Raises:
         CheckpointError: a parameter or buffer is on the meta device.
     """
-    bare = next((name for name, t in model.state_dict().items() if isinstance(t, Tensor) and t.is_meta), None)
+    bare = next(
+        (name for name, t in model.state_dict().items() if isinstance(t, Tensor) and t.is_meta),
+        None,
+    )
     if bare is not None:
-        raise CheckpointError(f"{bare!r} of the model is on the meta device, without values: call model.to_empty(device=…) first")
+        raise CheckpointError(
+            f"{bare!r} of the model is on the meta device, without values: call "
+            "model.to_empty(device=…) first"
+        )
 
 
 def description_in(value: object, path: Path) -> Description:
@@ -104,7 +124,10 @@ def description_in(value: object, path: Path) -> Description:
     if not isinstance(value, dict) or not set(Description.__annotations__) <= set(value):
         raise CheckpointError(f"{path} was not written by `save`: its description is incomplete")
     if value["version"] != VERSION:
-        raise CheckpointError(f"{path} is a checkpoint of version {value['version']}, this library reads version {VERSION}: update it")
+        raise CheckpointError(
+            f"{path} is a checkpoint of version {value['version']}, this library reads version "
+            f"{VERSION}: update it"
+        )
     return cast("Description", value)
 
 
@@ -112,22 +135,35 @@ def describe(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Descr
     """What a model and an optimizer are."""
     return {
         "version": VERSION,
-        "modules": {path: f"{_class_name(module)}({module.extra_repr()})" for path, module in model.named_modules()},
+        "modules": {
+            path: f"{_class_name(module)}({module.extra_repr()})"
+            for path, module in model.named_modules()
+        },
         "shares": _shares(model),
         "optimizer": None if optimizer is None else kind_of(optimizer),
-        "parameters": None if optimizer is None else [[list(p.shape) for p in group["params"]] for group in optimizer.param_groups],
+        "parameters": None
+        if optimizer is None
+        else [[list(p.shape) for p in group["params"]] for group in optimizer.param_groups],
     }
 
 
 def kind_of(optimizer: torch.optim.Optimizer) -> str:
     """The class of an optimizer, with what SteepestDescent makes of gradients."""
     name = type(optimizer).__name__
-    return f"{name} by {type(optimizer._rule).__name__}" if isinstance(optimizer, SteepestDescent) else name
+    return (
+        f"{name} by {type(optimizer._rule).__name__}"
+        if isinstance(optimizer, SteepestDescent)
+        else name
+    )
 
 
 def _class_name(module: nn.Module) -> str:
     """The name of its class, not of the one that `fully_shard` makes of it."""
-    return next(base.__name__ for base in type(module).__mro__ if not base.__module__.startswith("torch.distributed."))
+    return next(
+        base.__name__
+        for base in type(module).__mro__
+        if not base.__module__.startswith("torch.distributed.")
+    )
 
 
 def _shares(model: nn.Module) -> dict[str, float] | None:
@@ -138,7 +174,8 @@ def _shares(model: nn.Module) -> dict[str, float] | None:
 
 
 def _refuse_objects(value: object, place: str) -> None:
-    """Refuse what `torch.load(weights_only=True)` would not read back, by the place where it stands.
+    """Refuse what `torch.load(weights_only=True)` would not read back, by the place where it
+    stands.
 
     Raises:
         CheckpointError: it is neither a tensor nor plain data.
@@ -155,7 +192,8 @@ def _refuse_objects(value: object, place: str) -> None:
             _refuse_objects(entry, f"{place}[{i}]")
     else:
         raise CheckpointError(
-            f"{place} is a {kind.__name__}, and a checkpoint holds tensors, numbers, strings, and lists and dicts of them: {_cure(value)}"
+            f"{place} is a {kind.__name__}, and a checkpoint holds tensors, numbers, strings, and "
+            f"lists and dicts of them: {_cure(value)}"
         )
 
 
@@ -181,22 +219,37 @@ def _tensors(value: object) -> Iterator[Tensor]:
 
 
 Move: TypeAlias = Callable[[str, Tensor, Tensor], Tensor]
-"""From the name of a tensor, the tensor, and the one of the model that it belongs to, to another tensor."""
+"""From the name of a tensor, the tensor, and the one of the model that it belongs to, to another
+tensor."""
 
 
-def mapped(contents: Contents, model: nn.Module, optimizer: torch.optim.Optimizer | None, f: Move) -> Contents:
-    """The contents with f applied to each tensor that is as large as a parameter or buffer: weights, averages, master copies.
+def mapped(
+    contents: Contents, model: nn.Module, optimizer: torch.optim.Optimizer | None, f: Move
+) -> Contents:
+    """The contents with f applied to each tensor that is as large as a parameter or buffer:
+    weights, averages, master copies.
 
     Args:
         contents: those of this model and this optimizer, or of others that match them.
-        f: gets the tensor's name ("model.0.weight", "optimizer.0.weight.momentum_buffer"), itself, and its counterpart.
+        f: gets the tensor's name ("model.0.weight", "optimizer.0.weight.momentum_buffer"), itself,
+            and its counterpart.
     """
     own = model.state_dict()
-    states = {name: f(f"model.{name}", t, own[name]) if isinstance(t, Tensor) else t for name, t in contents.model.items()}
-    return Contents(contents.description, states, _mapped_optimizer(contents.optimizer, optimizer, f), contents.extra)
+    states = {
+        name: f(f"model.{name}", t, own[name]) if isinstance(t, Tensor) else t
+        for name, t in contents.model.items()
+    }
+    return Contents(
+        contents.description,
+        states,
+        _mapped_optimizer(contents.optimizer, optimizer, f),
+        contents.extra,
+    )
 
 
-def _mapped_optimizer(saved: State | None, optimizer: torch.optim.Optimizer | None, f: Move) -> State | None:
+def _mapped_optimizer(
+    saved: State | None, optimizer: torch.optim.Optimizer | None, f: Move
+) -> State | None:
     if saved is None or optimizer is None:
         return saved
     state = dict(saved["state"])
@@ -205,7 +258,9 @@ def _mapped_optimizer(saved: State | None, optimizer: torch.optim.Optimizer | No
         for index, name, p in zip(given["params"], names, own["params"], strict=True):
             if index in state:
                 state[index] = {
-                    key: f(f"optimizer.{name}.{key}", t, p) if isinstance(t, Tensor) and t.shape == p.shape and t.dim() else t
+                    key: f(f"optimizer.{name}.{key}", t, p)
+                    if isinstance(t, Tensor) and t.shape == p.shape and t.dim()
+                    else t
                     for key, t in state[index].items()
                 }
     return {**saved, "state": state}

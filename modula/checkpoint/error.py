@@ -2,4 +2,6 @@
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be written or used. Nothing has been overwritten: no file, no weight, no state."""
+    """A checkpoint that cannot be written or used. Nothing has been overwritten: no file, no
+    weight, no state.
+    """

@@ -1,14 +1,19 @@
-"""A folder into which every process writes its part, by torch.distributed.checkpoint; as many processes as you like read it.
+"""A folder into which every process writes its part, by torch.distributed.checkpoint; as many
+processes as you like read it.
 
     path/
-      index.pt        all of the checkpoint but its large tensors, and the name of the folder that has those
-      tensors-0/      what torch.distributed.checkpoint writes; the next save takes tensors-1, and so on in turns
+      index.pt        all of the checkpoint but its large tensors, and the name of the folder
+                      that has those
+      tensors-0/      what torch.distributed.checkpoint writes; the next save takes tensors-1,
+                      and so on in turns
 
-The rename that puts a new index.pt in place is what makes a save valid. Until then the old index names the old tensors, both untouched.
+The rename that puts a new index.pt in place is what makes a save valid. Until then the old index
+names the old tensors, both untouched.
 
-PyTorch's get_state_dict and set_state_dict would work with SteepestDescent too. They are not used because what follows them,
-torch.distributed.checkpoint.load, reads into the memory of the model itself, so that a file that is cut short would leave half of it
-overwritten; and because it unpickles whatever is no tensor.
+PyTorch's get_state_dict and set_state_dict would work with SteepestDescent too. They are not used
+because what follows them, torch.distributed.checkpoint.load, reads into the memory of the model
+itself, so that a file that is cut short would leave half of it overwritten; and because it
+unpickles whatever is no tensor.
 """
 
 from __future__ import annotations
@@ -44,7 +49,13 @@ class Folder:
     def check(self, contents: Contents) -> None:
         refuse_names(contents, DESCRIPTION, TENSORS)
 
-    def write(self, path: Path, contents: Contents, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
+    def write(
+        self,
+        path: Path,
+        contents: Contents,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None,
+    ) -> None:
         from torch.distributed.checkpoint.filesystem import FileSystemWriter
         from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -57,19 +68,35 @@ class Folder:
 
         index = mapped(contents, model, optimizer, set_aside)
         index.extra = {**contents.extra, TENSORS: name}
-        together(lambda: _translated(path, lambda: save(tensors, storage_writer=FileSystemWriter(path / name), no_dist=not several())))
+        together(
+            lambda: _translated(
+                path,
+                lambda: save(
+                    tensors, storage_writer=FileSystemWriter(path / name), no_dist=not several()
+                ),
+            )
+        )
         together(lambda: _commit(path, name, index) if is_first() else None)
 
     def read(self, path: Path) -> Contents:
         contents = read_file(path / INDEX)
         if contents.extra.get(TENSORS) not in _FOLDERS:
             raise CheckpointError(
-                f"{path / INDEX} does not say where its tensors are: it is a checkpoint by itself, load it by its own path"
+                f"{path / INDEX} does not say where its tensors are: it is a checkpoint by itself, "
+                "load it by its own path"
             )
         return contents
 
-    def fill(self, path: Path, contents: Contents, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Contents:
-        """The contents with the tensors, in memory of their own, of which this process gets the parts that it holds of the model."""
+    def fill(
+        self,
+        path: Path,
+        contents: Contents,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None,
+    ) -> Contents:
+        """The contents with the tensors, in memory of their own, of which this process gets the
+        parts that it holds of the model.
+        """
         from torch.distributed.checkpoint.filesystem import FileSystemReader
         from torch.distributed.checkpoint.state_dict_loader import load
 
@@ -82,14 +109,21 @@ class Folder:
 
         filled = mapped(contents, model, optimizer, make_room)
         filled.extra = {key: value for key, value in contents.extra.items() if key != TENSORS}
-        _translated(path, lambda: load(tensors, storage_reader=FileSystemReader(path / name), no_dist=not several()))
+        _translated(
+            path,
+            lambda: load(
+                tensors, storage_reader=FileSystemReader(path / name), no_dist=not several()
+            ),
+        )
         return filled
 
 
 def _make_room(path: Path) -> str:
     """Remove what a killed run has left and return the name of the folder that is free."""
     if path.exists() and not path.is_dir():
-        raise CheckpointError(f"{path} is a file, and a path without a suffix stands for a folder: give another path")
+        raise CheckpointError(
+            f"{path} is a file, and a path without a suffix stands for a folder: give another path"
+        )
     path.mkdir(parents=True, exist_ok=True)
     taken = _tensors_named_by(path)
     free = next(name for name in _FOLDERS if name != taken)
@@ -116,12 +150,16 @@ def _commit(path: Path, name: str, index: Contents) -> None:
 
 
 def _translated(path: Path, action: Callable[[], T]) -> T:
-    """What the action returns; the errors of torch.distributed.checkpoint, which are no Exceptions, become ours."""
+    """What the action returns; the errors of torch.distributed.checkpoint, which are no Exceptions,
+    become ours.
+    """
     from torch.distributed.checkpoint.api import CheckpointException
 
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+            warnings.filterwarnings(
+                "ignore", message="torch.distributed is disabled, unavailable or uninitialized"
+            )
             return action()
     except (CheckpointException, pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{path}: {error}") from error

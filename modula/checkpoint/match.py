@@ -12,8 +12,11 @@ from modula.checkpoint.contents import Contents, Description, State, describe
 from modula.checkpoint.error import CheckpointError
 
 
-def check_match(contents: Contents, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
-    """Refuse a checkpoint of another model, of another kind of optimizer, or of another division of steps.
+def check_match(
+    contents: Contents, model: nn.Module, optimizer: torch.optim.Optimizer | None
+) -> None:
+    """Refuse a checkpoint of another model, of another kind of optimizer, or of another division of
+    steps.
 
     Raises:
         CheckpointError: the first difference.
@@ -31,43 +34,63 @@ def _check_modules(saved: Mapping[str, str], own: Mapping[str, str]) -> None:
         theirs, ours = saved.get(path, "nothing"), own.get(path, "nothing")
         if theirs != ours:
             place = f"at {path!r} it has" if path else "it is"
-            raise CheckpointError(f"the checkpoint is of another model: {place} {theirs} in the checkpoint and {ours} here")
+            raise CheckpointError(
+                f"the checkpoint is of another model: {place} {theirs} in the checkpoint and "
+                f"{ours} here"
+            )
 
 
 def _check_weights(saved: State, own: State) -> None:
-    missing, unknown = [name for name in own if name not in saved], [name for name in saved if name not in own]
+    missing, unknown = (
+        [name for name in own if name not in saved],
+        [name for name in saved if name not in own],
+    )
     if missing or unknown:
         raise CheckpointError(
-            f"the checkpoint is of another model: it lacks {_some(missing)}, and has {_some(unknown)} that this one lacks"
+            f"the checkpoint is of another model: it lacks {_some(missing)}, and has "
+            f"{_some(unknown)} that this one lacks"
         )
     for name, ours in own.items():
         theirs = saved[name]
-        if isinstance(ours, Tensor) != isinstance(theirs, Tensor) or (isinstance(ours, Tensor) and ours.shape != theirs.shape):
+        if isinstance(ours, Tensor) != isinstance(theirs, Tensor) or (
+            isinstance(ours, Tensor) and ours.shape != theirs.shape
+        ):
             raise CheckpointError(
-                f"the checkpoint is of another model: {name!r} is {_shape(theirs)} in the checkpoint and {_shape(ours)} here"
+                f"the checkpoint is of another model: {name!r} is {_shape(theirs)} in the "
+                f"checkpoint and {_shape(ours)} here"
             )
 
 
 def _check_optimizer(contents: Contents, own: Description) -> None:
     saved = contents.description
     if contents.optimizer is None:
-        raise CheckpointError("the checkpoint holds no state of an optimizer: it was saved without one, so load it without one")
+        raise CheckpointError(
+            "the checkpoint holds no state of an optimizer: it was saved without one, so load it "
+            "without one"
+        )
     if saved["optimizer"] != own["optimizer"]:
-        raise CheckpointError(f"the checkpoint is of another optimizer: {saved['optimizer']} in the checkpoint and {own['optimizer']} here")
+        raise CheckpointError(
+            f"the checkpoint is of another optimizer: {saved['optimizer']} in the checkpoint and "
+            f"{own['optimizer']} here"
+        )
     if saved["parameters"] != own["parameters"]:
         raise CheckpointError(
-            "the checkpoint is of an optimizer with other parameters, or with the same ones in another order or other groups"
+            "the checkpoint is of an optimizer with other parameters, or with the same ones in "
+            "another order or other groups"
         )
 
 
 def _check_shares(saved: Mapping[str, float] | None, own: Mapping[str, float] | None) -> None:
-    """Weights that are divided up otherwise would make the run go on in another direction than it had."""
+    """Weights that are divided up otherwise would make the run go on in another direction than it
+    had.
+    """
     for name, ours in (own or {}).items():
         theirs = (saved or {}).get(name, ours)
         if not isclose(theirs, ours, rel_tol=1e-9):
             raise CheckpointError(
-                f"the run that was saved gave {name!r} {theirs:.4g} of a step, this model gives it {ours:.4g}: masses or sensitivities "
-                "were changed. Set them as they were (model.tare), or load the weights alone: load(path, model)"
+                f"the run that was saved gave {name!r} {theirs:.4g} of a step, this model gives it "
+                f"{ours:.4g}: masses or sensitivities were changed. Set them as they were "
+                "(model.tare), or load the weights alone: load(path, model)"
             )
 
 

@@ -1,4 +1,6 @@
-"""Several processes that save or load one checkpoint: they do it together, and succeed or fail together."""
+"""Several processes that save or load one checkpoint: they do it together, and succeed or fail
+together.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def together(action: Callable[[], T]) -> T:
     except Exception as error:
         failure = error
     failures: list[str | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(failures, None if failure is None else f"{type(failure).__name__}: {failure}")
+    dist.all_gather_object(
+        failures, None if failure is None else f"{type(failure).__name__}: {failure}"
+    )
     if failure is not None:
         raise failure
     for rank, text in enumerate(failures):

@@ -28,16 +28,32 @@ class Format(Protocol):
         """Refuse what this format cannot hold."""
         ...
 
-    def write(self, path: Path, contents: Contents, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
+    def write(
+        self,
+        path: Path,
+        contents: Contents,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None,
+    ) -> None:
         """Write all of it or nothing."""
         ...
 
     def read(self, path: Path) -> Contents:
-        """Read enough to tell whether it belongs to a model: tensors that `fill` would read are on the meta device."""
+        """Read enough to tell whether it belongs to a model: tensors that `fill` would read are on
+        the meta device.
+        """
         ...
 
-    def fill(self, path: Path, contents: Contents, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Contents:
-        """The contents with all tensors that the model and the optimizer take, in memory of their own."""
+    def fill(
+        self,
+        path: Path,
+        contents: Contents,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None,
+    ) -> Contents:
+        """The contents with all tensors that the model and the optimizer take, in memory of their
+        own.
+        """
         ...
 
 
@@ -48,12 +64,16 @@ def format_of(path: Path) -> Format:
     return TorchFile() if path.suffix else Folder()
 
 
-def save(path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | None = None, **extra: object) -> None:
+def save(
+    path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | None = None, **extra: object
+) -> None:
     """Write a checkpoint, all of it or nothing.
 
-    The path decides how: a folder where it has no suffix ("runs/gpt/last"), by torch.distributed.checkpoint, each process its part; the
-    weights alone for ".safetensors"; for every other suffix (".pt") one file of torch.save. What was at the path is replaced once the
-    new checkpoint is on the disk, in one step, so that a run that is killed at any moment leaves the old one or the new one.
+    The path decides how: a folder where it has no suffix ("runs/gpt/last"), by
+    torch.distributed.checkpoint, each process its part; the weights alone for ".safetensors"; for
+    every other suffix (".pt") one file of torch.save. What was at the path is replaced once the new
+    checkpoint is on the disk, in one step, so that a run that is killed at any moment leaves the
+    old one or the new one.
 
     Of several processes, all must call this together. For a file the first writes.
 
@@ -61,11 +81,13 @@ def save(path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | Non
         path: where to.
         model: the model itself, not what wraps it.
         optimizer: a SteepestDescent or any other of torch's.
-        extra: what else the run needs to go on, by name: numbers, strings, tensors, lists and dicts of them. So
-            `schedule=schedule.state_dict()`, `batches=generator.get_state()`, `step=step`. Of several processes' the first one's is kept.
+        extra: what else the run needs to go on, by name: numbers, strings, tensors, lists and dicts
+            of them. So `schedule=schedule.state_dict()`, `batches=generator.get_state()`,
+            `step=step`. Of several processes' the first one's is kept.
 
     Raises:
-        CheckpointError: something cannot be saved, or not in this format. What was at the path is untouched.
+        CheckpointError: something cannot be saved, or not in this format. What was at the path is
+            untouched.
         OSError: the disk is full, or the like. What was at the path is untouched.
         ImportError: ".safetensors" without the package safetensors.
 
@@ -88,24 +110,29 @@ def save(path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | Non
     form.write(path, together(check), model, optimizer)
 
 
-def load(path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, object]:
+def load(
+    path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | None = None
+) -> dict[str, object]:
     """Take weights, and an optimizer's state, over from a checkpoint.
 
-    Both go to the dtypes and devices that the model has. All of the checkpoint is read and compared with the model before anything of the
-    model is overwritten. It may have been saved by more or fewer processes, sharded in another way or not at all. Of several
-    processes, all must call this together.
+    Both go to the dtypes and devices that the model has. All of the checkpoint is read and compared
+    with the model before anything of the model is overwritten. It may have been saved by more or
+    fewer processes, sharded in another way or not at all. Of several processes, all must call this
+    together.
 
     Args:
         path: as it was saved.
         model: one that is composed like the one that was saved.
-        optimizer: of the same kind as the one that was saved. Without it only the weights are taken over.
+        optimizer: of the same kind as the one that was saved. Without it only the weights are taken
+            over.
 
     Returns:
         What was saved as `extra`, on the CPU.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        CheckpointError: it is cut short, damaged, not written by `save`, or of another model or optimizer. Nothing is changed.
+        CheckpointError: it is cut short, damaged, not written by `save`, or of another model or
+            optimizer. Nothing is changed.
         ImportError: ".safetensors" without the package safetensors.
 
     Example:
@@ -119,8 +146,8 @@ def load(path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | Non
         True
         >>> checkpoint.load("weights.pt", Linear(5, 3))
         Traceback (most recent call last):
-        modula.checkpoint.error.CheckpointError: the checkpoint is of another model: it is Linear(4, 3) in the checkpoint and
-        Linear(5, 3) here
+        modula.checkpoint.error.CheckpointError: the checkpoint is of another model: it is
+        Linear(4, 3) in the checkpoint and Linear(5, 3) here
     """
     path = Path(path)
     form = format_of(path)
@@ -136,7 +163,8 @@ def load(path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | Non
     placed = mapped(filled, model, optimizer, _placed_like)
     if optimizer is not None and placed.optimizer is not None:
         try:
-            optimizer.load_state_dict(placed.optimizer)  # first, because it may have an objection of its own
+            # first, because it may have an objection of its own
+            optimizer.load_state_dict(placed.optimizer)
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from error
     model.load_state_dict(placed.model)

@@ -29,16 +29,30 @@ class TorchFile:
         refuse_names(contents, DESCRIPTION)
         refuse_sharded(contents)
 
-    def write(self, path: Path, contents: Contents, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
+    def write(
+        self,
+        path: Path,
+        contents: Contents,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None,
+    ) -> None:
         together(lambda: write_file(path, contents) if is_first() else None)
 
     def read(self, path: Path) -> Contents:
         contents = read_file(path)
         if any(t.is_meta for t in contents.tensors()):
-            raise CheckpointError(f"{path} is the index of a checkpoint in a folder: load {path.parent}")
+            raise CheckpointError(
+                f"{path} is the index of a checkpoint in a folder: load {path.parent}"
+            )
         return contents
 
-    def fill(self, path: Path, contents: Contents, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Contents:
+    def fill(
+        self,
+        path: Path,
+        contents: Contents,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None,
+    ) -> Contents:
         return contents
 
 
@@ -50,7 +64,9 @@ def refuse_names(contents: Contents, *own: str) -> None:
     """
     for name in own:
         if name in contents.extra:
-            raise CheckpointError(f"{name!r} is the name of the checkpoint's own entry: give yours another one")
+            raise CheckpointError(
+                f"{name!r} is the name of the checkpoint's own entry: give yours another one"
+            )
 
 
 def refuse_sharded(contents: Contents) -> None:
@@ -61,16 +77,23 @@ def refuse_sharded(contents: Contents) -> None:
     """
     if any(is_sharded(t) for t in contents.tensors()):
         raise CheckpointError(
-            "the model is sharded, and a file would gather all of it on one process: give a path without a suffix, for a folder into which "
-            "every process writes its part"
+            "the model is sharded, and a file would gather all of it on one process: give a path "
+            "without a suffix, for a folder into which every process writes its part"
         )
 
 
 def write_file(path: Path, contents: Contents) -> None:
     """Write one file, from this process."""
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, and this checkpoint is one file: give another path")
-    state = {DESCRIPTION: contents.description, "model": contents.model, "optimizer": contents.optimizer, **contents.extra}
+        raise CheckpointError(
+            f"{path} is a folder, and this checkpoint is one file: give another path"
+        )
+    state = {
+        DESCRIPTION: contents.description,
+        "model": contents.model,
+        "optimizer": contents.optimizer,
+        **contents.extra,
+    }
     write_whole(path, lambda file: torch.save(state, file))
 
 
@@ -82,21 +105,31 @@ def read_file(path: Path) -> Contents:
         CheckpointError: it is cut short, damaged, or not written by `save`.
     """
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, and no checkpoint that `save` has written to a path with a suffix")
+        raise CheckpointError(
+            f"{path} is a folder, and no checkpoint that `save` has written to a path with a suffix"
+        )
     _check_bytes(path)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
         raise CheckpointError(
-            f"{path} is no checkpoint: it is another kind of file, or holds objects that were not saved by `save`"
+            f"{path} is no checkpoint: it is another kind of file, or holds objects that were not "
+            "saved by `save`"
         ) from error
     if not isinstance(state, dict) or not set(_OWN) <= set(state):
-        held = ", ".join(map(str, list(state)[:6])) if isinstance(state, dict) else f"a {type(state).__name__}"
+        held = (
+            ", ".join(map(str, list(state)[:6]))
+            if isinstance(state, dict)
+            else f"a {type(state).__name__}"
+        )
         raise CheckpointError(
-            f"{path} was not written by `save`: it holds {held}. If these are weights of this model, use model.load_state_dict on them"
+            f"{path} was not written by `save`: it holds {held}. If these are weights of this "
+            "model, use model.load_state_dict on them"
         )
     extra = {name: value for name, value in state.items() if name not in _OWN}
-    return Contents(description_in(state[DESCRIPTION], path), state["model"], state["optimizer"], extra)
+    return Contents(
+        description_in(state[DESCRIPTION], path), state["model"], state["optimizer"], extra
+    )
 
 
 def _check_bytes(path: Path) -> None:
@@ -105,7 +138,15 @@ def _check_bytes(path: Path) -> None:
         try:
             with zipfile.ZipFile(file) as archive:
                 damaged = archive.testzip()
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{path} is cut short or damaged, or is no checkpoint: {error}") from error
+        except (
+            zipfile.BadZipFile,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            ValueError,
+        ) as error:
+            raise CheckpointError(
+                f"{path} is cut short or damaged, or is no checkpoint: {error}"
+            ) from error
     if damaged is not None:
         raise CheckpointError(f"{path} is damaged: the checksum of its entry {damaged!r} is wrong")

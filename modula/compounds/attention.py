@@ -22,8 +22,9 @@ from modula.norms import RMS, HeadRMS
 class Attention(Composition[RMS, RMS]):
     """Multi-head self-attention on [batch, position, d_embed], on torch's fused kernel.
 
-    Query, key and value are each a Linear; the output is a third of a Linear of the merged heads, which makes the whole of sensitivity 1
-    for a `scale` of at most 1 (conditional, as its bond `FunctionalAttention` is, on queries, keys and values of RMS at most 1).
+    Query, key and value are each a Linear; the output is a third of a Linear of the merged heads,
+    which makes the whole of sensitivity 1 for a `scale` of at most 1 (conditional, as its bond
+    `FunctionalAttention` is, on queries, keys and values of RMS at most 1).
 
     Args:
         d_embed: the width.
@@ -31,7 +32,8 @@ class Attention(Composition[RMS, RMS]):
         d_head: the width of a head, even; None takes d_embed / num_heads.
         causal: whether a position sees only itself and those before it.
         scale: multiplies the scores, which are query·key/d_head.
-        rope_base: of the rotary positions; the longest wavelength is near 2π times it. Take a larger one for contexts beyond thousands.
+        rope_base: of the rotary positions; the longest wavelength is near 2π times it. Take a
+            larger one for contexts beyond thousands.
 
     Raises:
         ValueError: d_embed does not split into the heads, or d_head is odd.
@@ -57,7 +59,11 @@ class Attention(Composition[RMS, RMS]):
     ) -> None:
         width = head_width(d_embed, num_heads, d_head)
         query, key, value = (_projection(num_heads, width, d_embed) for _ in range(3))
-        heads = FunctionalAttention(causal, scale) @ Ungroup() @ (Rope(width, rope_base) @ (query, key), value)
+        heads = (
+            FunctionalAttention(causal, scale)
+            @ Ungroup()
+            @ (Rope(width, rope_base) @ (query, key), value)
+        )
         super().__init__((1 / 3) * (Linear(d_embed, num_heads * width) @ MergeHeads() @ heads))
         self.arguments: str = f"{d_embed}, {num_heads}"
 
@@ -66,10 +72,12 @@ class Attention(Composition[RMS, RMS]):
 
 
 class ComposedAttention(Composition[RMS, RMS]):
-    """`Attention` from its parts, which shows the scores to whoever wants to look or to change them.
+    """`Attention` from its parts, which shows the scores to whoever wants to look or to change
+    them.
 
-    Takes the same arguments and gives the same numbers, with memory for all scores. The parameters come in the order value, query,
-    key, output. Its sensitivity is (1 + 2·|scale|)/3, since here the scale reaches the scores alone.
+    Takes the same arguments and gives the same numbers, with memory for all scores. The parameters
+    come in the order value, query, key, output. Its sensitivity is (1 + 2·|scale|)/3, since here
+    the scale reaches the scores alone.
 
     Args:
         d_embed, num_heads, d_head, causal, scale, rope_base: as for `Attention`.
@@ -92,7 +100,15 @@ class ComposedAttention(Composition[RMS, RMS]):
         query, key, value = (_projection(num_heads, width, d_embed) for _ in range(3))
         mask = CausalMask() if causal else Identity()
         scores = Softmax(scale) @ mask @ AttentionQK() @ Rope(width, rope_base) @ (query, key)
-        super().__init__((1 / 3) * (Linear(d_embed, num_heads * width) @ MergeHeads() @ ApplyAttentionScores() @ (value, scores)))
+        super().__init__(
+            (1 / 3)
+            * (
+                Linear(d_embed, num_heads * width)
+                @ MergeHeads()
+                @ ApplyAttentionScores()
+                @ (value, scores)
+            )
+        )
         self.arguments: str = f"{d_embed}, {num_heads}"
 
     def extra_repr(self) -> str:
@@ -108,7 +124,10 @@ def head_width(d_embed: int, num_heads: int, d_head: int | None) -> int:
     if num_heads < 1:
         raise ValueError(f"attention takes at least 1 head, got num_heads={num_heads}")
     if d_head is None and d_embed % num_heads:
-        raise ValueError(f"d_embed={d_embed} does not split into num_heads={num_heads} heads: change one of them, or give d_head")
+        raise ValueError(
+            f"d_embed={d_embed} does not split into num_heads={num_heads} heads: change one of "
+            "them, or give d_head"
+        )
     return d_embed // num_heads if d_head is None else d_head
 
 

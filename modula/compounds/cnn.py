@@ -12,7 +12,8 @@ from modula.norms import RMS, ChannelRMS
 class ResCNN(Composition[ChannelRMS, RMS]):
     """A residual network of convolutions that classifies images of any size.
 
-    A convolution into the width, L residual blocks of `block_depth` pairs Conv2D @ activation, the mean over all pixels, and a Linear.
+    A convolution into the width, L residual blocks of `block_depth` pairs Conv2D @ activation, the
+    mean over all pixels, and a Linear.
 
     Args:
         fan_out: the width of the output, such as the number of classes.
@@ -47,12 +48,24 @@ class ResCNN(Composition[ChannelRMS, RMS]):
         activation: Elementwise | None = None,
     ) -> None:
         if num_blocks < 1 or block_depth < 1:
-            raise ValueError(f"ResCNN has at least 1 block of at least 1 layer, got num_blocks={num_blocks}, block_depth={block_depth}")
+            raise ValueError(
+                f"ResCNN has at least 1 block of at least 1 layer, got num_blocks={num_blocks}, "
+                f"block_depth={block_depth}"
+            )
         bond = ReLU() if activation is None else activation
         block = (Conv2D(width, width, kernel_size) @ bond) ** block_depth
         blocks = (residual(block, num_blocks) ** num_blocks).tare(block_mass)
-        super().__init__(Linear(fan_out, width) @ AvgPool() @ bond @ blocks @ Conv2D(width, in_channels, kernel_size))
-        self.arguments: str = f"{fan_out}, {in_channels}, width={width}, num_blocks={num_blocks}, block_depth={block_depth}"
+        super().__init__(
+            Linear(fan_out, width)
+            @ AvgPool()
+            @ bond
+            @ blocks
+            @ Conv2D(width, in_channels, kernel_size)
+        )
+        self.arguments: str = (
+            f"{fan_out}, {in_channels}, width={width}, num_blocks={num_blocks}, "
+            f"block_depth={block_depth}"
+        )
 
     def extra_repr(self) -> str:
         return self.arguments

@@ -12,7 +12,8 @@ from modula.norms import RMS, OneHot
 
 
 class FeedForward(Composition[RMS, RMS]):
-    """The MLP of a transformer block: a Linear up, an activation scaled to sensitivity 1, a Linear down.
+    """The MLP of a transformer block: a Linear up, an activation scaled to sensitivity 1, a Linear
+    down.
 
     Args:
         d_embed: the width.
@@ -22,7 +23,11 @@ class FeedForward(Composition[RMS, RMS]):
 
     def __init__(self, d_embed: int, expansion: int, activation: Elementwise) -> None:
         hidden = expansion * d_embed
-        super().__init__(Linear(d_embed, hidden) @ (activation / activation.sensitivity) @ Linear(hidden, d_embed))
+        super().__init__(
+            Linear(d_embed, hidden)
+            @ (activation / activation.sensitivity)
+            @ Linear(hidden, d_embed)
+        )
         self.arguments: str = f"{d_embed}, {expansion}"
 
     def extra_repr(self) -> str:
@@ -37,18 +42,24 @@ class TransformerBlock(Composition[RMS, RMS]):
         num_branches: how many residual branches the whole network has.
     """
 
-    def __init__(self, attention: Module[RMS, RMS], mlp: Module[RMS, RMS], *, num_branches: int) -> None:
-        super().__init__(residual(mlp @ RMSNorm(), num_branches) @ residual(attention @ RMSNorm(), num_branches))
+    def __init__(
+        self, attention: Module[RMS, RMS], mlp: Module[RMS, RMS], *, num_branches: int
+    ) -> None:
+        super().__init__(
+            residual(mlp @ RMSNorm(), num_branches) @ residual(attention @ RMSNorm(), num_branches)
+        )
 
 
 class GPT(Composition[OneHot, RMS]):
     """Token ids [batch, position] to logits [batch, position, vocab_size].
 
-    An embedding, `num_blocks` blocks of attention and MLP, RMSNorm and a Linear head. The L = 2·num_blocks branches have RMSNorm at
-    their entrance and are averaged into the stream, (1 − 1/L)·x + (1/L)·branch(x), so that depth leaves the sensitivity as it is.
+    An embedding, `num_blocks` blocks of attention and MLP, RMSNorm and a Linear head. The L =
+    2·num_blocks branches have RMSNorm at their entrance and are averaged into the stream, (1 −
+    1/L)·x + (1/L)·branch(x), so that depth leaves the sensitivity as it is.
 
-    Sensitivity `final_scale` for an `attention_scale` of at most 1: conditional, as RMSNorm and attention are; with the default
-    activation an estimate, since SquaredReLU's bound holds for entries of at most 1 and some are larger.
+    Sensitivity `final_scale` for an `attention_scale` of at most 1: conditional, as RMSNorm and
+    attention are; with the default activation an estimate, since SquaredReLU's bound holds for
+    entries of at most 1 and some are larger.
 
     Args:
         vocab_size: how many tokens there are.
@@ -56,7 +67,8 @@ class GPT(Composition[OneHot, RMS]):
         num_heads: of attention.
         num_blocks: of attention and MLP each, at least 1.
         expansion: the width of the MLP's hidden layer over `d_embed`.
-        attention_mass: the mass of attention in all blocks together; the embedding and the head have 1 each.
+        attention_mass: the mass of attention in all blocks together; the embedding and the head
+            have 1 each.
         mlp_mass: the mass of the MLPs in all blocks together.
         attention_scale: multiplies the scores of attention.
         final_scale: multiplies the logits.
@@ -64,7 +76,8 @@ class GPT(Composition[OneHot, RMS]):
         activation: of the MLPs, an elementwise bond; None takes SquaredReLU.
 
     Raises:
-        ValueError: a count or width below 1, d_embed that does not split into the heads, or a negative mass.
+        ValueError: a count or width below 1, d_embed that does not split into the heads, or a
+            negative mass.
 
     Example:
         >>> import torch
@@ -91,12 +104,18 @@ class GPT(Composition[OneHot, RMS]):
     ) -> None:
         if num_blocks < 1:
             raise ValueError(f"GPT has at least 1 block, got num_blocks={num_blocks}")
-        attention = Attention(d_embed, num_heads, scale=attention_scale, rope_base=rope_base).tare(attention_mass / num_blocks)
-        mlp = FeedForward(d_embed, expansion, SquaredReLU() if activation is None else activation).tare(mlp_mass / num_blocks)
+        attention = Attention(d_embed, num_heads, scale=attention_scale, rope_base=rope_base).tare(
+            attention_mass / num_blocks
+        )
+        mlp = FeedForward(
+            d_embed, expansion, SquaredReLU() if activation is None else activation
+        ).tare(mlp_mass / num_blocks)
         blocks = TransformerBlock(attention, mlp, num_branches=2 * num_blocks) ** num_blocks
         head = final_scale * (Linear(vocab_size, d_embed) @ RMSNorm())
         super().__init__(head @ blocks @ Embed(d_embed, vocab_size))
-        self.arguments: str = f"{vocab_size}, d_embed={d_embed}, num_heads={num_heads}, num_blocks={num_blocks}"
+        self.arguments: str = (
+            f"{vocab_size}, d_embed={d_embed}, num_heads={num_heads}, num_blocks={num_blocks}"
+        )
 
     def extra_repr(self) -> str:
         return self.arguments

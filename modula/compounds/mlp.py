@@ -30,7 +30,15 @@ class MLP(Composition[RMS, RMS]):
         (3.0, 1.0)
     """
 
-    def __init__(self, fan_out: int, fan_in: int, *, width: int, depth: int = 2, activation: Elementwise | None = None) -> None:
+    def __init__(
+        self,
+        fan_out: int,
+        fan_in: int,
+        *,
+        width: int,
+        depth: int = 2,
+        activation: Elementwise | None = None,
+    ) -> None:
         if depth < 1:
             raise ValueError(f"MLP has at least 1 layer, got depth={depth}")
         bond = ReLU() if activation is None else activation
@@ -48,8 +56,9 @@ class MLP(Composition[RMS, RMS]):
 class ResMLP(Composition[RMS, RMS]):
     """A residual network of MLP blocks between a Linear into the width and a Linear out of it.
 
-    Each block of `block_depth` pairs Linear @ activation is averaged with its input, (1 − 1/L)·x + (1/L)·block(x) for L blocks. The
-    blocks share one unit of mass, so that deepening the network takes nothing from its first and last layer.
+    Each block of `block_depth` pairs Linear @ activation is averaged with its input, (1 − 1/L)·x +
+    (1/L)·block(x) for L blocks. The blocks share one unit of mass, so that deepening the network
+    takes nothing from its first and last layer.
 
     Args:
         fan_out, fan_in: the widths of output and input.
@@ -80,11 +89,19 @@ class ResMLP(Composition[RMS, RMS]):
         activation: Elementwise | None = None,
     ) -> None:
         if num_blocks < 1 or block_depth < 1:
-            raise ValueError(f"ResMLP has at least 1 block of at least 1 layer, got num_blocks={num_blocks}, block_depth={block_depth}")
-        block = (Linear(width, width) @ (ReLU() if activation is None else activation)) ** block_depth
+            raise ValueError(
+                f"ResMLP has at least 1 block of at least 1 layer, got num_blocks={num_blocks}, "
+                f"block_depth={block_depth}"
+            )
+        block = (
+            Linear(width, width) @ (ReLU() if activation is None else activation)
+        ) ** block_depth
         blocks = (residual(block, num_blocks) ** num_blocks).tare(block_mass)
         super().__init__(Linear(fan_out, width) @ blocks @ Linear(width, fan_in))
-        self.arguments: str = f"{fan_out}, {fan_in}, width={width}, num_blocks={num_blocks}, block_depth={block_depth}"
+        self.arguments: str = (
+            f"{fan_out}, {fan_in}, width={width}, num_blocks={num_blocks}, "
+            f"block_depth={block_depth}"
+        )
 
     def extra_repr(self) -> str:
         return self.arguments

@@ -1,6 +1,8 @@
-"""Instruments: functions that take a module and data, measure whether the theory holds there, and return plain dataclasses.
+"""Instruments: functions that take a module and data, measure whether the theory holds there, and
+return plain dataclasses.
 
-Each result prints as a table, plots itself with matplotlib (`pip install 'modula-torch[plots]'`), and gives its numbers by name.
+Each result prints as a table, plots itself with matplotlib (`pip install 'modula-torch[plots]'`),
+and gives its numbers by name.
 """
 
 from modula.instruments.alignment import Alignment, AlignmentReport, alignment

@@ -12,7 +12,17 @@ from torch.func import functional_call, jvp
 from modula.any_module import AnyModule
 from modula.instruments.derivative import differentiable
 from modula.instruments.places import Visit, visits
-from modula.instruments.report import Report, canvas, caption, name_rows, number, prominent, short, table, where
+from modula.instruments.report import (
+    Report,
+    canvas,
+    caption,
+    name_rows,
+    number,
+    prominent,
+    short,
+    table,
+    where,
+)
 from modula.module import Atom, SpaceType
 from modula.spaces import Value, measure
 from modula.vector import Update
@@ -23,7 +33,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Alignment:
-    """One atom at what flowed through it. A ratio is 1 where input and weight line up as far as they can, None where it is 0/0."""
+    """One atom at what flowed through it. A ratio is 1 where input and weight line up as far as
+    they can, None where it is 0/0.
+    """
 
     path: str
     module: str
@@ -52,21 +64,46 @@ class AlignmentReport(Report[Alignment]):
         rows, left_out = prominent(self.rows, [row.update or 0.0 for row in self.rows])
         header = ["path", "module", "‖ΔW·x‖/‖ΔW‖‖x‖", "‖W·x‖/‖W‖‖x‖", "‖x‖", "‖W‖", "‖ΔW‖"]
         cells = [
-            [where(row.path), short(row.module), *map(number, (row.update, row.weights, row.input_norm, row.weight_norm, row.update_norm))]
+            [
+                where(row.path),
+                short(row.module),
+                *map(
+                    number,
+                    (row.update, row.weights, row.input_norm, row.weight_norm, row.update_norm),
+                ),
+            ]
             for row in rows
         ]
         return table(header, cells, left_out=left_out, reason="none better aligned")
 
     def scalars(self) -> dict[str, float]:
-        update = {f"alignment/update/{where(row.path)}": row.update for row in self.rows if row.update is not None}
-        return update | {f"alignment/weights/{where(row.path)}": row.weights for row in self.rows if row.weights is not None}
+        update = {
+            f"alignment/update/{where(row.path)}": row.update
+            for row in self.rows
+            if row.update is not None
+        }
+        return update | {
+            f"alignment/weights/{where(row.path)}": row.weights
+            for row in self.rows
+            if row.weights is not None
+        }
 
     def plot(self, axes: Axes | None = None) -> Axes:
         rows, _ = prominent(self.rows, [row.update or 0.0 for row in self.rows])
         axes = canvas(axes, height=1.2 + 0.25 * len(rows))
         height = 0.4
-        axes.barh([i - height / 2 for i in range(len(rows))], [row.update or 0.0 for row in rows], height, label="‖ΔW·x‖ / ‖ΔW‖‖x‖")
-        axes.barh([i + height / 2 for i in range(len(rows))], [row.weights or 0.0 for row in rows], height, label="‖W·x‖ / ‖W‖‖x‖")
+        axes.barh(
+            [i - height / 2 for i in range(len(rows))],
+            [row.update or 0.0 for row in rows],
+            height,
+            label="‖ΔW·x‖ / ‖ΔW‖‖x‖",
+        )
+        axes.barh(
+            [i + height / 2 for i in range(len(rows))],
+            [row.weights or 0.0 for row in rows],
+            height,
+            label="‖W·x‖ / ‖W‖‖x‖",
+        )
         axes.axvline(1.0, color="black", linewidth=1, label="the bound")
         name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
         axes.set(xlabel="share of the bound")
@@ -75,10 +112,12 @@ class AlignmentReport(Report[Alignment]):
 
 
 def alignment(model: AnyModule, x: Value, update: Update) -> AlignmentReport:
-    """Measure how much of its bound each atom uses: ‖ΔW·x‖ over ‖ΔW‖·‖x‖ for the update, and the same for the weights.
+    """Measure how much of its bound each atom uses: ‖ΔW·x‖ over ‖ΔW‖·‖x‖ for the update, and the
+    same for the weights.
 
-    Inputs come from the present weights, and norms are those of the atoms and of their spaces, the largest over batch and positions. An
-    atom that is no multiple of its weight, such as Bias, is measured by ‖∂f·Δw‖/‖Δw‖.
+    Inputs come from the present weights, and norms are those of the atoms and of their spaces, the
+    largest over batch and positions. An atom that is no multiple of its weight, such as Bias, is
+    measured by ‖∂f·Δw‖/‖Δw‖.
 
     Args:
         model: the model, at its present weights.
@@ -98,7 +137,8 @@ def alignment(model: AnyModule, x: Value, update: Update) -> AlignmentReport:
         >>> from modula.instruments import alignment
         >>> model = Linear(2, 8) @ ReLU() @ Linear(8, 4)
         >>> x = torch.randn(1, 4)  # with a single example, an update lines up with it entirely
-        >>> report = alignment(model, x, model.dualize(model.gradient(model(x).sum()), method="svd"))
+        >>> gradient = model.gradient(model(x).sum())
+        >>> report = alignment(model, x, model.dualize(gradient, method="svd"))
         >>> round(report["0"].update, 3)
         1.0
 
@@ -128,7 +168,9 @@ def _aligned(visit: Visit, update: Update) -> Alignment:
         place.path,
         place.label,
         _ratio(moved, update_norm * (input_norm if is_multiple else 1.0)),
-        _ratio(float(measure(codomain, visit.y)), weight_norm * input_norm) if is_multiple else None,
+        _ratio(float(measure(codomain, visit.y)), weight_norm * input_norm)
+        if is_multiple
+        else None,
         input_norm,
         weight_norm,
         update_norm,

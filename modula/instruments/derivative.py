@@ -1,9 +1,11 @@
-"""The derivative of a module as a linear map between normed spaces, and the search for the direction that it stretches most.
+"""The derivative of a module as a linear map between normed spaces, and the search for the
+direction that it stretches most.
 
-The largest gain max ‖Jv‖ / ‖v‖ is found by the power method for two norms (Boyd 1974, *The power method for lᵖ norms*): a direction is
-pushed through J, the functional that attains the norm of the result is pulled back through Jᵀ, and the duality map of the space where
-directions live turns it into the next direction. With ℓ2 at both ends this is power iteration on JᵀJ. No round loses gain, and every
-gain on the way is one that a direction attains, so that the outcome is a lower bound.
+The largest gain max ‖Jv‖ / ‖v‖ is found by the power method for two norms (Boyd 1974, *The power
+method for lᵖ norms*): a direction is pushed through J, the functional that attains the norm of the
+result is pulled back through Jᵀ, and the duality map of the space where directions live turns it
+into the next direction. With ℓ2 at both ends this is power iteration on JᵀJ. No round loses gain,
+and every gain on the way is one that a direction attains, so that the outcome is a lower bound.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ TARGETS = 3
 
 @dataclass(frozen=True)
 class Derivative(Generic[V, G]):
-    """A linear map from directions of kind `V`, whose functionals are of kind `G`, to changes of an activation."""
+    """A linear map from directions of kind `V`, whose functionals are of kind `G`, to changes of an
+    activation.
+    """
 
     push: Callable[[V], Value]
     """v ↦ Jv."""
@@ -58,15 +62,25 @@ class Derivative(Generic[V, G]):
     def worst(self, starts: Iterable[V], targets: Iterable[Value], steps: int) -> float:
         """The largest gain that is found, in at most `steps` rounds of each climb.
 
-        From each of `starts` the climb first raises every vector of the output at once, so that maps which act vector by vector are
-        searched in all their vectors together, and then the largest one alone, as the norm demands. It also begins at the directions
-        that raise each of `targets` most, functionals on single vectors of the output, since every vector may have a summit of its own.
+        From each of `starts` the climb first raises every vector of the output at once, so that
+        maps which act vector by vector are searched in all their vectors together, and then the
+        largest one alone, as the norm demands. It also begins at the directions that raise each of
+        `targets` most, functionals on single vectors of the output, since every vector may have a
+        summit of its own.
         """
-        climbs = [self._climbed(start, (_raising_every_vector, _raising_the_norm), steps) for start in starts]
-        climbs += [self._climbed(self.steepest(self.pull(target)), (_raising_the_norm,), steps) for target in targets]
+        climbs = [
+            self._climbed(start, (_raising_every_vector, _raising_the_norm), steps)
+            for start in starts
+        ]
+        climbs += [
+            self._climbed(self.steepest(self.pull(target)), (_raising_the_norm,), steps)
+            for target in targets
+        ]
         return largest(climbs)
 
-    def _climbed(self, start: V, functionals: Iterable[Callable[[AnySpace, Value], Value]], steps: int) -> float:
+    def _climbed(
+        self, start: V, functionals: Iterable[Callable[[AnySpace, Value], Value]], steps: int
+    ) -> float:
         best, summit = 0.0, start
         for functional in functionals:
             direction, stalled = summit, 0
@@ -99,11 +113,15 @@ def in_input(visit: Visit) -> Derivative[Value, Value]:
     def pull(functional: Value) -> Value:
         return cast("Value", pullback(functional)[0])
 
-    return Derivative(push, pull, lambda v: measure(domain, v), lambda g: steepest(domain, g), codomain)
+    return Derivative(
+        push, pull, lambda v: measure(domain, v), lambda g: steepest(domain, g), codomain
+    )
 
 
 def in_weights(visit: Visit) -> Derivative[Update, Gradient]:
-    """The derivative of a module in its weights, at what flowed through it, under its modular norm."""
+    """The derivative of a module in its weights, at what flowed through it, under its modular
+    norm.
+    """
     module = visit.place.module
     weights = {name: weight.detach() for name, weight in module.weights.items()}
 
@@ -118,12 +136,16 @@ def in_weights(visit: Visit) -> Derivative[Update, Gradient]:
     def pull(functional: Value) -> Gradient:
         return Gradient(pullback(functional)[0])
 
-    return Derivative(push, pull, module.norm, lambda g: module.dualize(g, method="svd"), visit.place.ends[1])
+    return Derivative(
+        push, pull, module.norm, lambda g: module.dualize(g, method="svd"), visit.place.ends[1]
+    )
 
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Where derivatives are taken: attention by products that can be differentiated forwards, no graph kept, nothing compiled."""
+    """Where derivatives are taken: attention by products that can be differentiated forwards, no
+    graph kept, nothing compiled.
+    """
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -132,7 +154,9 @@ def differentiable() -> Iterator[None]:
 
 
 def steepest(space: AnySpace, g: Value) -> Value:
-    """The value of norm 1 in `space` that pairs best with g: every vector's own dual; for a tuple, in its best part alone."""
+    """The value of norm 1 in `space` that pairs best with g: every vector's own dual; for a tuple,
+    in its best part alone.
+    """
     if isinstance(space, Product) and isinstance(g, tuple):
         parts = [steepest(part, piece) for part, piece in zip(space.parts, g, strict=True)]
         pairings = [_pairing(part, piece) for part, piece in zip(parts, g, strict=True)]
@@ -143,14 +167,23 @@ def steepest(space: AnySpace, g: Value) -> Value:
 
 
 def random_direction(space: AnySpace, like: Value, generator: torch.Generator) -> Value:
-    """A direction in which every vector has norm 1 and is otherwise random; for a tuple, in every part."""
+    """A direction in which every vector has norm 1 and is otherwise random; for a tuple, in every
+    part.
+    """
     if isinstance(space, Product) and isinstance(like, tuple):
-        return tuple([random_direction(part, piece, generator) for part, piece in zip(space.parts, like, strict=True)])
+        return tuple(
+            [
+                random_direction(part, piece, generator)
+                for part, piece in zip(space.parts, like, strict=True)
+            ]
+        )
     return steepest(space, draw(cast("Tensor", like), generator))
 
 
 def starts(space: AnySpace, like: Value, generator: torch.Generator) -> list[Value]:
-    """Where the search begins: a random direction; for a tuple, one in each of its parts alone as well."""
+    """Where the search begins: a random direction; for a tuple, one in each of its parts alone as
+    well.
+    """
     everywhere = random_direction(space, like, generator)
     alone = [_alone(everywhere, i) for i in range(len(_leaves(everywhere)))]
     return [everywhere, *alone] if len(alone) > 1 else [everywhere]
@@ -163,23 +196,34 @@ def targets(space: AnySpace, like: Value, generator: torch.Generator) -> list[Va
 
 def _on_one_vector(space: AnySpace, like: Value, generator: torch.Generator) -> Value:
     if isinstance(space, Product) and isinstance(like, tuple):
-        return tuple([_on_one_vector(part, piece, generator) for part, piece in zip(space.parts, like, strict=True)])
+        return tuple(
+            [
+                _on_one_vector(part, piece, generator)
+                for part, piece in zip(space.parts, like, strict=True)
+            ]
+        )
     axis = _dense(space).axis
     vectors = draw(cast("Tensor", like), generator).movedim(axis, -1)
     count = vectors.shape[:-1].numel()
     chosen = torch.randint(count, (), generator=generator, device=generator.device)
-    alone = (torch.arange(count, device=vectors.device) == chosen.to(vectors.device)).view(*vectors.shape[:-1], 1)
+    alone = (torch.arange(count, device=vectors.device) == chosen.to(vectors.device)).view(
+        *vectors.shape[:-1], 1
+    )
     return torch.where(alone, vectors, 0).movedim(-1, axis)
 
 
 def draw(like: Tensor, generator: torch.Generator) -> Tensor:
     """Normal entries, drawn where the generator lives."""
     dtype = working_dtype(like.dtype)
-    return torch.randn(like.shape, generator=generator, device=generator.device, dtype=dtype).to(like)
+    return torch.randn(like.shape, generator=generator, device=generator.device, dtype=dtype).to(
+        like
+    )
 
 
 def own_generator() -> torch.Generator:
-    """The random numbers of an instrument that was given none: the same each time, and not the training run's."""
+    """The random numbers of an instrument that was given none: the same each time, and not the
+    training run's.
+    """
     return torch.Generator().manual_seed(0)
 
 
@@ -190,7 +234,9 @@ def holds_ids(value: Value) -> bool:
 
 def is_known(space: AnySpace) -> bool:
     """Whether it can be measured."""
-    return all(map(is_known, space.parts)) if isinstance(space, Product) else isinstance(space, Space)
+    return (
+        all(map(is_known, space.parts)) if isinstance(space, Product) else isinstance(space, Space)
+    )
 
 
 def _raising_every_vector(space: AnySpace, change: Value) -> Value:
@@ -205,7 +251,9 @@ def _raising_the_norm(space: AnySpace, change: Value) -> Value:
 
 def _sum_of_norms(space: AnySpace, y: Value) -> Tensor:
     if isinstance(space, Product) and isinstance(y, tuple):
-        return torch.stack([_sum_of_norms(part, piece) for part, piece in zip(space.parts, y, strict=True)]).sum()
+        return torch.stack(
+            [_sum_of_norms(part, piece) for part, piece in zip(space.parts, y, strict=True)]
+        ).sum()
     norm = _dense(space)
     return norm.norm(cast("Tensor", y).movedim(norm.axis, -1)).sum()
 
@@ -225,11 +273,17 @@ def _dense(space: AnySpace) -> type[Dense]:
 
 
 def _leaves(value: Value) -> list[Tensor]:
-    return [value] if isinstance(value, Tensor) else [leaf for part in value for leaf in _leaves(part)]
+    return (
+        [value] if isinstance(value, Tensor) else [leaf for part in value for leaf in _leaves(part)]
+    )
 
 
 def _like(value: Value, leaves: Iterator[Tensor]) -> Value:
-    return next(leaves) if isinstance(value, Tensor) else tuple([_like(part, leaves) for part in value])
+    return (
+        next(leaves)
+        if isinstance(value, Tensor)
+        else tuple([_like(part, leaves) for part in value])
+    )
 
 
 def _zero(value: Value) -> Value:
@@ -237,7 +291,15 @@ def _zero(value: Value) -> Value:
 
 
 def _alone(value: Value, chosen: int) -> Value:
-    return _like(value, iter([leaf if i == chosen else torch.zeros_like(leaf) for i, leaf in enumerate(_leaves(value))]))
+    return _like(
+        value,
+        iter(
+            [
+                leaf if i == chosen else torch.zeros_like(leaf)
+                for i, leaf in enumerate(_leaves(value))
+            ]
+        ),
+    )
 
 
 def _pairing(one: Value, other: Value) -> float:

@@ -16,7 +16,8 @@ class ScalarWriter(Protocol):
 
 
 Log: TypeAlias = "str | Path | ScalarWriter | Callable[[int, Mapping[str, float]], None]"
-"""A path ending in ".csv", the folder of TensorBoard's runs, a writer, or a function of the step and the numbers by name."""
+"""A path ending in ".csv", the folder of TensorBoard's runs, a writer, or a function of the step
+and the numbers by name."""
 
 
 class Sink(Protocol):
@@ -66,7 +67,9 @@ def _lines_before(path: Path, start: int) -> list[list[str]]:
     if not start or not path.exists():
         return []
     with path.open(newline="") as file:
-        return [line for line in list(csv.reader(file))[1:] if len(line) == 3 and int(line[0]) < start]
+        return [
+            line for line in list(csv.reader(file))[1:] if len(line) == 3 and int(line[0]) < start
+        ]
 
 
 class Writer:
@@ -92,8 +95,8 @@ class Folder:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as missing:
             raise ImportError(
-                f"log={str(path)!r} is a folder for TensorBoard, which is not installed: pip install 'modula-torch[tensorboard]', or give "
-                "a path that ends in .csv"
+                f"log={str(path)!r} is a folder for TensorBoard, which is not installed: pip "
+                "install 'modula-torch[tensorboard]', or give a path that ends in .csv"
             ) from missing
         self._writer = SummaryWriter(path, purge_step=start or None)
 

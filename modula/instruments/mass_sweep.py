@@ -1,4 +1,6 @@
-"""`mass_sweep`: the loss over the mass of one part of a network, for networks small enough to try many."""
+"""`mass_sweep`: the loss over the mass of one part of a network, for networks small enough to try
+many.
+"""
 
 from __future__ import annotations
 
@@ -59,13 +61,16 @@ class MassSweep:
         return tuple(dict.fromkeys([run.model for run in self.runs]))
 
     def curve(self, model: str) -> tuple[Point, ...]:
-        """Mean, lowest and highest loss over seeds at each mass, by rising mass; NaN where a run diverged.
+        """Mean, lowest and highest loss over seeds at each mass, by rising mass; NaN where a run
+        diverged.
 
         Raises:
             KeyError: there is no network of that name.
         """
         if model not in self.models:
-            raise KeyError(f"no network {model!r} in this sweep; there are {', '.join(map(repr, self.models))}")
+            raise KeyError(
+                f"no network {model!r} in this sweep; there are {', '.join(map(repr, self.models))}"
+            )
         by_mass: dict[float, list[float]] = {}
         for run in self.runs:
             if run.model == model:
@@ -86,14 +91,26 @@ class MassSweep:
 
     def __str__(self) -> str:
         masses = sorted({run.mass for run in self.runs})
-        points = {(model, point.mass): point for model in self.models for point in self.curve(model)}
+        points = {
+            (model, point.mass): point for model in self.models for point in self.curve(model)
+        }
         header = [f"mass of {self.at}", *self.models]
-        cells = [[f"{mass:g}", *[_written(points.get((model, mass))) for model in self.models]] for mass in masses]
-        best = ", ".join([f"{self.best(model).mass:g} for {model}" for model in self.models if _finite(self.curve(model))])
+        cells = [
+            [f"{mass:g}", *[_written(points.get((model, mass))) for model in self.models]]
+            for mass in masses
+        ]
+        best = ", ".join(
+            [
+                f"{self.best(model).mass:g} for {model}"
+                for model in self.models
+                if _finite(self.curve(model))
+            ]
+        )
         return f"{table(header, cells, left=())}\nbest: {best or 'every run diverged'}"
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the loss over the mass, one line a network with a band from the lowest to the highest seed; a dot marks the best.
+        """Draw the loss over the mass, one line a network with a band from the lowest to the
+        highest seed; a dot marks the best.
 
         Args:
             axes: where to draw; None makes a new figure.
@@ -108,12 +125,21 @@ class MassSweep:
         for i, model in enumerate(self.models):
             curve = self.curve(model)
             masses = [point.mass for point in curve]
-            axes.plot(masses, [point.mean for point in curve], color=f"C{i}", marker=".", label=model)
+            axes.plot(
+                masses, [point.mean for point in curve], color=f"C{i}", marker=".", label=model
+            )
             axes.fill_between(
-                masses, [point.low for point in curve], [point.high for point in curve], color=f"C{i}", alpha=0.2, linewidth=0
+                masses,
+                [point.low for point in curve],
+                [point.high for point in curve],
+                color=f"C{i}",
+                alpha=0.2,
+                linewidth=0,
             )
             if _finite(curve):
-                axes.plot(self.best(model).mass, self.best(model).mean, "o", color=f"C{i}", markersize=9)
+                axes.plot(
+                    self.best(model).mass, self.best(model).mean, "o", color=f"C{i}", markersize=9
+                )
         axes.set(xscale="log", xlabel=f"mass of {self.at}", ylabel="loss")
         caption(axes, "Loss over mass")
         return axes
@@ -129,26 +155,32 @@ def mass_sweep(
     save: str | Path | None = None,
     progress: bool = True,
 ) -> MassSweep:
-    """Train small networks with the mass of one part set to each of a grid of numbers, and compare their losses.
+    """Train small networks with the mass of one part set to each of a grid of numbers, and compare
+    their losses.
 
-    A best mass that is found on a small network serves larger ones, if it does not move from one size to the next: build networks of two
-    or more sizes and see.
+    A best mass that is found on a small network serves larger ones, if it does not move from one
+    size to the next: build networks of two or more sizes and see.
 
     Args:
-        build: functions that make the networks, by the names that the plot shows. Each is called under a seed.
-        train: trains a network and returns its loss; under the same seed too. NaN and infinity count as diverged.
-        at: the part, by path or by the name of a class, as `tare` takes it. The other masses stay as they were built.
+        build: functions that make the networks, by the names that the plot shows. Each is called
+            under a seed.
+        train: trains a network and returns its loss; under the same seed too. NaN and infinity
+            count as diverged.
+        at: the part, by path or by the name of a class, as `tare` takes it. The other masses stay
+            as they were built.
         masses: the grid, each > 0.
         seeds: one run of everything for each.
-        save: a JSON file to which every run is added when it ends. Runs that it has are not repeated, so that a sweep that was stopped
-            goes on.
+        save: a JSON file to which every run is added when it ends. Runs that it has are not
+            repeated, so that a sweep that was stopped goes on.
         progress: whether to show a bar, if tqdm is installed.
 
     Returns:
-        All runs. Print it, `.plot()` it, ask for `.best(name)`. The random numbers of the caller are as before.
+        All runs. Print it, `.plot()` it, ask for `.best(name)`. The random numbers of the caller
+        are as before.
 
     Raises:
-        ValueError: an empty grid, or a mass that is not positive and finite; a network without that part; a file of another sweep.
+        ValueError: an empty grid, or a mass that is not positive and finite; a network without that
+            part; a file of another sweep.
 
     Example:
         >>> import torch
@@ -170,17 +202,26 @@ def mass_sweep(
     for mass in masses:
         check_mass(at, mass)
     if not (build and seeds and masses) or min(masses) == 0:
-        raise ValueError(f"a sweep takes at least one network, one seed and one mass > 0; got {list(build)}, {list(seeds)}, {list(masses)}")
+        raise ValueError(
+            f"a sweep takes at least one network, one seed and one mass > 0; got {list(build)}, "
+            f"{list(seeds)}, {list(masses)}"
+        )
     file = None if save is None else Path(save)
     done = _load(file, at)
     wanted = list(product(build, masses, seeds))
-    for model, mass, seed in _bar([key for key in wanted if key not in done], len(wanted), progress):
-        done[model, mass, seed] = Run(model, mass, seed, _trained(build[model], train, at, mass, seed))
+    for model, mass, seed in _bar(
+        [key for key in wanted if key not in done], len(wanted), progress
+    ):
+        done[model, mass, seed] = Run(
+            model, mass, seed, _trained(build[model], train, at, mass, seed)
+        )
         _store(file, at, list(done.values()))
     return MassSweep(at, tuple([done[key] for key in wanted]))
 
 
-def _trained(build: Callable[[], M], train: Callable[[M], float], at: str, mass: float, seed: int) -> float:
+def _trained(
+    build: Callable[[], M], train: Callable[[M], float], at: str, mass: float, seed: int
+) -> float:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         return float(train(build().tare(mass, at)))
@@ -196,7 +237,9 @@ def _bar(keys: list[Key], total: int, progress: bool) -> Iterator[Key]:
     except ImportError:
         yield from keys
     else:
-        yield from tqdm(keys, initial=total - len(keys), total=total, unit="run", disable=not progress)
+        yield from tqdm(
+            keys, initial=total - len(keys), total=total, unit="run", disable=not progress
+        )
 
 
 def _load(file: Path | None, at: str) -> dict[Key, Run]:
@@ -204,7 +247,10 @@ def _load(file: Path | None, at: str) -> dict[Key, Run]:
         return {}
     content = json.loads(file.read_text())
     if content["at"] != at:
-        raise ValueError(f"{file} holds a sweep over the mass of {content['at']!r}, not of {at!r}: save this one to another file")
+        raise ValueError(
+            f"{file} holds a sweep over the mass of {content['at']!r}, not of {at!r}: save this "
+            "one to another file"
+        )
     runs = [Run(**run) for run in content["runs"]]
     return {(run.model, run.mass, run.seed): run for run in runs}
 
@@ -214,7 +260,9 @@ def _store(file: Path | None, at: str, runs: Sequence[Run]) -> None:
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(".tmp")
-        unfinished.write_text(json.dumps({"at": at, "runs": [asdict(run) for run in runs]}, indent=1) + "\n")
+        unfinished.write_text(
+            json.dumps({"at": at, "runs": [asdict(run) for run in runs]}, indent=1) + "\n"
+        )
         os.replace(unfinished, file)
 
 
@@ -233,4 +281,8 @@ def _written(point: Point | None) -> str:
         return "·"
     if not math.isfinite(point.mean):
         return "diverged"
-    return f"{point.mean:.4g}" if point.low == point.high else f"{point.mean:.4g} ({point.low:.4g} to {point.high:.4g})"
+    return (
+        f"{point.mean:.4g}"
+        if point.low == point.high
+        else f"{point.mean:.4g} ({point.low:.4g} to {point.high:.4g})"
+    )

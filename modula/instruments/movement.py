@@ -33,9 +33,11 @@ class Movement:
     """‖Δw‖₂ / ‖w‖₂ over the entries."""
 
     norm: float | None
-    """σ₁(ΔW) / σ₁(W); for convolutions of the largest over the taps, for vectors the same as `frobenius`.
+    """σ₁(ΔW) / σ₁(W); for convolutions of the largest over the taps, for vectors the same as
+    `frobenius`.
 
-    Between RMS and RMS, and wherever else a norm is a multiple of σ₁, this is the ratio of the atoms' own norms."""
+    Between RMS and RMS, and wherever else a norm is a multiple of σ₁, this is the ratio of the
+    atoms' own norms."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,42 @@ class MovementReport(Report[Movement]):
     def __str__(self) -> str:
         rows, left_out = prominent(self.rows, [row.norm or 0.0 for row in self.rows])
         cells = [[row.path, *map(number, (row.entries, row.frobenius, row.norm))] for row in rows]
-        return table(["parameter", "by entry", "Frobenius", "σ₁"], cells, left=(0,), left_out=left_out, reason="none moved further")
+        return table(
+            ["parameter", "by entry", "Frobenius", "σ₁"],
+            cells,
+            left=(0,),
+            left_out=left_out,
+            reason="none moved further",
+        )
 
     def scalars(self) -> dict[str, float]:
-        entries = {f"movement/entries/{row.path}": row.entries for row in self.rows if row.entries is not None}
-        return entries | {f"movement/norm/{row.path}": row.norm for row in self.rows if row.norm is not None}
+        entries = {
+            f"movement/entries/{row.path}": row.entries
+            for row in self.rows
+            if row.entries is not None
+        }
+        return entries | {
+            f"movement/norm/{row.path}": row.norm for row in self.rows if row.norm is not None
+        }
 
     def plot(self, axes: Axes | None = None) -> Axes:
         rows, _ = prominent(self.rows, [row.norm or 0.0 for row in self.rows])
         axes = canvas(axes, height=1.2 + 0.25 * len(rows))
         places = range(len(rows))
-        axes.scatter([row.entries or 0.0 for row in rows], places, s=18, color="tab:blue", label="by entry, mean |Δw| / mean |w|")
-        axes.scatter([row.norm or 0.0 for row in rows], places, s=18, color="tab:orange", label="in norm, σ₁(ΔW) / σ₁(W)")
+        axes.scatter(
+            [row.entries or 0.0 for row in rows],
+            places,
+            s=18,
+            color="tab:blue",
+            label="by entry, mean |Δw| / mean |w|",
+        )
+        axes.scatter(
+            [row.norm or 0.0 for row in rows],
+            places,
+            s=18,
+            color="tab:orange",
+            label="in norm, σ₁(ΔW) / σ₁(W)",
+        )
         name_rows(axes, [row.path for row in rows])
         axes.set(xlabel="relative change", xlim=(0, None))
         caption(axes, "Movement of the weights")
@@ -65,9 +91,11 @@ class MovementReport(Report[Movement]):
 
 @torch.no_grad()
 def movement(weights_before: Weights, weights_after: Weights) -> MovementReport:
-    """Measure how far the weights have moved, relative to where they started: by entry, and in norm.
+    """Measure how far the weights have moved, relative to where they started: by entry, and in
+    norm.
 
-    The two differ with width: a change of low rank can be large in norm while every entry hardly moves.
+    The two differ with width: a change of low rank can be large in norm while every entry hardly
+    moves.
 
     Args:
         weights_before: a copy, `model.weights.clone()`, taken earlier.
@@ -93,17 +121,29 @@ def movement(weights_before: Weights, weights_after: Weights) -> MovementReport:
     """
     for weights in (weights_before, weights_after):
         if not isinstance(weights, Weights):
-            raise TypeError(f"movement takes Weights, before and after; got {type(weights).__name__}")
-    if any(a.data_ptr() == b.data_ptr() for a, b in zip(weights_before.tensors, weights_after.tensors, strict=False) if a.numel()):
+            raise TypeError(
+                f"movement takes Weights, before and after; got {type(weights).__name__}"
+            )
+    if any(
+        a.data_ptr() == b.data_ptr()
+        for a, b in zip(weights_before.tensors, weights_after.tensors, strict=False)
+        if a.numel()
+    ):
         raise ValueError(
-            "movement got the same tensors before and after: model.weights is a live view; keep a copy, before = model.weights.clone()"
+            "movement got the same tensors before and after: model.weights is a live view; keep a "
+            "copy, before = model.weights.clone()"
         )
     moved = weights_after - weights_before
-    return MovementReport(tuple([_moved(name, moved[name], weights_before[name]) for name in moved.names]))
+    return MovementReport(
+        tuple([_moved(name, moved[name], weights_before[name]) for name in moved.names])
+    )
 
 
 def _moved(name: str, change: Tensor, start: Tensor) -> Movement:
-    change, start = change.to(working_dtype(change.dtype)), start.detach().to(working_dtype(start.dtype))
+    change, start = (
+        change.to(working_dtype(change.dtype)),
+        start.detach().to(working_dtype(start.dtype)),
+    )
     return Movement(
         name,
         _ratio(change.abs().mean(), start.abs().mean()),

@@ -16,7 +16,9 @@ from modula.spaces import ANYTHING, Value
 
 @dataclass(frozen=True)
 class Place:
-    """A module where it stands: the same bond may stand in several places, and takes other spaces in each."""
+    """A module where it stands: the same bond may stand in several places, and takes other spaces
+    in each.
+    """
 
     path: str
     """Dotted, as in `model.get_submodule`; empty for the model itself."""
@@ -46,7 +48,10 @@ def places(model: AnyModule) -> Iterator[Place]:
         TypeError: `model` is no module of modula's.
     """
     if not isinstance(model, AnyModule):
-        raise TypeError(f"instruments measure modules composed with modula; got {type(model).__name__}{_unwrapped(model)}")
+        raise TypeError(
+            "instruments measure modules composed with modula; got "
+            f"{type(model).__name__}{_unwrapped(model)}"
+        )
     yield from _inside(Place("", model, model.narrow(ANYTHING, ANYTHING)))
 
 
@@ -55,18 +60,26 @@ def _inside(place: Place) -> Iterator[Place]:
     if isinstance(place.module, Compound):
         compound: Compound[object, object] = place.module
         parts = list(compound)
-        for i, (part, ends) in enumerate(zip(parts, compound._places(parts, *place.ends), strict=True)):
+        for i, (part, ends) in enumerate(
+            zip(parts, compound._places(parts, *place.ends), strict=True)
+        ):
             yield from _inside(Place(f"{place.path}.{i}" if place.path else str(i), part, ends))
 
 
 def _unwrapped(model: object) -> str:
-    return ": torch.compile wraps a model; pass the model itself" if hasattr(model, "_orig_mod") else ""
+    return (
+        ": torch.compile wraps a model; pass the model itself"
+        if hasattr(model, "_orig_mod")
+        else ""
+    )
 
 
 def visits(model: AnyModule, x: Value) -> list[Visit]:
-    """Run the model on `x` once and record what enters and leaves each module, in the order of `places`.
+    """Run the model on `x` once and record what enters and leaves each module, in the order of
+    `places`.
 
-    Forward hooks do it, and are removed before this returns. Modules that the forward pass does not reach are left out.
+    Forward hooks do it, and are removed before this returns. Modules that the forward pass does not
+    reach are left out.
 
     Args:
         model: the network.
@@ -93,14 +106,18 @@ def visits(model: AnyModule, x: Value) -> list[Visit]:
     return list(_matched(standing, calls))
 
 
-def _matched(standing: list[Place], calls: dict[AnyModule, list[tuple[Value, Value]]]) -> Iterator[Visit]:
-    """A module's first call belongs to the first place where it stands, and so on: data flows in the order of the places."""
+def _matched(
+    standing: list[Place], calls: dict[AnyModule, list[tuple[Value, Value]]]
+) -> Iterator[Visit]:
+    """A module's first call belongs to the first place where it stands, and so on: data flows in
+    the order of the places.
+    """
     counts = Counter(place.module for place in standing)
     for module, made in calls.items():
         if len(made) != counts[module]:
             raise ValueError(
-                f"{module!r} was called {len(made)} times and stands in {counts[module]} places: instruments follow networks whose forward "
-                "is that of Composition and Concatenation"
+                f"{module!r} was called {len(made)} times and stands in {counts[module]} places: "
+                "instruments follow networks whose forward is that of Composition and Concatenation"
             )
     seen: Counter[AnyModule] = Counter()
     for place in standing:
@@ -111,7 +128,9 @@ def _matched(standing: list[Place], calls: dict[AnyModule, list[tuple[Value, Val
 
 
 def _detached(value: Value) -> Value:
-    return value.detach() if isinstance(value, Tensor) else tuple([_detached(part) for part in value])
+    return (
+        value.detach() if isinstance(value, Tensor) else tuple([_detached(part) for part in value])
+    )
 
 
 def is_inside(path: str, outer: str) -> bool:
@@ -121,4 +140,8 @@ def is_inside(path: str, outer: str) -> bool:
 
 def parts(place: Place, inside: list[Place]) -> list[Place]:
     """Those of the places `inside` that are its parts, and not parts of parts."""
-    return [other for other in inside if other.path and other.path != place.path and other.path.rpartition(".")[0] == place.path]
+    return [
+        other
+        for other in inside
+        if other.path and other.path != place.path and other.path.rpartition(".")[0] == place.path
+    ]

@@ -20,7 +20,9 @@ class Row(Protocol):
 
     @property
     def path(self) -> str:
-        """Where the module stands in the model, or the parameter's name; empty for the model itself."""
+        """Where the module stands in the model, or the parameter's name; empty for the model
+        itself.
+        """
         ...
 
 
@@ -30,7 +32,9 @@ R_co = TypeVar("R_co", bound=Row, covariant=True)
 
 @dataclass(frozen=True)
 class Report(ABC, Generic[R_co]):
-    """Rows in the order in which data meets the modules. Look one up by its path, as in `report["0.1"]`; `report[""]` is the model's."""
+    """Rows in the order in which data meets the modules. Look one up by its path, as in
+    `report["0.1"]`; `report[""]` is the model's.
+    """
 
     rows: tuple[R_co, ...]
 
@@ -43,8 +47,12 @@ class Report(ABC, Generic[R_co]):
         for row in self.rows:
             if row.path == path:
                 return row
-        known = ", ".join([repr(row.path) for row in self.rows[:6]]) + (" …" if len(self.rows) > 6 else "")
-        raise KeyError(f"no row {path!r} in this {type(self).__name__}; there are {known or 'none'}")
+        known = ", ".join([repr(row.path) for row in self.rows[:6]]) + (
+            " …" if len(self.rows) > 6 else ""
+        )
+        raise KeyError(
+            f"no row {path!r} in this {type(self).__name__}; there are {known or 'none'}"
+        )
 
     def __iter__(self) -> Iterator[R_co]:
         return iter(self.rows)
@@ -72,22 +80,34 @@ class Report(ABC, Generic[R_co]):
 
 
 def prominent(rows: Sequence[R], weights: Sequence[float]) -> tuple[list[R], int]:
-    """The rows of the largest weights, as many as a table shows, in their order; and how many are left out."""
+    """The rows of the largest weights, as many as a table shows, in their order; and how many are
+    left out.
+    """
     finite = [-math.inf if math.isnan(weight) else weight for weight in weights]
     chosen = sorted(sorted(range(len(rows)), key=lambda i: -finite[i])[:SHOWN])
     return [rows[i] for i in chosen], len(rows) - len(chosen)
 
 
 def table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] = (0, 1), left_out: int = 0, reason: str = ""
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    left: Collection[int] = (0, 1),
+    left_out: int = 0,
+    reason: str = "",
 ) -> str:
     """Columns of text: those in `left` aligned left, the others, which hold numbers, right."""
     widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
     lines = []
     for line in (header, *rows):
-        cells = [cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        cells = [
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join([*lines, f"… {left_out} more, {reason}; all are in .rows"] if left_out else lines)
+    return "\n".join(
+        [*lines, f"… {left_out} more, {reason}; all are in .rows"] if left_out else lines
+    )
 
 
 def short(text: str, width: int = 36) -> str:
@@ -116,7 +136,10 @@ def canvas(axes: Axes | None, height: float = 4.0, width: float = 7.0) -> Axes:
     try:
         from matplotlib import pyplot
     except ImportError as missing:
-        raise ImportError("plots are drawn by matplotlib, which is not installed: pip install 'modula-torch[plots]'") from missing
+        raise ImportError(
+            "plots are drawn by matplotlib, which is not installed: pip install "
+            "'modula-torch[plots]'"
+        ) from missing
     _, made = pyplot.subplots(figsize=(width, height), layout="constrained")
     return made
 
@@ -139,4 +162,6 @@ def caption(axes: Axes, title: str, *, legend: bool = True) -> None:
     """The title, and under it, above the axes, what the marks mean."""
     axes.set_title(title, pad=26 if legend else 6)
     if legend:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8, frameon=False)
+        axes.legend(
+            loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8, frameon=False
+        )

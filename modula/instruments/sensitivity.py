@@ -20,7 +20,17 @@ from modula.instruments.derivative import (
     targets,
 )
 from modula.instruments.places import Visit, visits
-from modula.instruments.report import Report, canvas, caption, name_rows, number, prominent, short, table, where
+from modula.instruments.report import (
+    Report,
+    canvas,
+    caption,
+    name_rows,
+    number,
+    prominent,
+    short,
+    table,
+    where,
+)
 from modula.spaces import Value
 
 if TYPE_CHECKING:
@@ -29,7 +39,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stretch:
-    """How much one module stretches a change of its input, at the activations that flowed through it."""
+    """How much one module stretches a change of its input, at the activations that flowed through
+    it.
+    """
 
     path: str
     module: str
@@ -60,7 +72,14 @@ class SensitivityReport(Report[Stretch]):
     def __str__(self) -> str:
         rows, left_out = prominent(self.rows, [row.tightness or 0.0 for row in self.rows])
         cells = [
-            [where(row.path), short(row.module), number(row.declared), number(row.random), number(row.worst), number(row.tightness)]
+            [
+                where(row.path),
+                short(row.module),
+                number(row.declared),
+                number(row.random),
+                number(row.worst),
+                number(row.tightness),
+            ]
             for row in rows
         ]
         reasons = sorted({f"{row.skipped} ({where(row.path)})" for row in rows if row.skipped})
@@ -69,16 +88,39 @@ class SensitivityReport(Report[Stretch]):
         return "\n".join([shown, *[f"not measured: {reason}" for reason in reasons]])
 
     def scalars(self) -> dict[str, float]:
-        return {f"sensitivity/{where(row.path)}": row.worst for row in self.rows if row.worst is not None}
+        return {
+            f"sensitivity/{where(row.path)}": row.worst
+            for row in self.rows
+            if row.worst is not None
+        }
 
     def plot(self, axes: Axes | None = None) -> Axes:
         measured = [row for row in self.rows if row.worst is not None]
         rows, _ = prominent(measured, [row.tightness or 0.0 for row in measured])
         axes = canvas(axes, height=1.2 + 0.22 * len(rows))
         places = range(len(rows))
-        axes.scatter([row.declared for row in rows], places, marker="|", s=120, color="black", label="declared")
-        axes.scatter([row.random or 0.0 for row in rows], places, s=18, color="tab:blue", label="random directions")
-        axes.scatter([row.worst or 0.0 for row in rows], places, s=18, color="tab:orange", label="worst found")
+        axes.scatter(
+            [row.declared for row in rows],
+            places,
+            marker="|",
+            s=120,
+            color="black",
+            label="declared",
+        )
+        axes.scatter(
+            [row.random or 0.0 for row in rows],
+            places,
+            s=18,
+            color="tab:blue",
+            label="random directions",
+        )
+        axes.scatter(
+            [row.worst or 0.0 for row in rows],
+            places,
+            s=18,
+            color="tab:orange",
+            label="worst found",
+        )
         name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
         axes.set(xscale="log", xlabel="‖∂f·Δx‖ / ‖Δx‖")
         caption(axes, "Sensitivity")
@@ -86,19 +128,28 @@ class SensitivityReport(Report[Stretch]):
 
 
 def sensitivity(
-    module: AnyModule, x: Value, *, steps: int = 30, directions: int = 4, generator: torch.Generator | None = None
+    module: AnyModule,
+    x: Value,
+    *,
+    steps: int = 30,
+    directions: int = 4,
+    generator: torch.Generator | None = None,
 ) -> SensitivityReport:
-    """Measure how much the module, and each module inside, stretches a change of its input, beside the sensitivity that it declares.
+    """Measure how much the module, and each module inside, stretches a change of its input, beside
+    the sensitivity that it declares.
 
-    Everything is measured in the modules' own spaces, where they stand, at the activations that `x` leads to and at the present weights.
-    What a search finds is a lower bound of the true sensitivity there: it proves a declaration too small, never large enough.
+    Everything is measured in the modules' own spaces, where they stand, at the activations that `x`
+    leads to and at the present weights. What a search finds is a lower bound of the true
+    sensitivity there: it proves a declaration too small, never large enough.
 
     Args:
         module: what to measure.
-        x: its input. Every row of a batch is searched; a few are enough to see the numbers, and cost less.
+        x: its input. Every row of a batch is searched; a few are enough to see the numbers, and
+            cost less.
         steps: rounds of the search; more of them resolve singular values that lie close together.
         directions: how many random directions are tried.
-        generator: where random numbers come from; None starts one of its own, so that the run's random numbers are not touched.
+        generator: where random numbers come from; None starts one of its own, so that the run's
+            random numbers are not touched.
 
     Returns:
         One row a module, with `declared`, `random`, `worst` and `tightness` = worst/declared.
@@ -116,25 +167,43 @@ def sensitivity(
         >>> report["0"].declared, round(report["0"].worst, 3)
         (1.0, 1.0)
 
-    Source: Large et al. 2024 (arXiv:2405.14813), definition 2; the search is Boyd's power method for two norms (1974).
+    Source: Large et al. 2024 (arXiv:2405.14813), definition 2; the search is Boyd's power method
+    for two norms (1974).
     """
     if steps < 1 or directions < 1:
-        raise ValueError(f"sensitivity takes at least 1 step and 1 direction, got steps={steps}, directions={directions}")
+        raise ValueError(
+            f"sensitivity takes at least 1 step and 1 direction, got steps={steps}, "
+            f"directions={directions}"
+        )
     generator = own_generator() if generator is None else generator
     with differentiable():
-        return SensitivityReport(tuple([stretch(visit, steps, directions, generator) for visit in visits(module, x)]))
+        return SensitivityReport(
+            tuple([stretch(visit, steps, directions, generator) for visit in visits(module, x)])
+        )
 
 
 def stretch(visit: Visit, steps: int, directions: int, generator: torch.Generator) -> Stretch:
     """Measure one module at what flowed through it."""
     place = visit.place
-    row = Stretch(place.path, place.label, arrow(place.ends), place.module.sensitivity, None, None, skipped=_obstacle(visit))
+    row = Stretch(
+        place.path,
+        place.label,
+        arrow(place.ends),
+        place.module.sensitivity,
+        None,
+        None,
+        skipped=_obstacle(visit),
+    )
     if row.skipped:
         return row
     derivative = in_input(visit)
     domain, codomain = place.ends
-    random = largest([derivative.gain(random_direction(domain, visit.x, generator)) for _ in range(directions)])
-    found = derivative.worst(starts(domain, visit.x, generator), targets(codomain, visit.y, generator), steps)
+    random = largest(
+        [derivative.gain(random_direction(domain, visit.x, generator)) for _ in range(directions)]
+    )
+    found = derivative.worst(
+        starts(domain, visit.x, generator), targets(codomain, visit.y, generator), steps
+    )
     return Stretch(row.path, row.module, row.spaces, row.declared, random, largest([random, found]))
 
 

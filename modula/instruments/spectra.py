@@ -26,7 +26,8 @@ class Spectrum:
     """The singular values σ₁ ≥ σ₂ ≥ … of one matrix."""
 
     path: str
-    """The parameter's name; a tap of a convolution has its row and column added, as in "0.weight[1, 2]"."""
+    """The parameter's name; a tap of a convolution has its row and column added, as in "0.weight[1,
+    2]"."""
 
     shape: tuple[int, int]
     singular_values: tuple[float, ...]
@@ -38,7 +39,9 @@ class Spectrum:
 
     @property
     def nuclear_rank(self) -> float:
-        """Σσ / σ₁: how many times larger the dual norm is than the largest singular value; 0 for a zero matrix."""
+        """Σσ / σ₁: how many times larger the dual norm is than the largest singular value; 0 for a
+        zero matrix.
+        """
         return self._over_largest(sum(self._scaled))
 
     @property
@@ -78,7 +81,10 @@ class SpectraReport(Report[Spectrum]):
             [
                 row.path,
                 f"{row.shape[0]}×{row.shape[1]}",
-                *map(number, (row.singular_values[0], row.stable_rank, row.effective_rank, row.condition)),
+                *map(
+                    number,
+                    (row.singular_values[0], row.stable_rank, row.effective_rank, row.condition),
+                ),
             ]
             for row in rows
         ]
@@ -96,10 +102,22 @@ class SpectraReport(Report[Spectrum]):
         axes = canvas(axes)
         rows, _ = prominent(self.rows, [float(min(row.shape)) for row in self.rows])
         for row, color in zip(rows, shades(len(rows)), strict=True):
-            places = [i / max(1, len(row.singular_values) - 1) for i in range(len(row.singular_values))]
-            axes.plot(places, [max(value, FLOOR) for value in row._scaled], color=color, linewidth=1)
-        axes.set(yscale="log", xlabel="place among the singular values, from first to last", ylabel="σ / σ₁")
-        caption(axes, f"{self.kind}: one line a matrix, dark first, light last in the flow of data", legend=False)
+            places = [
+                i / max(1, len(row.singular_values) - 1) for i in range(len(row.singular_values))
+            ]
+            axes.plot(
+                places, [max(value, FLOOR) for value in row._scaled], color=color, linewidth=1
+            )
+        axes.set(
+            yscale="log",
+            xlabel="place among the singular values, from first to last",
+            ylabel="σ / σ₁",
+        )
+        caption(
+            axes,
+            f"{self.kind}: one line a matrix, dark first, light last in the flow of data",
+            legend=False,
+        )
         return axes
 
 
@@ -107,8 +125,9 @@ class SpectraReport(Report[Spectrum]):
 def spectra(vector: Vector) -> SpectraReport:
     """The singular values of every matrix, with stable rank, effective rank and condition.
 
-    Matrices are all parameters of two axes. A convolution, with four, has one matrix a tap; of three axes the first counts matrices.
-    Vectors, such as biases and gains, have no spectrum and no row.
+    Matrices are all parameters of two axes. A convolution, with four, has one matrix a tap; of
+    three axes the first counts matrices. Vectors, such as biases and gains, have no spectrum and no
+    row.
 
     Args:
         vector: an update, a gradient or weights, of any model.
@@ -129,7 +148,10 @@ def spectra(vector: Vector) -> SpectraReport:
         (4.0, 1.0)
     """
     if not isinstance(vector, Vector):
-        raise TypeError(f"spectra takes an Update, a Gradient or Weights, got {type(vector).__name__}; as in spectra(model.weights)")
+        raise TypeError(
+            f"spectra takes an Update, a Gradient or Weights, got {type(vector).__name__}; as in "
+            "spectra(model.weights)"
+        )
     rows = [row for name, tensor in vector.items() for row in _of_parameter(name, tensor.detach())]
     return SpectraReport(tuple(rows), type(vector).__name__)
 
@@ -143,7 +165,9 @@ def _of_parameter(name: str, tensor: Tensor) -> list[Spectrum]:
     values = torch.linalg.svdvals(torch.where(finite[:, None, None], working, 0))
     values = torch.where(finite[:, None], values, torch.nan)
     shape = (stacked.shape[-2], stacked.shape[-1])
-    return [Spectrum(one, shape, tuple(row)) for one, row in zip(names, values.tolist(), strict=True)]
+    return [
+        Spectrum(one, shape, tuple(row)) for one, row in zip(names, values.tolist(), strict=True)
+    ]
 
 
 def matrices(name: str, tensor: Tensor) -> tuple[Tensor, list[str]]:

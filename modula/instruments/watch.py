@@ -50,7 +50,9 @@ def _norm(moment: Moment) -> dict[str, float]:
 
 
 def _dual_norm(moment: Moment) -> dict[str, float]:
-    return {"dual_norm/gradient": float(moment.model.dual_norm(_given(moment.gradient, "gradient")))}
+    return {
+        "dual_norm/gradient": float(moment.model.dual_norm(_given(moment.gradient, "gradient")))
+    }
 
 
 def _spectra_of_gradient(moment: Moment) -> dict[str, float]:
@@ -70,7 +72,9 @@ def _alignment(moment: Moment) -> dict[str, float]:
 
 
 def _feature_learning(moment: Moment) -> dict[str, float]:
-    return feature_learning(moment.model, _given(moment.update, "update"), _given(moment.x, "x")).scalars()
+    return feature_learning(
+        moment.model, _given(moment.update, "update"), _given(moment.x, "x")
+    ).scalars()
 
 
 def _movement(moment: Moment) -> dict[str, float]:
@@ -92,8 +96,8 @@ def _first(x: Value, rows: int | None) -> Value:
 def _given(value: T | None, name: str) -> T:
     if value is None:
         raise ValueError(
-            f"an instrument that is recorded needs {name}: pass it, as in watcher.step(x, gradient=gradient, update=update), or leave the "
-            "instrument out of `record`"
+            f"an instrument that is recorded needs {name}: pass it, as in watcher.step(x, "
+            "gradient=gradient, update=update), or leave the instrument out of `record`"
         )
     return value
 
@@ -114,9 +118,19 @@ RECORDERS: dict[str, Recorder] = {
 
 
 class Watch:
-    """A watch on a training loop. Made by `watch`; close it at the end, or use it in a `with` statement."""
+    """A watch on a training loop. Made by `watch`; close it at the end, or use it in a `with`
+    statement.
+    """
 
-    def __init__(self, model: AnyModule, every: int, sink: Sink, recorders: Sequence[Recorder], rows: int | None, start: int) -> None:
+    def __init__(
+        self,
+        model: AnyModule,
+        every: int,
+        sink: Sink,
+        recorders: Sequence[Recorder],
+        rows: int | None,
+        start: int,
+    ) -> None:
         self.model: AnyModule = model
         self.every: int = every
         self.recorders: Sequence[Recorder] = recorders
@@ -128,13 +142,21 @@ class Watch:
 
     @property
     def due(self) -> bool:
-        """Whether the next call of `step` records: whoever has to prepare something for it needs to do so only then."""
+        """Whether the next call of `step` records: whoever has to prepare something for it needs to
+        do so only then.
+        """
         return self.next_step % self.every == 0
 
     def step(
-        self, x: Value | None = None, *, gradient: Gradient | None = None, update: Update | None = None, **scalars: float | Tensor
+        self,
+        x: Value | None = None,
+        *,
+        gradient: Gradient | None = None,
+        update: Update | None = None,
+        **scalars: float | Tensor,
     ) -> dict[str, float] | None:
-        """Count one step of the loop, and record it if it is due. Call it before the update is subtracted from the weights.
+        """Count one step of the loop, and record it if it is due. Call it before the update is
+        subtracted from the weights.
 
         Args:
             x: the input of the step, of which the first `rows` are measured.
@@ -152,8 +174,18 @@ class Watch:
         self.next_step += 1
         if not due:
             return None
-        moment = Moment(self.model, step, None if x is None else _first(x, self.rows), gradient, update, self._before)
-        numbers = {name: float(value.detach() if isinstance(value, Tensor) else value) for name, value in scalars.items()}
+        moment = Moment(
+            self.model,
+            step,
+            None if x is None else _first(x, self.rows),
+            gradient,
+            update,
+            self._before,
+        )
+        numbers = {
+            name: float(value.detach() if isinstance(value, Tensor) else value)
+            for name, value in scalars.items()
+        }
         for recorder in self.recorders:
             numbers |= recorder(moment)
         if _movement in self.recorders:
@@ -173,18 +205,37 @@ class Watch:
             ValueError: no number that was recorded fits the pattern.
             ImportError: matplotlib is not installed.
         """
-        names = list(dict.fromkeys([name for _, numbers in self.history for name in numbers if fnmatch(name, pattern)]))
+        names = list(
+            dict.fromkeys(
+                [name for _, numbers in self.history for name in numbers if fnmatch(name, pattern)]
+            )
+        )
         if not names:
-            recorded = sorted({name.partition("/")[0] for _, numbers in self.history for name in numbers})
-            raise ValueError(f"nothing that was recorded fits {pattern!r}; there are {', '.join(recorded) or 'no numbers'}")
+            recorded = sorted(
+                {name.partition("/")[0] for _, numbers in self.history for name in numbers}
+            )
+            raise ValueError(
+                f"nothing that was recorded fits {pattern!r}; there are "
+                f"{', '.join(recorded) or 'no numbers'}"
+            )
         axes = canvas(axes)
         few = len(names) <= 9
         for i, (name, shade) in enumerate(zip(names, shades(len(names)), strict=True)):
             points = [(step, numbers[name]) for step, numbers in self.history if name in numbers]
             color = f"C{i}" if few else shade
-            axes.plot([step for step, _ in points], [value for _, value in points], ".-", color=color, label=name if few else None)
+            axes.plot(
+                [step for step, _ in points],
+                [value for _, value in points],
+                ".-",
+                color=color,
+                label=name if few else None,
+            )
         axes.set(xlabel="step")
-        caption(axes, pattern if few else f"{pattern}, dark first, light last in the flow of data", legend=few)
+        caption(
+            axes,
+            pattern if few else f"{pattern}, dark first, light last in the flow of data",
+            legend=few,
+        )
         return axes
 
     def close(self) -> None:
@@ -194,7 +245,12 @@ class Watch:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
@@ -209,21 +265,25 @@ def watch(
 ) -> Watch:
     """Record instruments every n steps of a training loop.
 
-    The loop calls `step` on what this returns, once a step, before the weights move. Measuring draws no random numbers from the run and
-    changes nothing in it. What is recorded by default costs less than 3% of a small GPT's training at n = 100, in time of one core
-    (`python -m benchmarks.watch`); "feature_learning" costs a forward pass an atom, "sensitivity" and "well_normed" hundreds: give those
-    a larger n.
+    The loop calls `step` on what this returns, once a step, before the weights move. Measuring
+    draws no random numbers from the run and changes nothing in it. What is recorded by default
+    costs less than 3% of a small GPT's training at n = 100, in time of one core
+    (`python -m benchmarks.watch`); "feature_learning" costs a forward pass an atom, "sensitivity"
+    and "well_normed" hundreds: give those a larger n.
 
     Args:
         model: the model that is trained.
         every: n; the first step is recorded.
-        log: a path that ends in ".csv", for a table of step, name and value; any other path, for a folder of TensorBoard's; an object with
-            `add_scalar`, such as a SummaryWriter; or a function of the step and the numbers by name.
-        record: what is recorded: names among "norm" (of the update), "dual_norm" (of the gradient), "alignment", "spectra/gradient",
-            "spectra/update", "spectra/weights", "movement", "feature_learning", "sensitivity" and "well_normed", and functions of a
-            `Moment` that return numbers by name.
+        log: a path that ends in ".csv", for a table of step, name and value; any other path, for a
+            folder of TensorBoard's; an object with `add_scalar`, such as a SummaryWriter; or a
+            function of the step and the numbers by name.
+        record: what is recorded: names among "norm" (of the update), "dual_norm" (of the gradient),
+            "alignment", "spectra/gradient", "spectra/update", "spectra/weights", "movement",
+            "feature_learning", "sensitivity" and "well_normed", and functions of a `Moment` that
+            return numbers by name.
         rows: how many rows of the input are measured; None takes all.
-        start: the number of the first step, for a run that goes on; what the log has from there on is replaced.
+        start: the number of the first step, for a run that goes on; what the log has from there on
+            is replaced.
 
     Raises:
         ValueError: `every` or `rows` below 1, a negative `start`, or an unknown name in `record`.
@@ -247,11 +307,14 @@ def watch(
     """
     if every < 1 or start < 0 or (rows is not None and rows < 1):
         raise ValueError(
-            "watch records every n steps, n at least 1, on at least 1 row, from a step that is not negative; "
-            f"got every={every}, rows={rows}, start={start}"
+            "watch records every n steps, n at least 1, on at least 1 row, from a step that is not "
+            f"negative; got every={every}, rows={rows}, start={start}"
         )
     unknown = [name for name in record if isinstance(name, str) and name not in RECORDERS]
     if unknown:
-        raise ValueError(f"watch cannot record {unknown[0]!r}: it knows {', '.join(RECORDERS)}, and takes functions of a Moment")
+        raise ValueError(
+            f"watch cannot record {unknown[0]!r}: it knows {', '.join(RECORDERS)}, and takes "
+            "functions of a Moment"
+        )
     recorders = [RECORDERS[one] if isinstance(one, str) else one for one in record]
     return Watch(model, every, open_log(log, start), recorders, rows, start)

@@ -1,11 +1,14 @@
 """Masses that drift while a network trains.
 
-Weight i moves by −lr·mᵢ·vᵢ, where mᵢ is its atom's mass and vᵢ a direction of a length that is given. The derivative of the next loss by mᵢ
-is then −lr·⟨gᵢ, vᵢ⟩, with the gradient that is found after the step. Where the last update and the new gradient agree, a longer step would
-have lowered the loss further, and the mass grows; where they are opposed, the step went too far, and it shrinks. Only the cosine between
-them counts, since gradients of different modules have different units, and only ratios of masses change, not their total.
+Weight i moves by −lr·mᵢ·vᵢ, where mᵢ is its atom's mass and vᵢ a direction of a length that is
+given. The derivative of the next loss by mᵢ is then −lr·⟨gᵢ, vᵢ⟩, with the gradient that is found
+after the step. Where the last update and the new gradient agree, a longer step would have lowered
+the loss further, and the mass grows; where they are opposed, the step went too far, and it shrinks.
+Only the cosine between them counts, since gradients of different modules have different units, and
+only ratios of masses change, not their total.
 
-Source: the derivative is that of hypergradient descent (Baydin et al. 2018, arXiv:1703.04782, equation 5), there for one learning rate.
+Source: the derivative is that of hypergradient descent (Baydin et al. 2018, arXiv:1703.04782,
+equation 5), there for one learning rate.
 """
 
 from __future__ import annotations
@@ -21,19 +24,26 @@ from modula.sharding import dots, parts, parts_as
 from modula.vector import Gradient, Scalar, Update
 
 LOG_MASS = "log_mass"
-"""In the optimizer's state: the logarithm of an atom's mass over the one that the model declares."""
+"""In the optimizer's state: the logarithm of an atom's mass over the one that the model
+declares."""
 
 LAST_UPDATE = "last_update"
 """In the optimizer's state: what was last subtracted from a weight, without decay."""
 
 
-def drift(plan: Plan, gradient: Gradient, states: Sequence[dict[str, Tensor]], rate: Scalar) -> None:
-    """Move the masses by the agreement of the new gradient with the last updates: mᵢ ← mᵢ·exp(rate·cos(gᵢ, uᵢ)), in place.
+def drift(
+    plan: Plan, gradient: Gradient, states: Sequence[dict[str, Tensor]], rate: Scalar
+) -> None:
+    """Move the masses by the agreement of the new gradient with the last updates: mᵢ ←
+    mᵢ·exp(rate·cos(gᵢ, uᵢ)), in place.
 
-    Atoms without a gradient keep their masses; those of the others are rescaled so that the total stays.
+    Atoms without a gradient keep their masses; those of the others are rescaled so that the total
+    stays.
     """
     agreement = cosines(gradient.tensors, [state[LAST_UPDATE] for state in states])
-    shares = torch.tensor(plan.shares, dtype=agreement.dtype).to(agreement.device, non_blocking=True)
+    shares = torch.tensor(plan.shares, dtype=agreement.dtype).to(
+        agreement.device, non_blocking=True
+    )
     before = torch.stack([state[LOG_MASS].to(agreement) for state in states])
     after = before + rate * agreement
     total, unscaled = (shares @ logs.exp() for logs in (before, after))
@@ -57,7 +67,9 @@ def remember(update: Update, states: Sequence[dict[str, Tensor]], verdict: Verdi
 
 
 def cosines(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """The cosine of the angle between each tensor and its counterpart, known to every process: [n]. That with zero is 0."""
+    """The cosine of the angle between each tensor and its counterpart, known to every process: [n].
+    That with zero is 0.
+    """
     products = dots(a, b, _products)
     home = products[0].device
     ab, aa, bb = torch.stack([three.to(home) for three in products]).unbind(dim=-1)
@@ -66,7 +78,9 @@ def cosines(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
-    """⟨a, b⟩, ⟨a, a⟩ and ⟨b, b⟩, in float64 where the device has it, so that the squares of any float32 number can be held."""
+    """⟨a, b⟩, ⟨a, a⟩ and ⟨b, b⟩, in float64 where the device has it, so that the squares of any
+    float32 number can be held.
+    """
     dtype = torch.float32 if a.device.type == "mps" else torch.float64
     a, b = a.to(dtype), b.to(dtype)
     return torch.stack([(a * b).sum(), a.square().sum(), b.square().sum()])

@@ -1,7 +1,8 @@
 """Master copies: weights of 16 bits are moved in float32 and rounded afterwards.
 
-A bfloat16 number keeps 8 significant bits. A step of less than 1/512 of a weight is lost when it is subtracted from it directly, and
-late in training most steps are of that kind. The master copy adds them up until they show.
+A bfloat16 number keeps 8 significant bits. A step of less than 1/512 of a weight is lost when it is
+subtracted from it directly, and late in training most steps are of that kind. The master copy adds
+them up until they show.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ def master_of(p: Tensor) -> Tensor:
 
 
 def masters(params: Sequence[Tensor], states: Sequence[dict[str, Tensor]]) -> list[Tensor]:
-    """The weights to be moved: each parameter's master copy, or the parameter itself if it has none.
+    """The weights to be moved: each parameter's master copy, or the parameter itself if it has
+    none.
 
-    A parameter may have been written by others since the last step (by load_state_dict or model.project, say). Where it is no longer
-    what its master rounds to, the master takes its value.
+    A parameter may have been written by others since the last step (by load_state_dict or
+    model.project, say). Where it is no longer what its master rounds to, the master takes its
+    value.
     """
     chosen = [state.get(MASTER, p) for p, state in zip(params, states, strict=True)]
     for p, master in _copies(params, chosen):
@@ -48,13 +51,20 @@ def publish(params: Sequence[Tensor], moved: Sequence[Tensor]) -> None:
 
 def _copies(params: Sequence[Tensor], chosen: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """What this process holds of the parameters that have a master, and of their masters."""
-    return [(part(p), part(master)) for p, master in zip(params, chosen, strict=True) if master is not p]
+    return [
+        (part(p), part(master)) for p, master in zip(params, chosen, strict=True) if master is not p
+    ]
 
 
 def restore_precision(
-    state: dict[str, Tensor], saved: Mapping[str, Tensor], p: Tensor, numbers: Sequence[str], kept_in: Mapping[str, torch.dtype]
+    state: dict[str, Tensor],
+    saved: Mapping[str, Tensor],
+    p: Tensor,
+    numbers: Sequence[str],
+    kept_in: Mapping[str, torch.dtype],
 ) -> None:
-    """Undo what torch does to a loaded state, which is to cast all of it to the parameter's dtype, and to leave the count where it was.
+    """Undo what torch does to a loaded state, which is to cast all of it to the parameter's dtype,
+    and to leave the count where it was.
 
     Args:
         state: of one parameter, as torch loaded it.
@@ -63,8 +73,12 @@ def restore_precision(
         numbers: the names of single numbers, which stay as they were saved.
         kept_in: the dtypes of the averages.
     """
-    state.update({name: torch.as_tensor(saved[name], device=p.device) for name in numbers if name in saved})
-    state.update({name: saved[name].to(p.device, dtype) for name, dtype in kept_in.items() if name in saved})
+    state.update(
+        {name: torch.as_tensor(saved[name], device=p.device) for name in numbers if name in saved}
+    )
+    state.update(
+        {name: saved[name].to(p.device, dtype) for name, dtype in kept_in.items() if name in saved}
+    )
     if MASTER in saved and needs_master(p):
         state[MASTER] = saved[MASTER].to(p.device, working_dtype(p.dtype))
     else:

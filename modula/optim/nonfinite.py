@@ -1,7 +1,8 @@
 """What a step does about gradients that hold a NaN or an infinity.
 
-A policy looks at the gradients and returns a verdict. A rejected step is taken all the same, with gradients of zero and with such
-numbers (a learning rate of 0, a momentum of 1) that it changes nothing. So the verdict never has to leave the device.
+A policy looks at the gradients and returns a verdict. A rejected step is taken all the same, with
+gradients of zero and with such numbers (a learning rate of 0, a momentum of 1) that it changes
+nothing. So the verdict never has to leave the device.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Taken(Verdict):
 
 @dataclass(frozen=True)
 class TakenIf(Verdict):
-    """The step is taken if the boolean scalar tensor `finite` is true. Its value stays on its device."""
+    """The step is taken if the boolean scalar tensor `finite` is true. Its value stays on its
+    device.
+    """
 
     finite: Tensor
     dtype: torch.dtype
@@ -94,7 +97,8 @@ def refuse(gradient: Gradient) -> Verdict:
         bad = [repr(name) for name, g in gradient.items() if not g.isfinite().all()]
         shown = ", ".join(bad[:8]) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
         raise FloatingPointError(
-            f"NaN or infinity in the gradient of {shown}; nothing was changed. Look for an overflow in the loss, lower the rate, or "
+            f"NaN or infinity in the gradient of {shown}; nothing was changed. Look for an "
+            "overflow in the loss, lower the rate, or "
             'pass nonfinite="skip" to leave such steps out'
         )
     return Taken()
@@ -104,7 +108,9 @@ POLICIES: dict[str, Policy] = {"propagate": propagate, "skip": skip, "raise": re
 
 
 def all_finite(gradient: Gradient) -> Tensor:
-    """Whether every entry on every process is finite, as a boolean scalar tensor on the device of the first."""
+    """Whether every entry on every process is finite, as a boolean scalar tensor on the device of
+    the first.
+    """
     counts = dot(gradient.tensors, gradient.tensors, _holds_nonfinite)
     return torch.stack([count.to(counts[0].device) for count in counts]).sum() == 0
 

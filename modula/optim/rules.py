@@ -1,4 +1,6 @@
-"""From gradients to the update: which average is kept, and how it becomes a step of the length asked for."""
+"""From gradients to the update: which average is kept, and how it becomes a step of the length
+asked for.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,17 @@ class Rule(ABC):
         return p.dtype
 
     @abstractmethod
-    def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
-        """Take the gradient into the averages and return the update of norm lr, to be subtracted."""
+    def __call__(
+        self,
+        plan: Plan,
+        gradient: Gradient,
+        states: list[State],
+        settings: Settings,
+        verdict: Verdict,
+    ) -> Update:
+        """Take the gradient into the averages and return the update of norm lr, to be
+        subtracted.
+        """
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,14 @@ class DualizedMomentum(Rule):
     method: MethodLike | None
     buffers: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
 
-    def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
+    def __call__(
+        self,
+        plan: Plan,
+        gradient: Gradient,
+        states: list[State],
+        settings: Settings,
+        verdict: Verdict,
+    ) -> Update:
         average = averaged(gradient, states, settings, verdict)
         return plan.dualize(average, target_norm=length(settings, verdict), method=self.method)
 
@@ -59,28 +77,52 @@ class NormalizedMomentum(Rule):
 
     buffers: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
 
-    def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
+    def __call__(
+        self,
+        plan: Plan,
+        gradient: Gradient,
+        states: list[State],
+        settings: Settings,
+        verdict: Verdict,
+    ) -> Update:
         average = averaged(gradient, states, settings, verdict)
-        return plan.normalize(Update._of(average.names, average.tensors), target_norm=length(settings, verdict))
+        return plan.normalize(
+            Update._of(average.names, average.tensors), target_norm=length(settings, verdict)
+        )
 
 
 @dataclass(frozen=True)
 class NormalizedAdam(Rule):
     """Adam's direction, normalised atom by atom.
 
-    Source: Large et al. 2024 (arXiv:2405.14813), algorithm 1, over Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1).
+    Source: Large et al. 2024 (arXiv:2405.14813), algorithm 1, over Adam (Kingma & Ba 2015,
+    arXiv:1412.6980, algorithm 1).
     """
 
     buffers: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
 
     def kept_in(self, p: Tensor) -> torch.dtype:
-        """At least float32: 16 bits lose squares of small gradients, and what is 1 − β2 of an average."""
+        """At least float32: 16 bits lose squares of small gradients, and what is 1 − β2 of an
+        average.
+        """
         return working_dtype(p.dtype)
 
-    def __call__(self, plan: Plan, gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Update:
-        steps, averages, squares = ([state[name] for state in states] for name in ("step", *self.buffers))
+    def __call__(
+        self,
+        plan: Plan,
+        gradient: Gradient,
+        states: list[State],
+        settings: Settings,
+        verdict: Verdict,
+    ) -> Update:
+        steps, averages, squares = (
+            [state[name] for state in states] for name in ("step", *self.buffers)
+        )
         m, v = parts(averages), parts(squares)
-        g = [t.to(average.dtype) for t, average in zip(parts_as(gradient.tensors, averages), m, strict=True)]
+        g = [
+            t.to(average.dtype)
+            for t, average in zip(parts_as(gradient.tensors, averages), m, strict=True)
+        ]
         beta1, beta2 = settings["betas"]
         torch._foreach_mul_(m, verdict.choose(beta1, 1.0))
         torch._foreach_add_(m, g, alpha=1 - beta1)
@@ -90,11 +132,17 @@ class NormalizedAdam(Rule):
         t = torch._foreach_maximum(steps, 1.0)  # still 0 if the first step is rejected
         root = torch._foreach_sqrt(torch._foreach_div(v, _remaining(beta2, t)))
         torch._foreach_add_(root, settings["eps"])
-        direction = placed_as(torch._foreach_div(torch._foreach_div(m, _remaining(beta1, t)), root), averages)
-        return plan.normalize(Update._of(gradient.names, direction), target_norm=length(settings, verdict))
+        direction = placed_as(
+            torch._foreach_div(torch._foreach_div(m, _remaining(beta1, t)), root), averages
+        )
+        return plan.normalize(
+            Update._of(gradient.names, direction), target_norm=length(settings, verdict)
+        )
 
 
-def averaged(gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict) -> Gradient:
+def averaged(
+    gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict
+) -> Gradient:
     """m ← momentum·m + g, in place; returns m, or momentum·m + g for Nesterov's look-ahead."""
     momentum = settings["momentum"]
     average = Gradient._of(gradient.names, [state["momentum_buffer"] for state in states])
@@ -103,7 +151,9 @@ def averaged(gradient: Gradient, states: list[State], settings: Settings, verdic
     return momentum * average + gradient if settings["nesterov"] else average
 
 
-def decayed(weights: Weights, coefficients: list[float], settings: Settings, verdict: Verdict) -> Update:
+def decayed(
+    weights: Weights, coefficients: list[float], settings: Settings, verdict: Verdict
+) -> Update:
     """lr·λ·coefficient_i·w_i for each weight."""
     shares = torch._foreach_mul(parts(weights.tensors), coefficients)
     decay = Update._of(weights.names, placed_as(shares, weights.tensors))
@@ -117,11 +167,15 @@ def length(settings: Settings, verdict: Verdict) -> Scalar:
 
 
 def multiply(vector: LinearVector, factor: Scalar) -> None:
-    """vector *= factor, in a form that torch.compile (2.13) can follow when the factor is a tensor."""
+    """vector *= factor, in a form that torch.compile (2.13) can follow when the factor is a
+    tensor.
+    """
     torch._foreach_mul_(parts(vector.tensors), factor)
 
 
 def _remaining(beta: float, steps: tuple[Tensor, ...] | list[Tensor]) -> list[Tensor]:
-    """1 − βᵗ for each parameter: how much of its average its gradients make up. By expm1, which loses no digits where βᵗ is near 1."""
+    """1 − βᵗ for each parameter: how much of its average its gradients make up. By expm1, which
+    loses no digits where βᵗ is near 1.
+    """
     log_beta = math.log(beta) if beta else -math.inf
     return [-torch.expm1(t * log_beta) for t in steps]

@@ -1,4 +1,6 @@
-"""The settings of `SteepestDescent`: what its parameter group holds, and which values are refused."""
+"""The settings of `SteepestDescent`: what its parameter group holds, and which values are
+refused.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from modula.declarations import is_number
 
 
 class Settings(TypedDict):
-    """The one parameter group. Schedulers write `lr` (and `momentum` or `betas`); a step reads all of it anew."""
+    """The one parameter group. Schedulers write `lr` (and `momentum` or `betas`); a step reads all
+    of it anew.
+    """
 
     params: list[Tensor]
     param_names: list[str]
@@ -36,7 +40,10 @@ def check_lr(lr: object) -> None:
         if not lr.is_floating_point():
             raise TypeError(f"lr as a tensor is of floating-point dtype, got {lr.dtype}")
         if lr.dim() != 0:
-            raise ValueError(f"lr as a tensor has no axes, got the shape {list(lr.shape)}: write torch.tensor(0.1)")
+            raise ValueError(
+                f"lr as a tensor has no axes, got the shape {list(lr.shape)}: write "
+                "torch.tensor(0.1)"
+            )
         return  # its value is not read: that would wait for the device
     _check_number("lr", lr)
 
@@ -75,4 +82,6 @@ def _check_number(name: str, value: object) -> None:
 def _check_share(name: str, value: object) -> None:
     _check_number(name, value)
     if isinstance(value, (int, float)) and value >= 1:
-        raise ValueError(f"{name} is below 1, got {value}: it is the share of the average that a step keeps")
+        raise ValueError(
+            f"{name} is below 1, got {value}: it is the share of the average that a step keeps"
+        )

@@ -14,8 +14,23 @@ from modula.optim.loading import check_state_dict
 from modula.optim.masses import LAST_UPDATE, LOG_MASS, drift, remember, shared_out
 from modula.optim.master import MASTER, master_of, masters, needs_master, publish, restore_precision
 from modula.optim.nonfinite import POLICIES, NonFinite, Policy
-from modula.optim.rules import Base, DualizedMomentum, NormalizedAdam, NormalizedMomentum, Rule, State, decayed
-from modula.optim.settings import Settings, check_adam, check_adapt_masses, check_lr, check_momentum, check_weight_decay
+from modula.optim.rules import (
+    Base,
+    DualizedMomentum,
+    NormalizedAdam,
+    NormalizedMomentum,
+    Rule,
+    State,
+    decayed,
+)
+from modula.optim.settings import (
+    Settings,
+    check_adam,
+    check_adapt_masses,
+    check_lr,
+    check_momentum,
+    check_weight_decay,
+)
 from modula.polar import MethodLike
 from modula.polar.methods import resolve
 from modula.vector import Gradient, Weights
@@ -30,30 +45,35 @@ class SteepestDescent(torch.optim.Optimizer):
     Every step moves the weights by an update of norm `lr`:
 
         m ← momentum·m + g
-        w ← w − model.dualize(momentum·m + g, target_norm=lr)        (m in place of momentum·m + g without Nesterov)
+        w ← w − model.dualize(momentum·m + g, target_norm=lr)
+                                         (m in place of momentum·m + g without Nesterov)
 
-    The average m is one of gradients: it lives in the dual space, and the duality map comes after it. Parameters that are frozen
-    (`requires_grad=False`) or have no `.grad` are left alone, with their averages; the others keep the shares of the step that they
-    had.
+    The average m is one of gradients: it lives in the dual space, and the duality map comes after
+    it. Parameters that are frozen (`requires_grad=False`) or have no `.grad` are left alone, with
+    their averages; the others keep the shares of the step that they had.
 
     Args:
-        model: the model itself, whose composition defines the norm; not its parameters. Wrap it (DistributedDataParallel,
-            torch.compile) as you like, and shard it (fully_shard) before.
-        lr: the norm of a step, a number or a scalar tensor. Let it fall to zero: steps do not shrink by themselves.
+        model: the model itself, whose composition defines the norm; not its parameters. Wrap it
+            (DistributedDataParallel, torch.compile) as you like, and shard it (fully_shard) before.
+        lr: the norm of a step, a number or a scalar tensor. Let it fall to zero: steps do not
+            shrink by themselves.
         momentum: the share of the average that a step keeps, in [0, 1).
         nesterov: look ahead by one step of the average.
-        weight_decay: λ ≥ 0. Each step also takes lr·λ·cᵢ·wᵢ off weight i, where cᵢ is the atom's coefficient: its share of the step is
-            its share of the decay. Then ‖wᵢ‖ ≤ 1/λ in the atom's own norm, once it holds, holds for good (while lr·λ·cᵢ ≤ 1).
-        normalize: take the direction that `base` finds as it is, and rescale every atom's part to its share of `lr`, in place of
-            dualizing.
-        base: "sgd" for the average of gradients, "adam" for Adam's direction, which goes with `normalize=True` only.
+        weight_decay: λ ≥ 0. Each step also takes lr·λ·cᵢ·wᵢ off weight i, where cᵢ is the atom's
+            coefficient: its share of the step is its share of the decay. Then ‖wᵢ‖ ≤ 1/λ in the
+            atom's own norm, once it holds, holds for good (while lr·λ·cᵢ ≤ 1).
+        normalize: take the direction that `base` finds as it is, and rescale every atom's part to
+            its share of `lr`, in place of dualizing.
+        base: "sgd" for the average of gradients, "adam" for Adam's direction, which goes with
+            `normalize=True` only.
         betas, eps: of base="adam", in place of momentum and nesterov.
-        nonfinite: what to do about a NaN or an infinity in a gradient: "propagate" does not look, "skip" leaves everything as it was
-            and counts the step in `skipped`, "raise" names the parameters before anything is changed. Only "raise" waits for the
-            device.
-        adapt_masses: how fast masses drift, 0 for not at all. Each step multiplies the mass of atom i by exp(adapt_masses · cos(gᵢ, uᵢ)),
-            with its gradient and its last update, and rescales all of them to their total. Try 0.3, for the first few hundred steps of a
-            new network. Takes one more tensor a weight, the last update.
+        nonfinite: what to do about a NaN or an infinity in a gradient: "propagate" does not look,
+            "skip" leaves everything as it was and counts the step in `skipped`, "raise" names the
+            parameters before anything is changed. Only "raise" waits for the device.
+        adapt_masses: how fast masses drift, 0 for not at all. Each step multiplies the mass of atom
+            i by exp(adapt_masses · cos(gᵢ, uᵢ)), with its gradient and its last update, and
+            rescales all of them to their total. Try 0.3, for the first few hundred steps of a new
+            network. Takes one more tensor a weight, the last update.
         method: how matrices are orthogonalised, one of `modula.polar`'s; None is its default.
 
     Raises:
@@ -76,8 +96,8 @@ class SteepestDescent(torch.optim.Optimizer):
         >>> bool(loss < 0.05)
         True
 
-    Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 3; with normalize=True, Large et al. 2024 (arXiv:2405.14813),
-    algorithm 1.
+    Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 3; with normalize=True, Large et
+    al. 2024 (arXiv:2405.14813), algorithm 1.
     """
 
     def __init__(
@@ -103,7 +123,9 @@ class SteepestDescent(torch.optim.Optimizer):
         check_adam(betas, eps)
         check_adapt_masses(adapt_masses)
         if nonfinite not in POLICIES:
-            raise ValueError(f"nonfinite is one of {', '.join(map(repr, POLICIES))}; got {nonfinite!r}")
+            raise ValueError(
+                f"nonfinite is one of {', '.join(map(repr, POLICIES))}; got {nonfinite!r}"
+            )
         self.model: AnyModule = model
         self._rule: Rule = _rule(
             normalize,
@@ -129,20 +151,30 @@ class SteepestDescent(torch.optim.Optimizer):
 
     @property
     def skipped(self) -> Tensor:
-        """How many steps `nonfinite="skip"` has left out, as a scalar tensor on the device. To print it waits for the device."""
+        """How many steps `nonfinite="skip"` has left out, as a scalar tensor on the device. To
+        print it waits for the device.
+        """
         return self._settings["skipped"]
 
     def masses(self) -> dict[str, float]:
-        """The masses of the model's atoms as they are now, by their paths in the model. Waits for the device.
+        """The masses of the model's atoms as they are now, by their paths in the model. Waits for
+        the device.
 
-        They are those that the model declares until `adapt_masses` lets them drift. `model.tare(optimizer.masses())` makes them the
-        model's own, for an optimizer that is made afterwards.
+        They are those that the model declares until `adapt_masses` lets them drift.
+        `model.tare(optimizer.masses())` makes them the model's own, for an optimizer that is made
+        afterwards.
         """
         roster = self.model._roster()
-        logs = [self.state.get(atom.weight, {}).get(LOG_MASS) if self._adapts else None for atom in roster.atoms]
+        logs = [
+            self.state.get(atom.weight, {}).get(LOG_MASS) if self._adapts else None
+            for atom in roster.atoms
+        ]
         factors = [1.0 if log is None else log.exp().item() for log in logs]
         paths = [name.rpartition(".")[0] for name in roster.names]
-        return {path: atom.mass * factor for path, atom, factor in zip(paths, roster.atoms, factors, strict=True)}
+        return {
+            path: atom.mass * factor
+            for path, atom, factor in zip(paths, roster.atoms, factors, strict=True)
+        }
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -160,7 +192,8 @@ class SteepestDescent(torch.optim.Optimizer):
 
         Raises:
             RuntimeError: the model's parameters have been replaced since the optimizer was made.
-            FloatingPointError: with nonfinite="raise", a gradient is not finite. Nothing is changed.
+            FloatingPointError: with nonfinite="raise", a gradient is not finite. Nothing is
+                changed.
         """
         loss = None
         if closure is not None:
@@ -205,10 +238,13 @@ class SteepestDescent(torch.optim.Optimizer):
         """The model's plan now, whose parameters must still be the optimizer's."""
         plan = self.model._plan()
         params = self._settings["params"]
-        if len(params) != len(plan.weights) or any(ours is not theirs for ours, theirs in zip(params, plan.weights, strict=True)):
+        if len(params) != len(plan.weights) or any(
+            ours is not theirs for ours, theirs in zip(params, plan.weights, strict=True)
+        ):
             raise RuntimeError(
-                f"{self.model!r} no longer has the parameters that this SteepestDescent was made for: make the optimizer after the model "
-                "has its final parameters, that is after fully_shard, parallelize_module and to_empty"
+                f"{self.model!r} no longer has the parameters that this SteepestDescent was made "
+                "for: make the optimizer after the model has its final parameters, that is after "
+                "fully_shard, parallelize_module and to_empty"
             )
         return plan
 
@@ -218,7 +254,12 @@ class SteepestDescent(torch.optim.Optimizer):
             state = self.state[p]
             if not state:
                 state["step"] = torch.zeros((), device=p.device)
-                state.update({name: torch.zeros_like(p, dtype=dtype) for name, dtype in self._buffers(p).items()})
+                state.update(
+                    {
+                        name: torch.zeros_like(p, dtype=dtype)
+                        for name, dtype in self._buffers(p).items()
+                    }
+                )
                 if self._adapts:
                     state[LOG_MASS] = torch.zeros((), device=p.device)
             if needs_master(p) and MASTER not in state:
@@ -239,26 +280,36 @@ class SteepestDescent(torch.optim.Optimizer):
         """
         if self.param_groups:
             raise ValueError(
-                "SteepestDescent has one parameter group: the norm of a step is one over the whole model, and the shares in it follow from "
-                "masses. To train a module more or less than others set its mass, as in model[0].tare(2.0); to train further weights "
-                "compose them into the model and make a new optimizer; to leave weights out freeze them with requires_grad_(False)"
+                "SteepestDescent has one parameter group: the norm of a step is one over the whole "
+                "model, and the shares in it follow from masses. To train a module more or less "
+                "than others set its mass, as in model[0].tare(2.0); to train further weights "
+                "compose them into the model and make a new optimizer; to leave weights out freeze "
+                "them with requires_grad_(False)"
             )
         super().add_param_group(dict(param_group))
 
     def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
-        """Take over averages, counts and settings from `optimizer.state_dict()`, into this optimizer's dtypes and devices.
+        """Take over averages, counts and settings from `optimizer.state_dict()`, into this
+        optimizer's dtypes and devices.
 
         Raises:
-            StateMismatchError: it is of another model or another kind of optimizer. Nothing is changed.
+            StateMismatchError: it is of another model or another kind of optimizer. Nothing is
+                changed.
         """
         taken: dict[str, Any] = {}
 
         def check(_: torch.optim.Optimizer, given: dict[str, Any]) -> None:
             params = self._settings["params"]
-            check_state_dict(given, self._settings["param_names"], params, list(self._buffers(params[0])) if params else [])
+            check_state_dict(
+                given,
+                self._settings["param_names"],
+                params,
+                list(self._buffers(params[0])) if params else [],
+            )
             taken.update(given)
 
-        checking = self.register_load_state_dict_pre_hook(check)  # the last of its kind: it sees what the others made
+        # the last of its kind: it sees what the others made
+        checking = self.register_load_state_dict_pre_hook(check)
         try:
             super().load_state_dict(dict(state_dict))
         finally:
@@ -268,13 +319,26 @@ class SteepestDescent(torch.optim.Optimizer):
             settings.setdefault(name, default)
         settings["skipped"] = torch.as_tensor(settings["skipped"]).to(self.defaults["skipped"])
         for index, p in zip(taken["param_groups"][0]["params"], settings["params"], strict=True):
-            restore_precision(self.state.get(p, {}), taken["state"].get(index, {}), p, ("step", LOG_MASS), self._buffers(p))
+            restore_precision(
+                self.state.get(p, {}),
+                taken["state"].get(index, {}),
+                p,
+                ("step", LOG_MASS),
+                self._buffers(p),
+            )
 
     def __getstate__(self) -> dict[str, object]:
-        return super().__getstate__() | {"model": self.model, "_rule": self._rule, "_judge": self._judge, "_adapts": self._adapts}
+        return super().__getstate__() | {
+            "model": self.model,
+            "_rule": self._rule,
+            "_judge": self._judge,
+            "_adapts": self._adapts,
+        }
 
 
-def _rule(normalize: bool, base: Base, method: MethodLike | None, *, own_momentum: bool, own_betas: bool) -> Rule:
+def _rule(
+    normalize: bool, base: Base, method: MethodLike | None, *, own_momentum: bool, own_betas: bool
+) -> Rule:
     """The rule that the arguments name.
 
     Raises:
@@ -284,17 +348,27 @@ def _rule(normalize: bool, base: Base, method: MethodLike | None, *, own_momentu
     if base not in ("sgd", "adam"):
         raise ValueError(f'base is "sgd" or "adam", got {base!r}')
     if method is not None and normalize:
-        raise ValueError("method= says how matrices are orthogonalised, and normalize=True orthogonalises none: leave one of them out")
+        raise ValueError(
+            "method= says how matrices are orthogonalised, and normalize=True orthogonalises none: "
+            "leave one of them out"
+        )
     if base == "adam":
         if not normalize:
             raise ValueError(
-                'base="adam" needs normalize=True: Adam\'s direction is a displacement already, and only gradients can be dualized'
+                'base="adam" needs normalize=True: Adam\'s direction is a displacement already, '
+                "and only gradients can be dualized"
             )
         if own_momentum:
-            raise ValueError('base="adam" averages with betas: pass betas=(β1, β2) in place of momentum and nesterov')
+            raise ValueError(
+                'base="adam" averages with betas: pass betas=(β1, β2) in place of momentum and '
+                "nesterov"
+            )
         return NormalizedAdam()
     if own_betas:
-        raise ValueError('betas and eps are Adam\'s: pass base="adam" and normalize=True too, or momentum in place of them')
+        raise ValueError(
+            'betas and eps are Adam\'s: pass base="adam" and normalize=True too, or momentum in '
+            "place of them"
+        )
     return NormalizedMomentum() if normalize else DualizedMomentum(method)
 
 
@@ -303,12 +377,14 @@ def _check_model(model: object) -> None:
         return
     if isinstance(model, nn.Module):
         raise TypeError(
-            f"SteepestDescent takes a model of modula's, got {type(model).__name__}: if it wraps one, pass that one (as ddp.module); a "
-            "plain torch module does not say how its weights are measured"
+            f"SteepestDescent takes a model of modula's, got {type(model).__name__}: if it wraps "
+            "one, pass that one (as ddp.module); a plain torch module does not say how its weights "
+            "are measured"
         )
     raise TypeError(
-        f"SteepestDescent takes the model itself, got {type(model).__name__}: write SteepestDescent(model, lr=…), since the norm follows "
-        "from the model's composition and not from a list of parameters"
+        f"SteepestDescent takes the model itself, got {type(model).__name__}: write "
+        "SteepestDescent(model, lr=…), since the norm follows from the model's composition and not "
+        "from a list of parameters"
     )
 
 

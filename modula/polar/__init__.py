@@ -1,4 +1,6 @@
-"""Orthogonalisation: UVᵀ from G = UΣVᵀ, for batches of matrices. Pure linear algebra; one file a method."""
+"""Orthogonalisation: UVᵀ from G = UΣVᵀ, for batches of matrices. Pure linear algebra; one file a
+method.
+"""
 
 from modula.polar.inverse_root import InverseRoot, inverse_root
 from modula.polar.method import Accuracy, Method

@@ -14,7 +14,8 @@ from modula.polar.rounded_iteration import SMALLEST
 from modula.workspace import matrices_at_once
 
 PADDED_ENTRIES = 2**16
-"""Only matrices up to this size are padded: for larger ones a batch of their own costs nothing that can be noticed."""
+"""Only matrices up to this size are padded: for larger ones a batch of their own costs nothing that
+can be noticed."""
 
 PADDED_SHARE = 1 / 8
 """By how much padded matrices may make a batch longer."""
@@ -22,7 +23,9 @@ PADDED_SHARE = 1 / 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """Matrices of one batch, [count, m, n] from its `start` on, no more than are orthogonalised at once."""
+    """Matrices of one batch, [count, m, n] from its `start` on, no more than are orthogonalised at
+    once.
+    """
 
     batch: int
     start: int
@@ -40,7 +43,9 @@ class Piece:
 
 @dataclass(slots=True)
 class Group:
-    """Matrices to be orthogonalised at once, all of them padded to `rows` and `columns`, at most `room` of them."""
+    """Matrices to be orthogonalised at once, all of them padded to `rows` and `columns`, at most
+    `room` of them.
+    """
 
     rows: int
     columns: int
@@ -53,7 +58,9 @@ class Group:
         self.count += piece.count
 
     def holds(self, other: Group) -> bool:
-        """Whether the matrices of a smaller group can be padded to the size of these at little cost."""
+        """Whether the matrices of a smaller group can be padded to the size of these at little
+        cost.
+        """
         size = self.rows * self.columns
         fits = other.rows <= self.rows and other.columns <= self.columns and size <= PADDED_ENTRIES
         few = other.count <= PADDED_SHARE * self.count and self.count + other.count <= self.room
@@ -63,9 +70,10 @@ class Group:
 def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = None) -> list[Tensor]:
     """The orthogonal factors of batches of matrices, each batch of another shape.
 
-    Batches of one shape, or of its transpose, are joined, and a few small matrices are padded with zeros to join a long batch of
-    larger ones; long batches are divided. The result is the same but for rounding. No more is computed at once than the workspace limit
-    allows, and on a CPU no more than its caches hold.
+    Batches of one shape, or of its transpose, are joined, and a few small matrices are padded with
+    zeros to join a long batch of larger ones; long batches are divided. The result is the same but
+    for rounding. No more is computed at once than the workspace limit allows, and on a CPU no more
+    than its caches hold.
 
     Args:
         batches: floating-point matrices, [count, m, n] each.
@@ -78,10 +86,14 @@ def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = Non
     results: dict[int, Tensor] = {}
     for group in _groups([piece for i, batch in enumerate(batches) for piece in _pieces(i, batch)]):
         matrices = Matrices([piece.lying for piece in group.members], group.rows, group.columns)
-        found = run.on(matrices) if matrices.shape.numel() else matrices.in_parts(matrices.prepared())
+        found = (
+            run.on(matrices) if matrices.shape.numel() else matrices.in_parts(matrices.prepared())
+        )
         for piece, factors in zip(group.members, found, strict=True):
             if piece.batch not in results:  # not before, so that less is held while a method runs
-                results[piece.batch] = torch.empty_like(batches[piece.batch], memory_format=torch.contiguous_format)
+                results[piece.batch] = torch.empty_like(
+                    batches[piece.batch], memory_format=torch.contiguous_format
+                )
             restore(results[piece.batch][piece.start : piece.start + piece.count], factors)
     return [results[i] for i in range(len(batches))]
 
@@ -100,7 +112,9 @@ def _room(matrices: Tensor) -> int:
 
 
 def _groups(pieces: Sequence[Piece]) -> list[Group]:
-    """Which pieces are joined: those of one shape, dtype and device, and small ones with larger ones."""
+    """Which pieces are joined: those of one shape, dtype and device, and small ones with larger
+    ones.
+    """
     kinds: dict[tuple[torch.dtype, torch.device], dict[tuple[int, int], list[Group]]] = {}
     for piece in pieces:
         first = piece.matrices
@@ -109,7 +123,11 @@ def _groups(pieces: Sequence[Piece]) -> list[Group]:
         if not of_shape or of_shape[-1].count + piece.count > of_shape[-1].room:
             of_shape.append(Group(rows, columns, _room(first)))
         of_shape[-1].add(piece)
-    return [group for shapes in kinds.values() for group in _joined([group for groups in shapes.values() for group in groups])]
+    return [
+        group
+        for shapes in kinds.values()
+        for group in _joined([group for groups in shapes.values() for group in groups])
+    ]
 
 
 def _joined(groups: list[Group]) -> list[Group]:

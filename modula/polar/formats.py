@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import torch
 
-_CPU_HAS_BFLOAT16: bool = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+_CPU_HAS_BFLOAT16: bool = (
+    torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+)
 """Asked once, when modula is imported: torch.compile does not look into torch.cpu."""
 
 
 def low_precision(device: torch.device) -> torch.dtype | None:
-    """The format of 16 bits in which the device multiplies matrices faster than in float32, or None.
+    """The format of 16 bits in which the device multiplies matrices faster than in float32, or
+    None.
 
-    float16 rounds 8 times finer than bfloat16 and is taken where it is as fast: on GPUs from Volta on, the oldest that this PyTorch
-    supports. The iterations keep all numbers within its range.
+    float16 rounds 8 times finer than bfloat16 and is taken where it is as fast: on GPUs from Volta
+    on, the oldest that this PyTorch supports. The iterations keep all numbers within its range.
     """
     if device.type == "cuda":
         return torch.float16

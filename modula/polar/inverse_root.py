@@ -1,7 +1,8 @@
 """UVᵀ = (GGᵀ)^(−½)·G, the root by a coupled Newton iteration, which needs products only.
 
-Sources: the iteration is Higham 2008, *Functions of Matrices*, equation (7.18); the form (GGᵀ)^(−¼)·G·(GᵀG)^(−¼) is the update of Shampoo
-(Gupta et al. 2018, arXiv:1802.09568) for one gradient without accumulation, as Bernstein & Newhouse 2024 (arXiv:2409.20325) observe.
+Sources: the iteration is Higham 2008, *Functions of Matrices*, equation (7.18); the form
+(GGᵀ)^(−¼)·G·(GᵀG)^(−¼) is the update of Shampoo (Gupta et al. 2018, arXiv:1802.09568) for one
+gradient without accumulation, as Bernstein & Newhouse 2024 (arXiv:2409.20325) observe.
 """
 
 from __future__ import annotations
@@ -20,20 +21,23 @@ from modula.polar.method import Method
 from modula.polar.products import add_to_diagonal, gram
 
 NEGLIGIBLE = 1e-18
-"""What is smaller in M is set to zero. Once M has converged, its entries beside the diagonal shrink with each step, and arithmetic is ten
-times slower where a product of two falls below 1e-38."""
+"""What is smaller in M is set to zero. Once M has converged, its entries beside the diagonal shrink
+with each step, and arithmetic is ten times slower where a product of two falls below 1e-38."""
 
 
 @dataclass(frozen=True)
 class InverseRoot(Method):
     """The inverse root of the Gram matrix, times the matrix.
 
-    Costs 4 matrix products m×m×m a step, and 2 of m×m×n for each leg of about 16 steps; with sides="both" 5 products m×m×m and 5 of n×n×n a
-    step. All are in full precision. A small singular value grows by 3/2 a step (25/16 with both sides), so that the default brings
-    those above 1/1000 of the largest to within 1e-3 of 1. Pick it to have the preconditioner itself, or to compare with Shampoo.
+    Costs 4 matrix products m×m×m a step, and 2 of m×m×n for each leg of about 16 steps; with
+    sides="both" 5 products m×m×m and 5 of n×n×n a step. All are in full precision. A small singular
+    value grows by 3/2 a step (25/16 with both sides), so that the default brings those above 1/1000
+    of the largest to within 1e-3 of 1. Pick it to have the preconditioner itself, or to compare
+    with Shampoo.
 
-    A Gram matrix in float32 knows singular values below 1/3000 of the largest no longer. So the steps are taken in legs: before rounding
-    would be lifted to 1, the matrix is multiplied by the root found so far, and its Gram matrix is taken afresh.
+    A Gram matrix in float32 knows singular values below 1/3000 of the largest no longer. So the
+    steps are taken in legs: before rounding would be lifted to 1, the matrix is multiplied by the
+    root found so far, and its Gram matrix is taken afresh.
 
     Args:
         steps: of the coupled Newton iteration, over all legs.
@@ -69,7 +73,8 @@ def inverse_root(A: Tensor, p: Literal[2, 4], steps: int) -> Tensor:
 
         M ← Tᵖ·M and Y ← Y·T with T = ((p + 1)·I − M)/p, from M = z·A and Y = z^(1/p)·I,
 
-    so that M tends to I and Y to A^(−1/p). Eigenvalues too small for that many steps are lifted as far as they come.
+    so that M tends to I and Y to A^(−1/p). Eigenvalues too small for that many steps are lifted as
+    far as they come.
 
     Args:
         A: [batch, m, m], no eigenvalue greater than 1.

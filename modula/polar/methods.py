@@ -24,7 +24,9 @@ METHODS: dict[str, Method] = {
 }
 
 
-def resolve(method: MethodLike | None, steps: int | None = None, accuracy: Accuracy | None = None) -> Method:
+def resolve(
+    method: MethodLike | None, steps: int | None = None, accuracy: Accuracy | None = None
+) -> Method:
     """The method that a name stands for, with its number of steps and its accuracy."""
     if method is None:
         found = DEFAULT
@@ -34,6 +36,9 @@ def resolve(method: MethodLike | None, steps: int | None = None, accuracy: Accur
         found = METHODS[method]
     else:
         names = ", ".join(f'"{name}"' for name in get_args(MethodName))
-        raise ValueError(f"no method {method!r} of orthogonalisation: pick one of {names}, or pass a modula.polar.Method")
+        raise ValueError(
+            f"no method {method!r} of orthogonalisation: pick one of {names}, or pass a "
+            "modula.polar.Method"
+        )
     found = found if steps is None else found.with_steps(steps)
     return found if accuracy is None else found.with_accuracy(accuracy)

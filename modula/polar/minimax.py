@@ -1,8 +1,10 @@
-"""The odd polynomials of degree 5 that bring an interval closest to 1, and their optimal composition.
+"""The odd polynomials of degree 5 that bring an interval closest to 1, and their optimal
+composition.
 
-Source: Amsel, Persson, Musco & Gower 2025 (arXiv:2505.16932), Algorithm 1 and Theorem 3.1. Each step takes the polynomial of
-degree 5 that minimises max |1 − p(x)| over the interval [l, u] where the singular values now lie; it maps the interval to
-[p(l), 2 − p(l)], on which the next step is chosen. This greedy choice is optimal among all compositions.
+Source: Amsel, Persson, Musco & Gower 2025 (arXiv:2505.16932), Algorithm 1 and Theorem 3.1. Each
+step takes the polynomial of degree 5 that minimises max |1 − p(x)| over the interval [l, u] where
+the singular values now lie; it maps the interval to [p(l), 2 − p(l)], on which the next step is
+chosen. This greedy choice is optimal among all compositions.
 """
 
 from __future__ import annotations
@@ -16,16 +18,19 @@ OddQuintic: TypeAlias = tuple[float, float, float]
 
 
 @cache
-def minimax_coefficients(steps: int, lower_bound: float, margin: float = 1.0, floor: float = 0.0) -> tuple[OddQuintic, ...]:
+def minimax_coefficients(
+    steps: int, lower_bound: float, margin: float = 1.0, floor: float = 0.0
+) -> tuple[OddQuintic, ...]:
     """The coefficients of the optimal composition on [lower_bound, 1], one triple (a, b, c) a step.
 
     Args:
         steps: how many polynomials are composed.
         lower_bound: where the interval starts that is brought closest to 1.
-        margin: each polynomial is chosen for an interval that ends this factor higher, since beyond its end it grows steeply, and
-            rounding moves singular values there.
-        floor: no polynomial is chosen for an interval that starts below this share of its end. The lowest point to which it brings
-            larger singular values is then no lower than about 8 times that, out of the reach of rounding.
+        margin: each polynomial is chosen for an interval that ends this factor higher, since beyond
+            its end it grows steeply, and rounding moves singular values there.
+        floor: no polynomial is chosen for an interval that starts below this share of its end. The
+            lowest point to which it brings larger singular values is then no lower than about 8
+            times that, out of the reach of rounding.
 
     Example:
         >>> from modula.polar import minimax_coefficients
@@ -44,8 +49,12 @@ def minimax_coefficients(steps: int, lower_bound: float, margin: float = 1.0, fl
 
 
 @cache
-def smallest_lower_bound(steps: int, tolerance: float, margin: float = 1.0, floor: float = 0.0) -> float:
-    """The smallest singular value that the composition of `steps` polynomials can bring to within `tolerance` of 1, by bisection."""
+def smallest_lower_bound(
+    steps: int, tolerance: float, margin: float = 1.0, floor: float = 0.0
+) -> float:
+    """The smallest singular value that the composition of `steps` polynomials can bring to within
+    `tolerance` of 1, by bisection.
+    """
     low, high = 1e-12, 1.0
     while high / low > 1 + 1e-4:
         middle = math.sqrt(low * high)
@@ -63,14 +72,16 @@ def value(polynomial: OddQuintic, x: float) -> float:
 
 
 def minimax_quintic(lower: float, upper: float, tolerance: float = 1e-14) -> OddQuintic:
-    """The odd polynomial of degree 5 that minimises max |1 − p(x)| over [lower, upper], by Remez's exchange.
+    """The odd polynomial of degree 5 that minimises max |1 − p(x)| over [lower, upper], by Remez's
+    exchange.
 
-    The minimiser is the one whose error takes its largest magnitude with alternating signs at four points: the two ends and the
-    two interior extrema of p. Each round solves for the polynomial that alternates at the current points, then moves the interior
-    points to its extrema.
+    The minimiser is the one whose error takes its largest magnitude with alternating signs at four
+    points: the two ends and the two interior extrema of p. Each round solves for the polynomial
+    that alternates at the current points, then moves the interior points to its extrema.
     """
     if 1 - lower / upper < 1e-5:
-        # The interval is a point up to rounding: the limit is the polynomial with p = 1, p' = p'' = 0 there.
+        # The interval is a point up to rounding: the limit is the polynomial with p = 1, p' = p'' =
+        # 0 there.
         return 15 / 8 / upper, -10 / 8 / upper**3, 3 / 8 / upper**5
     q, r = (3 * lower + upper) / 4, (lower + 3 * upper) / 4
     a, b, c, error = _alternating_quintic(lower, q, r, upper)
@@ -84,7 +95,9 @@ def minimax_quintic(lower: float, upper: float, tolerance: float = 1e-14) -> Odd
 
 
 def _alternating_quintic(*points: float) -> tuple[float, float, float, float]:
-    """The (a, b, c, E) with p(xᵢ) + (−1)ⁱ·E = 1 at the four points, by elimination of a 4×4 system."""
+    """The (a, b, c, E) with p(xᵢ) + (−1)ⁱ·E = 1 at the four points, by elimination of a 4×4
+    system.
+    """
     rows = [[x, x**3, x**5, (-1.0) ** i, 1.0] for i, x in enumerate(points)]
     for column in range(4):
         pivot = max(range(column, 4), key=lambda i: abs(rows[i][column]))

@@ -1,7 +1,8 @@
-"""Newton–Schulz: one fixed odd polynomial, applied until every singular value has arrived at 1, or a schedule of one's own.
+"""Newton–Schulz: one fixed odd polynomial, applied until every singular value has arrived at 1, or
+a schedule of one's own.
 
-Sources: Kovarik 1970 and Björck & Bowie 1971; Higham 2008, *Functions of Matrices*, section 8.3; the rectangular iteration of
-Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.2.
+Sources: Kovarik 1970 and Björck & Bowie 1971; Higham 2008, *Functions of Matrices*, section 8.3;
+the rectangular iteration of Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.2.
 """
 
 from __future__ import annotations
@@ -22,18 +23,22 @@ QUINTIC: OddQuintic = (15 / 8, -10 / 8, 3 / 8)
 
 @dataclass(frozen=True)
 class NewtonSchulz(Method):
-    """The Newton–Schulz iteration of degree 3 or 5, which converges to UVᵀ from any singular values in (0, 1].
+    """The Newton–Schulz iteration of degree 3 or 5, which converges to UVᵀ from any singular values
+    in (0, 1].
 
-    Costs 2 matrix products m×m×n a step at degree 3, and one m×m×m more at degree 5, all in full precision. A small singular value grows
-    by 3/2 or 15/8 a step, so that one of 1/1000 takes 21 or 14 steps to come within 1e-4 of 1. Pick it to check another method, or where
-    one polynomial for all steps is wanted.
+    Costs 2 matrix products m×m×n a step at degree 3, and one m×m×m more at degree 5, all in full
+    precision. A small singular value grows by 3/2 or 15/8 a step, so that one of 1/1000 takes 21 or
+    14 steps to come within 1e-4 of 1. Pick it to check another method, or where one polynomial for
+    all steps is wanted.
 
     Args:
-        steps: how often the polynomial is applied; None takes enough to lift 1/1000 to within 1e-4 of 1. With a schedule: how many of
-            its polynomials are applied, the last again and again where it has fewer; None takes each once.
+        steps: how often the polynomial is applied; None takes enough to lift 1/1000 to within 1e-4
+            of 1. With a schedule: how many of its polynomials are applied, the last again and again
+            where it has fewer; None takes each once.
         degree: 3 or 5.
-        schedule: polynomials of your own in place of the iteration's, (a, b, c) for a·x + b·x³ + c·x⁵. Each must map [0, 1], and whatever
-            the ones before it make of that, near to [0, 1].
+        schedule: polynomials of your own in place of the iteration's, (a, b, c) for a·x + b·x³ +
+            c·x⁵. Each must map [0, 1], and whatever the ones before it make of that, near to [0,
+            1].
 
     Raises:
         ValueError: another degree, `steps` < 1, or an empty schedule.
@@ -56,7 +61,10 @@ class NewtonSchulz(Method):
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"NewtonSchulz takes at least 1 step, got steps={self.steps}")
         if self.schedule is not None and not self.schedule:
-            raise ValueError("NewtonSchulz takes a schedule of at least one polynomial (a, b, c), got an empty one")
+            raise ValueError(
+                "NewtonSchulz takes a schedule of at least one polynomial (a, b, c), got an empty "
+                "one"
+            )
 
     def __call__(self, X: Tensor) -> Tensor:
         return iterate(X, self._polynomials())

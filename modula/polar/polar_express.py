@@ -1,4 +1,5 @@
-"""Polar Express: the composition of odd polynomials that is closest to the sign function in the worst case; the default method.
+"""Polar Express: the composition of odd polynomials that is closest to the sign function in the
+worst case; the default method.
 
 Source: Amsel, Persson, Musco & Gower 2025 (arXiv:2505.16932).
 """
@@ -16,7 +17,14 @@ from modula.polar.iteration import iterate
 from modula.polar.method import Accuracy, Method
 from modula.polar.minimax import OddQuintic, minimax_coefficients, smallest_lower_bound
 from modula.polar.preparation import Matrices
-from modula.polar.rounded_iteration import SMALLEST, continue_rounded, factors_from_halves, iterate_rounded, largest_entry, late
+from modula.polar.rounded_iteration import (
+    SMALLEST,
+    continue_rounded,
+    factors_from_halves,
+    iterate_rounded,
+    largest_entry,
+    late,
+)
 
 STEPS: dict[Accuracy, int] = {"default": 4, "high": 7}
 TOLERANCE: dict[Accuracy, float] = {"default": 0.012, "high": 8e-4}
@@ -28,21 +36,24 @@ FLOOR = 0.02
 class PolarExpress(Method):
     """Minimax polynomials, composed. The method to pick unless an exact answer is needed.
 
-    Costs 3 matrix products a step for each matrix [m, n], two of them m×m×n and one m×m×m; for n ≥ 2m the steps cost 4 products m×m×m
-    instead, and two or three m×m×n in all.
+    Costs 3 matrix products a step for each matrix [m, n], two of them m×m×n and one m×m×m; for n ≥
+    2m the steps cost 4 products m×m×m instead, and two or three m×m×n in all.
 
-    With accuracy "default" it takes 4 steps, in bfloat16 (on a GPU in float16) where the hardware multiplies these faster than float32.
-    Singular values above about 1/60 of the largest end within 0.02 of 1, smaller ones end between 0 and 1, and a direction
-    that the matrix does not touch stays dark, to a few hundredths. Matrices in float64, and those of fewer than 32 rows or columns, where
-    steps cost nothing, are computed with accuracy "high" in any case.
+    With accuracy "default" it takes 4 steps, in bfloat16 (on a GPU in float16) where the hardware
+    multiplies these faster than float32. Singular values above about 1/60 of the largest end within
+    0.02 of 1, smaller ones end between 0 and 1, and a direction that the matrix does not touch
+    stays dark, to a few hundredths. Matrices in float64, and those of fewer than 32 rows or
+    columns, where steps cost nothing, are computed with accuracy "high" in any case.
 
-    With accuracy "high" it takes 7 steps in full precision, but for two before the last, which correct the matrix by products in 16 bits
-    where the hardware is faster at them. Every singular value above 1/1000 of the largest ends within 1/1000 of 1.
+    With accuracy "high" it takes 7 steps in full precision, but for two before the last, which
+    correct the matrix by products in 16 bits where the hardware is faster at them. Every singular
+    value above 1/1000 of the largest ends within 1/1000 of 1.
 
     Args:
         steps: how many polynomials are composed; None takes as many as the accuracy asks for.
-        lower_bound: the smallest singular value to be lifted to 1, relative to (Σσ⁸)^⅛. None takes the smallest that can be lifted in that
-            many steps to within the tolerance, 0.012 or 0.0008.
+        lower_bound: the smallest singular value to be lifted to 1, relative to (Σσ⁸)^⅛. None takes
+            the smallest that can be lifted in that many steps to within the tolerance, 0.012 or
+            0.0008.
         accuracy: "default" or "high".
 
     Raises:
@@ -52,17 +63,25 @@ class PolarExpress(Method):
     steps: int | None = None
     lower_bound: float | None = None
     accuracy: Accuracy = "default"
-    _polynomials: dict[Accuracy, tuple[OddQuintic, ...]] = field(init=False, repr=False, compare=False)
+    _polynomials: dict[Accuracy, tuple[OddQuintic, ...]] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"PolarExpress takes at least 1 step, got steps={self.steps}")
         if self.lower_bound is not None and not 0 < self.lower_bound < 1:
-            raise ValueError(f"PolarExpress takes a lower_bound between 0 and 1, got {self.lower_bound}")
+            raise ValueError(
+                f"PolarExpress takes a lower_bound between 0 and 1, got {self.lower_bound}"
+            )
         if self.accuracy not in STEPS:
-            raise ValueError(f'PolarExpress has accuracy "default" or "high", got {self.accuracy!r}')
+            raise ValueError(
+                f'PolarExpress has accuracy "default" or "high", got {self.accuracy!r}'
+            )
         # here and not where they are needed, since torch.compile would trace the search for them
-        object.__setattr__(self, "_polynomials", {accuracy: self._composition(accuracy) for accuracy in STEPS})
+        object.__setattr__(
+            self, "_polynomials", {accuracy: self._composition(accuracy) for accuracy in STEPS}
+        )
 
     def __call__(self, X: Tensor) -> Tensor:
         dtype = self._low_precision(X.shape[-2], X.dtype, X.device)
@@ -80,7 +99,9 @@ class PolarExpress(Method):
         halves = matrices.rounded(dtype, largest_entry(matrices.columns))
         return matrices.product(*factors_from_halves(*halves, self._polynomials["default"]))
 
-    def _low_precision(self, rows: int, dtype: torch.dtype, device: torch.device) -> torch.dtype | None:
+    def _low_precision(
+        self, rows: int, dtype: torch.dtype, device: torch.device
+    ) -> torch.dtype | None:
         """The format of 16 bits in which matrices are multiplied, or None where that is no gain."""
         return None if dtype == torch.float64 or rows < SMALLEST else low_precision(device)
 

@@ -19,7 +19,8 @@ UNDIVIDED = 2**18
 """Up to how many entries are transposed at once, since calls would cost more."""
 
 TURNED = 2**22
-"""Up to how many entries a matrix is transposed faster by the product that makes it than by copying it afterwards."""
+"""Up to how many entries a matrix is transposed faster by the product that makes it than by copying
+it afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Matrices:
     """Matrices that are orthogonalised in one batch, before they are gathered in one tensor.
 
     Args:
-        parts: [count, m, n] each, with m ≤ rows and n ≤ columns, of one dtype on one device. Smaller ones are padded with zeros.
+        parts: [count, m, n] each, with m ≤ rows and n ≤ columns, of one dtype on one device.
+            Smaller ones are padded with zeros.
         rows, columns: of the batch.
 
     Example:
@@ -60,7 +62,8 @@ class Matrices:
         return self._scaled(self.parts, 1.0)
 
     def rounded(self, dtype: torch.dtype, largest: float) -> tuple[Tensor, Tensor]:
-        """X̂ and X − X̂, both in `dtype`, where the largest entry of each matrix of X that is not zero is `largest`.
+        """X̂ and X − X̂, both in `dtype`, where the largest entry of each matrix of X that is not
+        zero is `largest`.
 
         X is never there as a whole: a CPU goes from piece to piece, as its cache holds them.
         """
@@ -75,11 +78,14 @@ class Matrices:
         return rounded, rest
 
     def in_parts(self, whole: Tensor) -> Sequence[Tensor]:
-        """A tensor of as many matrices, [batch, rows, columns], as one for each part, [count, rows, columns]."""
+        """A tensor of as many matrices, [batch, rows, columns], as one for each part, [count, rows,
+        columns].
+        """
         return torch.split(whole, [len(part) for part in self.parts])
 
     def product(self, P: Tensor, X: Tensor) -> Sequence[Tensor]:
-        """P·X in parts, each with its matrices lying in memory as the part's own do, so that nothing is left to be transposed.
+        """P·X in parts, each with its matrices lying in memory as the part's own do, so that
+        nothing is left to be transposed.
 
         Args:
             P: [batch, rows, rows].
@@ -94,7 +100,9 @@ class Matrices:
             counts = [len(part) for part in parts]
             end = start + sum(counts)
             p, x = P[start:end], X[start:end]
-            products += torch.split(torch.bmm(x.mT, p.mT).mT if standing else torch.bmm(p, x), counts)
+            products += torch.split(
+                torch.bmm(x.mT, p.mT).mT if standing else torch.bmm(p, x), counts
+            )
             start = end
         return products
 
@@ -117,7 +125,10 @@ class Matrices:
             return torch.cat(list(parts)).to(self.dtype)
         X = parts[0].new_empty(sum(map(len, parts)), self.rows, self.columns, dtype=self.dtype)
         for place, part in zip(torch.split(X, [len(part) for part in parts]), parts, strict=True):
-            copy_matrices(place if self._fits(part) else place.zero_()[:, : part.shape[1], : part.shape[2]], part)
+            copy_matrices(
+                place if self._fits(part) else place.zero_()[:, : part.shape[1], : part.shape[2]],
+                part,
+            )
         return X
 
     def _fits(self, part: Tensor) -> bool:
@@ -125,12 +136,16 @@ class Matrices:
 
 
 def _is_standing(part: Tensor) -> bool:
-    """Whether columns lie in one piece where rows do not, in matrices that are small enough to be turned by a product."""
+    """Whether columns lie in one piece where rows do not, in matrices that are small enough to be
+    turned by a product.
+    """
     return part.stride(-1) != 1 and part.stride(-2) == 1 and part.shape[-2:].numel() <= TURNED
 
 
 def divided(parts: Sequence[Tensor], count: int) -> Iterator[list[Tensor]]:
-    """The same matrices in the same order, in lists of about the same length, no more than `count`."""
+    """The same matrices in the same order, in lists of about the same length, no more than
+    `count`.
+    """
     total = sum(map(len, parts))
     count = -(-total // max(1, -(-total // count)))
     some: list[Tensor] = []
@@ -147,16 +162,23 @@ def divided(parts: Sequence[Tensor], count: int) -> Iterator[list[Tensor]]:
 
 
 def restore(target: Tensor, factors: Tensor) -> None:
-    """target ← the factors of lying, padded matrices, cut and turned as the target stands, [batch, m, n]."""
+    """target ← the factors of lying, padded matrices, cut and turned as the target stands, [batch,
+    m, n].
+    """
     rows, columns = target.shape[1:]
-    copy_matrices(target, factors[:, :rows, :columns] if rows <= columns else factors[:, :columns, :rows].mT)
+    copy_matrices(
+        target, factors[:, :rows, :columns] if rows <= columns else factors[:, :columns, :rows].mT
+    )
 
 
 def copy_matrices(target: Tensor, source: Tensor) -> None:
-    """target ← source, [batch, m, n]. Where one is the transpose of what lies in memory, a CPU goes from strip to strip of columns, since
-    then it finds in its caches what it read for the row before."""
+    """target ← source, [batch, m, n]. Where one is the transpose of what lies in memory, a CPU goes
+    from strip to strip of columns, since then it finds in its caches what it read for the row
+    before."""
     if source.device.type == "cpu" and source.stride(-1) != 1 and source.numel() > UNDIVIDED:
-        for strip, columns in zip(torch.split(target, STRIP, dim=-1), torch.split(source, STRIP, dim=-1), strict=True):
+        for strip, columns in zip(
+            torch.split(target, STRIP, dim=-1), torch.split(source, STRIP, dim=-1), strict=True
+        ):
             strip.copy_(columns)
     else:
         target.copy_(source)

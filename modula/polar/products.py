@@ -6,14 +6,17 @@ import torch
 from torch import Tensor
 
 SMALLEST_IN_HALVES = 512
-"""The rows from which on the blocks of a Gram matrix on a CPU are so large that leaving one of four out saves time."""
+"""The rows from which on the blocks of a Gram matrix on a CPU are so large that leaving one of four
+out saves time."""
 
 
 def gram(X: Tensor) -> Tensor:
-    """XXᵀ for each matrix of a batch: [batch, m, n] -> [batch, m, m]; of large matrices on a CPU in halves.
+    """XXᵀ for each matrix of a batch: [batch, m, n] -> [batch, m, m]; of large matrices on a CPU in
+    halves.
 
-    In low precision, where products are fast, copying the blocks would cost more than halves save. There a single matrix is taken out of
-    its batch: in a batch of one a CPU takes longer to multiply it by its transpose (`benchmarks.lost`).
+    In low precision, where products are fast, copying the blocks would cost more than halves save.
+    There a single matrix is taken out of its batch: in a batch of one a CPU takes longer to
+    multiply it by its transpose (`benchmarks.lost`).
     """
     if _is_worth_halving(X):
         return gram_in_halves(X)
@@ -21,7 +24,9 @@ def gram(X: Tensor) -> Tensor:
 
 
 def gram_in_halves(X: Tensor) -> Tensor:
-    """XXᵀ from an upper and a lower half of X: of the two blocks that are each other's transposes only one is computed."""
+    """XXᵀ from an upper and a lower half of X: of the two blocks that are each other's transposes
+    only one is computed.
+    """
     m = X.shape[-2]
     half = m // 2
     upper, lower = X[:, :half], X[:, half:]
@@ -37,8 +42,9 @@ def gram_in_halves(X: Tensor) -> Tensor:
 def polynomial(R: Tensor, a: float, b: float, c: float) -> Tensor:
     """a + b·R + c·R² for symmetric R, which is overwritten.
 
-    Where it is positive for all R, it is computed as c·(R + b/2c)² + (a − b²/4c): what is added stands on the diagonal alone, and R is not
-    read again after the product. Both terms are positive then, and nothing cancels.
+    Where it is positive for all R, it is computed as c·(R + b/2c)² + (a − b²/4c): what is added
+    stands on the diagonal alone, and R is not read again after the product. Both terms are positive
+    then, and nothing cancels.
     """
     if not c:
         return add_to_diagonal(R.mul_(b), a)
@@ -62,4 +68,8 @@ def add_to_diagonal(P: Tensor, a: float | Tensor) -> Tensor:
 
 
 def _is_worth_halving(X: Tensor) -> bool:
-    return X.device.type == "cpu" and X.shape[-2] >= SMALLEST_IN_HALVES and X.dtype in (torch.float32, torch.float64)
+    return (
+        X.device.type == "cpu"
+        and X.shape[-2] >= SMALLEST_IN_HALVES
+        and X.dtype in (torch.float32, torch.float64)
+    )

@@ -19,7 +19,11 @@ def split(X: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def split_into(rounded: Tensor, rest: Tensor, X: Tensor) -> None:
     """The same, into tensors that are there. All three are contiguous."""
     whole = X.device.type != "cpu" or X.numel() <= PIECE
-    pieces = [(X, rounded, rest)] if whole else zip(*(torch.split(t.view(-1), PIECE) for t in (X, rounded, rest)), strict=True)
+    pieces = (
+        [(X, rounded, rest)]
+        if whole
+        else zip(*(torch.split(t.view(-1), PIECE) for t in (X, rounded, rest)), strict=True)
+    )
     for x, r, d in pieces:
         r.copy_(x)
         d.copy_(x.sub_(r))

@@ -1,7 +1,8 @@
 """A randomised range finder: UVᵀ on the directions in which a matrix is large, zero on the others.
 
-Sources: Halko, Martinsson & Tropp 2011 (arXiv:0909.4061), algorithm 4.4; Martinsson & Tropp 2020 (arXiv:2002.01387), section 11; proposed
-for duality maps in Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.2.
+Sources: Halko, Martinsson & Tropp 2011 (arXiv:0909.4061), algorithm 4.4; Martinsson & Tropp 2020
+(arXiv:2002.01387), section 11; proposed for duality maps in Bernstein & Newhouse 2025
+(arXiv:2410.21265), section 4.2.
 """
 
 from __future__ import annotations
@@ -16,24 +17,28 @@ from modula.polar.method import Method
 
 @dataclass(frozen=True)
 class Sketch(Method):
-    """The orthogonal factor of the leading part of a matrix, found by multiplying it with a few random vectors.
+    """The orthogonal factor of the leading part of a matrix, found by multiplying it with a few
+    random vectors.
 
-    Costs 2 + 2·power_iterations matrix products m×n×r for rank r, oversampling included, and decompositions of matrices m×r and n×r. All in
-    full precision. On the range that it finds it is exact; directions beyond are zero. Pick it for matrices of low rank, or where
-    the small singular values are noise that should not be lifted.
+    Costs 2 + 2·power_iterations matrix products m×n×r for rank r, oversampling included, and
+    decompositions of matrices m×r and n×r. All in full precision. On the range that it finds it is
+    exact; directions beyond are zero. Pick it for matrices of low rank, or where the small singular
+    values are noise that should not be lifted.
 
     Args:
-        rank: how many directions are kept. By default 64, or with a tolerance as many as it asks for.
-        tolerance: keep the directions whose singular value is above `tolerance` times the largest, however many there are: the rank is
-            doubled until they are found. This waits for the device to answer.
-        power_iterations: how often the sketch is multiplied by GGᵀ, which makes its directions the leading ones also where singular values
-            fall slowly.
+        rank: how many directions are kept. By default 64, or with a tolerance as many as it asks
+            for.
+        tolerance: keep the directions whose singular value is above `tolerance` times the largest,
+            however many there are: the rank is doubled until they are found. This waits for the
+            device to answer.
+        power_iterations: how often the sketch is multiplied by GGᵀ, which makes its directions the
+            leading ones also where singular values fall slowly.
         oversampling: random vectors beyond the rank.
         seed: of the random vectors, which are the same for each call.
 
     Raises:
-        ValueError: `rank`, `power_iterations` or `oversampling` is out of range, the tolerance is not between 0 and 1, or both a rank and a
-            tolerance are given.
+        ValueError: `rank`, `power_iterations` or `oversampling` is out of range, the tolerance is
+            not between 0 and 1, or both a rank and a tolerance are given.
 
     Example:
         >>> import torch
@@ -51,20 +56,28 @@ class Sketch(Method):
 
     def __post_init__(self) -> None:
         if self.rank is not None and self.tolerance is not None:
-            raise ValueError(f"Sketch takes a rank or a tolerance, got rank={self.rank} and tolerance={self.tolerance}")
+            raise ValueError(
+                f"Sketch takes a rank or a tolerance, got rank={self.rank} and "
+                f"tolerance={self.tolerance}"
+            )
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"Sketch keeps at least 1 direction, got rank={self.rank}")
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             raise ValueError(f"Sketch takes a tolerance between 0 and 1, got {self.tolerance}")
         if self.power_iterations < 0 or self.oversampling < 0:
             raise ValueError(
-                f"Sketch takes power_iterations and oversampling of at least 0, got {self.power_iterations} and {self.oversampling}"
+                "Sketch takes power_iterations and oversampling of at least 0, got "
+                f"{self.power_iterations} and {self.oversampling}"
             )
 
     def __call__(self, X: Tensor) -> Tensor:
         broken = X.isnan().any(dim=-1, keepdim=True).any(dim=-2, keepdim=True)
         whole = torch.where(broken, 0, X)
-        orthogonal = self._of_rank(whole, self.rank or 64) if self.tolerance is None else self._to_tolerance(whole, self.tolerance)
+        orthogonal = (
+            self._of_rank(whole, self.rank or 64)
+            if self.tolerance is None
+            else self._to_tolerance(whole, self.tolerance)
+        )
         return torch.where(broken, torch.nan, orthogonal)
 
     def _of_rank(self, X: Tensor, rank: int) -> Tensor:
@@ -81,13 +94,18 @@ class Sketch(Method):
             rank *= 2
 
     def _leading(self, X: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Q·U·diag(S)·Vh, the part of X in the range of the sketch: Q has orthonormal columns, and the rest is a decomposition of QᵀX."""
+        """Q·U·diag(S)·Vh, the part of X in the range of the sketch: Q has orthonormal columns, and
+        the rest is a decomposition of QᵀX.
+        """
         Q = self._range(X, min(rank + self.oversampling, X.shape[-2]))
         return Q, *torch.linalg.svd(Q.mT @ X, full_matrices=False)
 
     def _range(self, X: Tensor, columns: int) -> Tensor:
         generator = torch.Generator(X.device).manual_seed(self.seed)
-        Q: Tensor = torch.linalg.qr(X @ torch.randn(X.shape[-1], columns, generator=generator, dtype=X.dtype, device=X.device)).Q
+        Q: Tensor = torch.linalg.qr(
+            X
+            @ torch.randn(X.shape[-1], columns, generator=generator, dtype=X.dtype, device=X.device)
+        ).Q
         for _ in range(self.power_iterations):
             Q = torch.linalg.qr(X @ torch.linalg.qr(X.mT @ Q).Q).Q
         return Q
@@ -95,7 +113,9 @@ class Sketch(Method):
 
 def _join(Q: Tensor, U: Tensor, S: Tensor, Vh: Tensor) -> Tensor:
     """Q·U·Vh over the directions whose singular value is more than rounding error."""
-    negligible = torch.finfo(S.dtype).eps * max(Q.shape[-2], Vh.shape[-1]) * S.amax(dim=-1, keepdim=True)
+    negligible = (
+        torch.finfo(S.dtype).eps * max(Q.shape[-2], Vh.shape[-1]) * S.amax(dim=-1, keepdim=True)
+    )
     touched = (negligible < S).unsqueeze(-2)
     orthogonal: Tensor = Q @ ((U * touched) @ Vh)
     return orthogonal

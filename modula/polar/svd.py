@@ -12,10 +12,11 @@ from modula.polar.method import Accuracy, Method
 
 @dataclass(frozen=True)
 class SVD(Method):
-    """Exact to rounding, and many times slower than the iterations. Pick it for tests and as a reference.
+    """Exact to rounding, and many times slower than the iterations. Pick it for tests and as a
+    reference.
 
-    Directions whose singular value is rounding error (at most eps·max(m, n)·σ_max, the convention of `matrix_rank`) count as
-    directions that the matrix does not touch, and stay zero.
+    Directions whose singular value is rounding error (at most eps·max(m, n)·σ_max, the convention
+    of `matrix_rank`) count as directions that the matrix does not touch, and stay zero.
     """
 
     def __call__(self, X: Tensor) -> Tensor:

@@ -69,7 +69,10 @@ def test_a_gain_starts_at_one():
 
 def test_a_step_of_a_bias_has_rms_one():
     made = Bias(5).double()
-    close(RMS.norm(made.dualize(made.gradient((made(rand(0, 2, 5)) * rand(1, 5)).sum()))["weight"]), 1.0)
+    close(
+        RMS.norm(made.dualize(made.gradient((made(rand(0, 2, 5)) * rand(1, 5)).sum()))["weight"]),
+        1.0,
+    )
 
 
 def test_a_step_of_a_gain_is_the_sign():

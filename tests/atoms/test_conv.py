@@ -27,19 +27,29 @@ def convolution(seed: int, k: int, stride: int = 1) -> Conv2D:
 @few
 @given(seed=seeds, k=kernels, stride=strides)
 def test_no_change_of_the_input_grows_beyond_the_sensitivity(seed, k, stride):
-    assert largest_gain(convolution(seed, k, stride), rand(seed + 1, 1, 2, 4, 4), starts=3) <= 1 + 1e-9
+    assert (
+        largest_gain(convolution(seed, k, stride), rand(seed + 1, 1, 2, 4, 4), starts=3) <= 1 + 1e-9
+    )
 
 
 @few
 @given(seed=seeds, k=kernels, stride=strides)
 def test_no_change_of_the_weight_moves_the_output_beyond_its_norm(seed, k, stride):
     made = convolution(seed, k, stride)
-    assert largest_weight_gain(made, full(made.domain, rand(seed + 1, 1, 2, 4, 4)), starts=2) <= 1 + 1e-9
+    assert (
+        largest_weight_gain(made, full(made.domain, rand(seed + 1, 1, 2, 4, 4)), starts=2)
+        <= 1 + 1e-9
+    )
 
 
 @given(seed=seeds, k=kernels, stride=strides)
 def test_no_random_step_of_the_input_grows_beyond_the_sensitivity(seed, k, stride):
-    assert step_gain(convolution(seed, k, stride), rand(seed + 1, 2, 2, 5, 5), rand(seed + 2, 2, 2, 5, 5)) <= 1 + 1e-9
+    assert (
+        step_gain(
+            convolution(seed, k, stride), rand(seed + 1, 2, 2, 5, 5), rand(seed + 2, 2, 2, 5, 5)
+        )
+        <= 1 + 1e-9
+    )
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
@@ -69,7 +79,9 @@ def test_an_odd_kernel_keeps_the_size(k):
 
 @pytest.mark.parametrize("arguments", [{"stride": 0}, {"padding": -1}])
 def test_an_impossible_stride_or_padding_is_refused(arguments):
-    with pytest.raises(ValueError, match="Conv2D takes a stride of at least 1 and padding of at least 0"):
+    with pytest.raises(
+        ValueError, match="Conv2D takes a stride of at least 1 and padding of at least 0"
+    ):
         Conv2D(3, 2, **arguments)
 
 
@@ -80,7 +92,9 @@ def test_a_width_below_one_is_refused(shape):
 
 
 def test_an_image_of_other_channels_is_refused():
-    with pytest.raises(ValueError, match=r"Conv2D\(3, 2, kernel_size=3\) takes ChannelRMS\(2\).*\[1, 4, 5, 5\]"):
+    with pytest.raises(
+        ValueError, match=r"Conv2D\(3, 2, kernel_size=3\) takes ChannelRMS\(2\).*\[1, 4, 5, 5\]"
+    ):
         Conv2D(3, 2)(torch.ones(1, 4, 5, 5))
 
 

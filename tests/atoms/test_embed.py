@@ -38,13 +38,18 @@ def test_no_change_of_an_id_moves_the_output_beyond_the_sensitivity(one, other):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.uint8, torch.int16])
 def test_ids_of_another_dtype_are_refused(dtype):
-    with pytest.raises(TypeError, match=rf"Embed\(4, 5\) takes token ids of dtype int32 or int64, got {dtype}"):
+    with pytest.raises(
+        TypeError, match=rf"Embed\(4, 5\) takes token ids of dtype int32 or int64, got {dtype}"
+    ):
         Embed(4, 5)(torch.ones(2, dtype=dtype))
 
 
 @pytest.mark.parametrize("ids", [[0, 5], [-1, 2], [7, -3]])
 def test_ids_out_of_range_are_refused_with_the_range(ids):
-    with pytest.raises(IndexError, match=rf"Embed\(4, 5\) takes ids from 0 to 4, got ids from {min(ids)} to {max(ids)}"):
+    with pytest.raises(
+        IndexError,
+        match=rf"Embed\(4, 5\) takes ids from 0 to 4, got ids from {min(ids)} to {max(ids)}",
+    ):
         Embed(4, 5)(torch.tensor(ids))
 
 

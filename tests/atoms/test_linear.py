@@ -6,10 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modula import L2, RMS, Linear, Linf, NormPairError
-from tests.helpers import PAIRS, close, full, largest_gain, largest_weight_gain, rand, random_gradient, step_gain
+from tests.helpers import (
+    PAIRS,
+    close,
+    full,
+    largest_gain,
+    largest_weight_gain,
+    rand,
+    random_gradient,
+    step_gain,
+)
 from tests.strategies import seeds
 
-every_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "→".join(norm.__name__ for norm in pair))
+every_pair = pytest.mark.parametrize(
+    "pair", PAIRS, ids=lambda pair: "→".join(norm.__name__ for norm in pair)
+)
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 5))
 few = settings(max_examples=10)
 
@@ -101,8 +112,14 @@ def test_an_integer_weight_is_refused(dtype):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_dtype_is_that_of_the_weight(dtype):
     made = Linear(3, 4, dtype=dtype)
-    assert made(torch.ones(2, 4, dtype=dtype)).dtype == made.dualize(random_gradient(made, 0))["weight"].dtype == dtype
+    assert (
+        made(torch.ones(2, 4, dtype=dtype)).dtype
+        == made.dualize(random_gradient(made, 0))["weight"].dtype
+        == dtype
+    )
 
 
 def test_repr_can_be_read_back():
-    assert repr(eval(repr(Linear(3, 4, codomain=Linf)), {"Linear": Linear, "RMS": RMS, "Linf": Linf})) == repr(Linear(3, 4, codomain=Linf))
+    assert repr(
+        eval(repr(Linear(3, 4, codomain=Linf)), {"Linear": Linear, "RMS": RMS, "Linf": Linf})
+    ) == repr(Linear(3, 4, codomain=Linf))

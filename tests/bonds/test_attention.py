@@ -1,4 +1,6 @@
-"""The parts of attention: what is proved holds everywhere, what is conditional holds under its condition."""
+"""The parts of attention: what is proved holds everywhere, what is conditional holds under its
+condition.
+"""
 
 import math
 
@@ -57,7 +59,9 @@ PROVED: list[tuple[Bond, object, tuple | None]] = [
     (Add(), lambda seed: heads(seed, 3), (Product((HEAD,) * 3), HEAD)),
     *[(Softmax(scale), lambda seed: rand(seed, 2, 4, 4), None) for scale in SCALES],
 ]
-proved = pytest.mark.parametrize(("bond", "draw", "ends"), PROVED, ids=[repr(bond) for bond, _, _ in PROVED])
+proved = pytest.mark.parametrize(
+    ("bond", "draw", "ends"), PROVED, ids=[repr(bond) for bond, _, _ in PROVED]
+)
 
 
 @proved
@@ -67,14 +71,20 @@ def test_no_change_grows_beyond_a_proved_sensitivity(bond, draw, ends, seed):
     assert largest_gain(bond, draw(seed), ends, starts=3) <= bond.sensitivity * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("row", [row for row in PROVED if not isinstance(row[0], (CausalMask, Softmax))], ids=lambda row: repr(row[0]))
+@pytest.mark.parametrize(
+    "row",
+    [row for row in PROVED if not isinstance(row[0], (CausalMask, Softmax))],
+    ids=lambda row: repr(row[0]),
+)
 @given(seed=seeds)
 def test_no_random_step_grows_beyond_a_proved_sensitivity(row, seed):
     bond, draw, ends = row
     assert step_gain(bond, draw(seed), draw(seed + 50), ends) <= bond.sensitivity * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("row", [row for row in PROVED if not isinstance(row[0], Softmax)], ids=lambda row: repr(row[0]))
+@pytest.mark.parametrize(
+    "row", [row for row in PROVED if not isinstance(row[0], Softmax)], ids=lambda row: repr(row[0])
+)
 def test_a_proved_sensitivity_is_attained(row):
     bond, draw, ends = row
     x = draw(0)
@@ -92,7 +102,9 @@ def test_softmax_attains_its_sensitivity_between_two_even_scores(scale):
 @given(seed=seeds, size=st.sampled_from([0.1, 1.0, 100.0]))
 def test_no_random_step_of_softmax_grows_beyond_its_scale(scale, seed, size):
     bond = Softmax(scale)
-    assert step_gain(bond, size * rand(seed, 2, 4), size * rand(seed + 1, 2, 4)) <= scale * (1 + 1e-9)
+    assert step_gain(bond, size * rand(seed, 2, 4), size * rand(seed + 1, 2, 4)) <= scale * (
+        1 + 1e-9
+    )
 
 
 # Conditional
@@ -116,7 +128,10 @@ def test_split_into_heads_grows_a_vector_in_one_head_by_root_num_heads(num_heads
 def test_split_into_heads_keeps_vectors_that_are_spread_evenly(num_heads):
     even = rand(0, 1, 1, num_heads, 8 // num_heads)
     even = (even / HeadRMS.norm(even).unsqueeze(-1)).reshape(1, 1, 8)
-    close(step_gain(SplitIntoHeads(num_heads), rand(1, 1, 1, 8), even), SplitIntoHeads(num_heads).sensitivity)
+    close(
+        step_gain(SplitIntoHeads(num_heads), rand(1, 1, 1, 8), even),
+        SplitIntoHeads(num_heads).sensitivity,
+    )
 
 
 @few
@@ -177,7 +192,11 @@ def test_scores_are_products_over_d_head():
 
 def test_mask_hides_the_future_only():
     masked = CausalMask()(torch.zeros(3, 3))
-    assert masked.isneginf().tolist() == [[False, True, True], [False, False, True], [False, False, False]]
+    assert masked.isneginf().tolist() == [
+        [False, True, True],
+        [False, False, True],
+        [False, False, False],
+    ]
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -196,7 +215,9 @@ def test_applied_scores_average_values():
 def test_fused_attention_is_its_four_parts(causal, scale):
     query, key, value = heads(0, 3)
     scores = AttentionQK()((query, key))
-    parts = ApplyAttentionScores()((value, Softmax(scale)(CausalMask()(scores) if causal else scores)))
+    parts = ApplyAttentionScores()(
+        (value, Softmax(scale)(CausalMask()(scores) if causal else scores))
+    )
     close(FunctionalAttention(causal, scale)((query, key, value)), parts)
 
 
@@ -218,7 +239,12 @@ def score(rope: Rope, query: Tensor, key: Tensor, at: int, to: int) -> Tensor:
 @given(seed=seeds, at=st.integers(0, 7), to=st.integers(0, 7), shift=st.integers(0, 4))
 def test_rope_scores_depend_on_differences_of_positions_only(seed, at, to, shift):
     rope, query, key = Rope(4, base=100.0), rand(seed, 4), rand(seed + 1, 4)
-    close(score(rope, query, key, at, to), score(rope, query, key, at + shift, to + shift), rtol=1e-5, atol=1e-5)
+    close(
+        score(rope, query, key, at, to),
+        score(rope, query, key, at + shift, to + shift),
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def test_rope_scores_do_depend_on_differences_of_positions():

@@ -26,7 +26,9 @@ def test_its_ends_are_checked():
 
 @pytest.mark.parametrize("sensitivity", [0.0, -1.0, math.nan, math.inf, True])
 def test_an_impossible_sensitivity_is_refused(sensitivity):
-    with pytest.raises(ValueError, match=r"sensitivity of FunctionBond\(sin\) must be a finite number > 0"):
+    with pytest.raises(
+        ValueError, match=r"sensitivity of FunctionBond\(sin\) must be a finite number > 0"
+    ):
         FunctionBond(torch.sin, domain=RMS, codomain=RMS, sensitivity=sensitivity)
 
 

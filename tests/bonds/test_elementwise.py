@@ -7,7 +7,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modula import GELU, L1, L2, RMS, Abs, Identity, Linf, Module, Mul, ReLU, ScaledGELU, ScaledReLU, SiLU, SquaredReLU, Tanh
+from modula import (
+    GELU,
+    L1,
+    L2,
+    RMS,
+    Abs,
+    Identity,
+    Linf,
+    Module,
+    Mul,
+    ReLU,
+    ScaledGELU,
+    ScaledReLU,
+    SiLU,
+    SquaredReLU,
+    Tanh,
+)
 from modula.spaces import Space
 from tests.helpers import close, largest_gain, rand, step_gain
 from tests.strategies import seeds
@@ -42,7 +58,9 @@ def test_the_sensitivity_is_the_largest_slope(bond):
 @given(seed=seeds, scale=scales)
 def test_no_change_of_the_input_grows_beyond_the_sensitivity(bond, norm, seed, scale):
     ends = Space(norm), Space(norm)
-    assert largest_gain(bond, scale * rand(seed, 2, 4), ends, starts=3) <= bond.sensitivity * (1 + 1e-9)
+    assert largest_gain(bond, scale * rand(seed, 2, 4), ends, starts=3) <= bond.sensitivity * (
+        1 + 1e-9
+    )
 
 
 @every_bond
@@ -50,10 +68,14 @@ def test_no_change_of_the_input_grows_beyond_the_sensitivity(bond, norm, seed, s
 @given(seed=seeds, scale=scales, size=scales)
 def test_no_random_step_grows_beyond_the_sensitivity(bond, norm, seed, scale, size):
     ends = Space(norm), Space(norm)
-    assert step_gain(bond, scale * rand(seed, 2, 4), size * rand(seed + 1, 2, 4), ends) <= bond.sensitivity * (1 + 1e-9)
+    assert step_gain(
+        bond, scale * rand(seed, 2, 4), size * rand(seed + 1, 2, 4), ends
+    ) <= bond.sensitivity * (1 + 1e-9)
 
 
-@pytest.mark.parametrize(("bond", "worst"), [(ReLU(), 1.0), (GELU(), math.sqrt(2)), (SiLU(), 2.3993572805)], ids=repr)
+@pytest.mark.parametrize(
+    ("bond", "worst"), [(ReLU(), 1.0), (GELU(), math.sqrt(2)), (SiLU(), 2.3993572805)], ids=repr
+)
 @every_norm
 def test_the_bound_is_attained_at_the_worst_input(bond, worst, norm):
     x = torch.full((2, 4), worst, dtype=torch.float64)
@@ -107,7 +129,9 @@ def test_mul_refuses_what_has_no_inverse(scale):
 def test_squared_relu_keeps_its_bound_where_entries_are_at_most_one(norm, seed):
     bond = SquaredReLU()
     x = rand(seed, 2, 4).clamp(-1, 1)
-    assert largest_gain(bond, x, (Space(norm), Space(norm)), starts=3) <= bond.sensitivity * (1 + 1e-9)
+    assert largest_gain(bond, x, (Space(norm), Space(norm)), starts=3) <= bond.sensitivity * (
+        1 + 1e-9
+    )
 
 
 def test_squared_relu_reaches_its_bound_at_one():

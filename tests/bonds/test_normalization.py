@@ -1,4 +1,6 @@
-"""Centring, normalising, averaging: proved where they are linear, and as conditional as they say where they are not."""
+"""Centring, normalising, averaging: proved where they are linear, and as conditional as they say
+where they are not.
+"""
 
 import pytest
 import torch

@@ -22,7 +22,9 @@ def test_positions_do_not_depend_on_the_ids():
 def test_learned_positions_are_added_to_tokens():
     tokens, positions = Embed(4, 9), Embed(4, 3)
     ids = torch.tensor([[8, 0, 8]])
-    assert torch.equal((tokens + positions @ Enumerate())(ids), tokens.weight[ids] + positions.weight)
+    assert torch.equal(
+        (tokens + positions @ Enumerate())(ids), tokens.weight[ids] + positions.weight
+    )
 
 
 def test_it_maps_ids_to_ids():

@@ -41,11 +41,15 @@ def unfinished(path: Path) -> list[Path]:
     """What a write that is under way keeps on the disk."""
     if path.suffix:
         return list(path.parent.glob(f".{path.name}.*"))
-    return [folder for folder in path.glob("tensors-*") if not (folder / ".metadata").exists()] + list(path.glob(".index.pt.*"))
+    return [
+        folder for folder in path.glob("tensors-*") if not (folder / ".metadata").exists()
+    ] + list(path.glob(".index.pt.*"))
 
 
 def kill_in_a_write(child: int, path: Path, delay: float, skipped: int) -> bool:
-    """Wait for some writes to pass and kill the process a moment after it has begun the next one. Whether it was in the write still."""
+    """Wait for some writes to pass and kill the process a moment after it has begun the next one.
+    Whether it was in the write still.
+    """
     deadline = time.monotonic() + 60
     for _ in range(skipped + 1):
         while unfinished(path) and time.monotonic() < deadline:
@@ -76,7 +80,9 @@ def main(path: Path, kills: int, seed: int) -> None:
     steps, in_a_write = [0], 0
     for _ in range(kills):
         child = fork(lambda: go_on(path, 10**6))
-        in_a_write += kill_in_a_write(child, path, delay=moments.uniform(0, 0.01), skipped=moments.randrange(2))
+        in_a_write += kill_in_a_write(
+            child, path, delay=moments.uniform(0, 0.01), skipped=moments.randrange(2)
+        )
         steps.append(steps_saved(path))
     before = go_on(path, steps[-1])  # goes no step further
     print(json.dumps({"steps": steps, "in a write": in_a_write, "weights": fingerprint(before)}))

@@ -20,7 +20,12 @@ def start() -> tuple[GPT, SteepestDescent, LambdaLR, torch.Generator]:
     torch.manual_seed(0)
     model = GPT(VOCABULARY, d_embed=16, num_heads=2, num_blocks=1)
     optimizer = SteepestDescent(model, lr=0.1, weight_decay=0.1)
-    return model, optimizer, LambdaLR(optimizer, lambda step: 1 / (1 + step)), torch.Generator().manual_seed(0)
+    return (
+        model,
+        optimizer,
+        LambdaLR(optimizer, lambda step: 1 / (1 + step)),
+        torch.Generator().manual_seed(0),
+    )
 
 
 def go_on(path: Path, until: int) -> GPT:
@@ -41,13 +46,22 @@ def go_on(path: Path, until: int) -> GPT:
         F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).backward()
         optimizer.step()
         schedule.step()
-        checkpoint.save(path, model, optimizer, schedule=schedule.state_dict(), batches=batches.get_state(), step=done)
+        checkpoint.save(
+            path,
+            model,
+            optimizer,
+            schedule=schedule.state_dict(),
+            batches=batches.get_state(),
+            step=done,
+        )
     return model
 
 
 def fingerprint(model: GPT) -> str:
     """The same for the same bits."""
-    return hashlib.sha256(b"".join(w.detach().numpy().tobytes() for w in model.weights.tensors)).hexdigest()
+    return hashlib.sha256(
+        b"".join(w.detach().numpy().tobytes() for w in model.weights.tensors)
+    ).hexdigest()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Saves and loads of the GPT by one, two and four processes, the latter by `python -m tests.checkpoint.sharded FOLDER` under torchrun.
+"""Saves and loads of the GPT by one, two and four processes, the latter by
+`python -m tests.checkpoint.sharded FOLDER` under torchrun.
 
-Each launch loads every checkpoint that is there, holds it to the numbers that were saved with it, trains one step on, and then saves its
-own. Every process leaves as JSON what went wrong.
+Each launch loads every checkpoint that is there, holds it to the numbers that were saved with it,
+trains one step on, and then saves its own. Every process leaves as JSON what went wrong.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ SAVED = {
     2: [("fsdp", ""), (PLAIN, ".pt")],
     4: [("fsdp", ""), ("hsdp", ""), ("tp", ""), ("tp, fsdp", "")],
 }
-"""By the number of processes, the ways in which the model is spread, and the suffix of the checkpoint."""
+"""By the number of processes, the ways in which the model is spread, and the suffix of the
+checkpoint."""
 
 EXACT = 0.0
 ROUNDING = 1e-5
@@ -56,11 +58,16 @@ def step(model: GPT, optimizer: SteepestDescent, seed: int) -> None:
 
 def numbers(model: GPT, optimizer: SteepestDescent) -> dict[str, Tensor]:
     """All weights and averages as they are now, whole."""
-    averages = {f"average of {name}": whole(optimizer.state[w]["momentum_buffer"]) for name, w in model.weights.items()}
+    averages = {
+        f"average of {name}": whole(optimizer.state[w]["momentum_buffer"])
+        for name, w in model.weights.items()
+    }
     return {name: t.clone() for name, t in (gathered(model.weights) | averages).items()}
 
 
-def differences(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> Iterator[str]:
+def differences(
+    actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float
+) -> Iterator[str]:
     for name, value in expected.items():
         difference = float((actual[name] - value).abs().max())
         if not difference <= tolerance:
@@ -68,7 +75,9 @@ def differences(actual: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 
 
 def save(path: Path, way: str) -> None:
-    """A checkpoint after a few steps, and beside it the numbers that it stands for and those of the step that follows."""
+    """A checkpoint after a few steps, and beside it the numbers that it stands for and those of the
+    step that follows.
+    """
     model, optimizer = made(way)
     for seed in range(STEPS):
         step(model, optimizer, seed)

@@ -1,4 +1,6 @@
-"""What some processes save, others load, in any number: the same numbers, and the same next step."""
+"""What some processes save, others load, in any number: the same numbers, and the same next
+step.
+"""
 
 from __future__ import annotations
 
@@ -26,5 +28,9 @@ def test_any_number_of_processes_goes_on_where_another_stopped(tmp_path: Path) -
     assert not {name: problems for name, problems in found.items() if problems}
     for saved, loaded in ((1, 2), (2, 1), (2, 4), (1, 4), (4, 1)):
         ways = {way for way, _ in SAVED[loaded]}
-        done = [name for name in found if name.startswith(f"saved by {saved}") and f"loaded by {loaded}" in name]
+        done = [
+            name
+            for name in found
+            if name.startswith(f"saved by {saved}") and f"loaded by {loaded}" in name
+        ]
         assert len(done) == len(SAVED[saved]) * len(ways)

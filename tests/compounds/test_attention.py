@@ -21,11 +21,18 @@ X = rand(0, 2, 5, 8)
 
 
 def twins(options: dict) -> tuple[Attention, ComposedAttention]:
-    """The two forms with the same weights, in float64: (query, key, value, output) and (value, query, key, output)."""
-    fused, composed = Attention(8, 2, **options).double(), ComposedAttention(8, 2, **options).double()
+    """The two forms with the same weights, in float64: (query, key, value, output) and (value,
+    query, key, output).
+    """
+    fused, composed = (
+        Attention(8, 2, **options).double(),
+        ComposedAttention(8, 2, **options).double(),
+    )
     query, key, value, output = fused.weights.tensors
     with torch.no_grad():
-        for target, source in zip(composed.weights.tensors, (value, query, key, output), strict=True):
+        for target, source in zip(
+            composed.weights.tensors, (value, query, key, output), strict=True
+        ):
             target.copy_(source)
     return fused, composed
 
@@ -41,7 +48,9 @@ def test_both_forms_give_the_same_gradients(options):
     fused, composed = twins(options)
     loss = lambda model: (model(X) * rand(1, 2, 5, 8)).sum()  # noqa: E731
     query, key, value, output = fused.gradient(loss(fused)).tensors
-    for one, other in zip(composed.gradient(loss(composed)).tensors, (value, query, key, output), strict=True):
+    for one, other in zip(
+        composed.gradient(loss(composed)).tensors, (value, query, key, output), strict=True
+    ):
         close(one, other)
 
 
@@ -105,13 +114,19 @@ def test_with_one_head_no_change_grows_beyond_the_sensitivity(kind, scale, seed)
 
 @both
 def test_width_of_a_head_may_be_chosen(kind):
-    assert [tuple(w.shape) for w in kind(8, 2, d_head=6).weights.tensors] == [(12, 8)] * 3 + [(8, 12)]
+    assert [tuple(w.shape) for w in kind(8, 2, d_head=6).weights.tensors] == [(12, 8)] * 3 + [
+        (8, 12)
+    ]
 
 
 @both
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [((8, 0), "num_heads=0"), ((8, 3), r"d_embed=8 does not split into num_heads=3"), ((6, 2), "even d_head, got 3")],
+    [
+        ((8, 0), "num_heads=0"),
+        ((8, 3), r"d_embed=8 does not split into num_heads=3"),
+        ((6, 2), "even d_head, got 3"),
+    ],
 )
 def test_impossible_heads_are_refused(kind, arguments, told):
     with pytest.raises(ValueError, match=told):

@@ -27,7 +27,9 @@ def test_no_change_of_the_input_grows_beyond_the_sensitivity(seed):
 @given(seed=seeds)
 def test_no_change_of_the_weights_moves_the_output_beyond_its_norm(seed):
     made = network()
-    assert largest_weight_gain(made, full(made.domain, rand(seed, 1, 2, 4, 4)), starts=2) <= 1 + 1e-6
+    assert (
+        largest_weight_gain(made, full(made.domain, rand(seed, 1, 2, 4, 4)), starts=2) <= 1 + 1e-6
+    )
 
 
 @given(num_blocks=st.integers(1, 4), block_depth=st.integers(1, 3))

@@ -27,7 +27,11 @@ def test_sensitivity_is_one_at_every_depth(num_blocks):
 
 
 def test_the_base_of_the_rotary_positions_reaches_every_block():
-    bases = [module.base for module in gpt(num_blocks=3, rope_base=50.0).modules() if isinstance(module, Rope)]
+    bases = [
+        module.base
+        for module in gpt(num_blocks=3, rope_base=50.0).modules()
+        if isinstance(module, Rope)
+    ]
     assert bases == [50.0] * 3
 
 
@@ -58,7 +62,9 @@ def test_depth_takes_nothing_from_embedding_and_head(num_blocks):
     model = gpt(num_blocks=num_blocks).double()
     update = model.dualize(random_gradient(model, 0), method="svd").tensors
     embed, *_, head = atoms(model)
-    close([atom_norm(embed, update[0].numpy()), atom_norm(head, update[-1].numpy())], [1 / 7, 1 / 7])
+    close(
+        [atom_norm(embed, update[0].numpy()), atom_norm(head, update[-1].numpy())], [1 / 7, 1 / 7]
+    )
 
 
 @few
@@ -66,7 +72,9 @@ def test_depth_takes_nothing_from_embedding_and_head(num_blocks):
 def test_every_block_has_the_same_share(num_blocks):
     model = gpt(num_blocks=num_blocks).double()
     update = model.dualize(random_gradient(model, 0), method="svd").tensors
-    shares = torch.tensor([atom_norm(atom, u.numpy()) for atom, u in zip(atoms(model), update, strict=True)][1:-1])
+    shares = torch.tensor(
+        [atom_norm(atom, u.numpy()) for atom, u in zip(atoms(model), update, strict=True)][1:-1]
+    )
     close(shares.reshape(num_blocks, -1), shares.reshape(num_blocks, -1)[:1].expand(num_blocks, -1))
 
 
@@ -108,7 +116,9 @@ def test_activation_is_scaled_to_sensitivity_one(activation):
 
 @pytest.mark.parametrize("expansion", [1, 4])
 def test_expansion_is_the_width_of_the_hidden_layer(expansion):
-    assert (8 * expansion, 8) in {tuple(atom.weight.shape) for atom in atoms(gpt(expansion=expansion))[1:-1]}
+    assert (8 * expansion, 8) in {
+        tuple(atom.weight.shape) for atom in atoms(gpt(expansion=expansion))[1:-1]
+    }
 
 
 def test_loss_at_the_start_is_near_that_of_a_guess():
@@ -122,7 +132,9 @@ def test_descent_lowers_the_loss():
     model = gpt(d_embed=16)
 
     def loss() -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(model(IDS[:, :-1]).flatten(0, 1), IDS[:, 1:].flatten())
+        return torch.nn.functional.cross_entropy(
+            model(IDS[:, :-1]).flatten(0, 1), IDS[:, 1:].flatten()
+        )
 
     before = loss().item()
     for _ in range(20):

@@ -16,7 +16,9 @@ NETWORKS = [
     lambda: ResMLP(3, 4, width=5, num_blocks=3),
     lambda: ResMLP(3, 4, width=5, num_blocks=1, block_depth=1),
 ]
-every_network = pytest.mark.parametrize("build", NETWORKS, ids=["MLP", "MLP-GELU", "ResMLP", "ResMLP-1"])
+every_network = pytest.mark.parametrize(
+    "build", NETWORKS, ids=["MLP", "MLP-GELU", "ResMLP", "ResMLP-1"]
+)
 
 
 @every_network
@@ -27,12 +29,18 @@ def test_no_change_of_the_input_grows_beyond_the_sensitivity(build, seed):
     assert largest_gain(network, rand(seed, 2, 4), starts=3) <= network.sensitivity * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("build", [build for build in NETWORKS if build().sensitivity <= 1], ids=["MLP", "ResMLP", "ResMLP-1"])
+@pytest.mark.parametrize(
+    "build",
+    [build for build in NETWORKS if build().sensitivity <= 1],
+    ids=["MLP", "ResMLP", "ResMLP-1"],
+)
 @few
 @given(seed=seeds)
 def test_no_change_of_the_weights_moves_the_output_beyond_its_norm(build, seed):
     network = build().double()
-    assert largest_weight_gain(network, full(network.domain, rand(seed, 2, 4)), starts=2) <= 1 + 1e-6
+    assert (
+        largest_weight_gain(network, full(network.domain, rand(seed, 2, 4)), starts=2) <= 1 + 1e-6
+    )
 
 
 @every_network
@@ -56,7 +64,10 @@ def test_an_mlp_of_depth_one_is_a_linear():
 
 @given(depth=st.integers(1, 5))
 def test_sensitivity_of_an_mlp_is_that_of_its_activations(depth):
-    close(MLP(3, 4, width=5, depth=depth, activation=GELU()).sensitivity, GELU.sensitivity ** (depth - 1))
+    close(
+        MLP(3, 4, width=5, depth=depth, activation=GELU()).sensitivity,
+        GELU.sensitivity ** (depth - 1),
+    )
 
 
 @given(num_blocks=st.integers(1, 6), block_depth=st.integers(1, 3))
@@ -76,7 +87,9 @@ def test_depth_takes_nothing_from_the_first_and_last_layer(num_blocks):
     network = ResMLP(3, 4, width=5, num_blocks=num_blocks).double()
     update = network.dualize(random_gradient(network, 0), method="svd").tensors
     first, *_, last = atoms(network)
-    close([atom_norm(first, update[0].numpy()), atom_norm(last, update[-1].numpy())], [1 / 3, 1 / 3])
+    close(
+        [atom_norm(first, update[0].numpy()), atom_norm(last, update[-1].numpy())], [1 / 3, 1 / 3]
+    )
 
 
 def test_a_residual_network_without_block_mass_trains_its_ends_only():

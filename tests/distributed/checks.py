@@ -1,4 +1,5 @@
-"""What holds on several processes. `worker.py` runs these under torchrun, and `test_distributed.py` reports each as a test.
+"""What holds on several processes. `worker.py` runs these under torchrun, and `test_distributed.py`
+reports each as a test.
 
 A check is a function without arguments that every process calls. It raises what it finds wrong.
 """
@@ -26,11 +27,39 @@ from benchmarks.communication import (
     stacks,
     total,
 )
-from modula import L1, RMS, Bias, Conv2D, Embed, Gain, Gradient, Linear, Linf, Module, ReLU, SteepestDescent, Weights
+from modula import (
+    L1,
+    RMS,
+    Bias,
+    Conv2D,
+    Embed,
+    Gain,
+    Gradient,
+    Linear,
+    Linf,
+    Module,
+    ReLU,
+    SteepestDescent,
+    Weights,
+)
 from modula.distributed import split_over, tensor_parallel_plan
 from modula.geometry import Spectral
 from modula.workspace import set_workspace_limit
-from tests.distributed.setup import batch, gathered, gpt, loss_of, mesh_of, pairs, same, shard, spread, spread_like, train, ways, whole
+from tests.distributed.setup import (
+    batch,
+    gathered,
+    gpt,
+    loss_of,
+    mesh_of,
+    pairs,
+    same,
+    shard,
+    spread,
+    spread_like,
+    train,
+    ways,
+    whole,
+)
 from tests.helpers import random_gradient
 
 Check = Callable[[], None]
@@ -41,13 +70,20 @@ EXACT = 1e-10
 WAYS = ["ddp", "ddp, split", "fsdp", "hsdp", "tp", "tp, fsdp"]
 
 
-# Every operation, on every atom, wherever it is cut. Widths that no number of processes divides; fewer matrices than processes.
+# Every operation, on every atom, wherever it is cut. Widths that no number of processes divides;
+# fewer matrices than processes.
 
 
 def zoo() -> dict[str, Module]:
     torch.manual_seed(0)
     models = {
-        "matrices": Gain(5) @ Linear(5, 7) @ ReLU() @ Bias(7) @ Linear(7, 7) @ Linear(7, 7) @ Linear(7, 3),
+        "matrices": Gain(5)
+        @ Linear(5, 7)
+        @ ReLU()
+        @ Bias(7)
+        @ Linear(7, 7)
+        @ Linear(7, 7)
+        @ Linear(7, 3),
         "table": Linear(5, 6) @ Embed(6, 11),
         "kernels": Conv2D(5, 3) @ Conv2D(3, 5, kernel_size=1),
         "rows": Linear(5, 7, domain=RMS, codomain=Linf),
@@ -60,11 +96,20 @@ def layouts() -> Iterator[tuple[str, Module, Module]]:
     """Every model, plain and spread in every way, and the name of the case."""
     rows, columns = Shard(0), Shard(1)
     on_a_line: list[list[Placement]] = [[Replicate()], [rows], [columns]]
-    on_a_grid: list[list[Placement]] = [[Replicate(), rows], [rows, rows], [columns, rows], [rows, columns]]
+    on_a_grid: list[list[Placement]] = [
+        [Replicate(), rows],
+        [rows, rows],
+        [columns, rows],
+        [rows, columns],
+    ]
     line = dist.get_world_size() < 4
     for placements in on_a_line if line else on_a_grid:
         for name, model in zoo().items():
-            yield f"{name} on {placements}", model, spread(model, mesh_of(2) if line else mesh_of(2, 2), placements)
+            yield (
+                f"{name} on {placements}",
+                model,
+                spread(model, mesh_of(2) if line else mesh_of(2, 2), placements),
+            )
 
 
 def operation(compare: Callable[[Module, Module, list], None]) -> None:
@@ -83,7 +128,9 @@ def dualize(model: Module, sharded: Module, vectors: list) -> None:
 
 def layout_of_the_update(model: Module, sharded: Module, vectors: list) -> None:
     _, (parts, _) = vectors
-    assert [u.placements for u in sharded.dualize(parts).tensors] == [w.placements for w in sharded.weights.tensors]
+    assert [u.placements for u in sharded.dualize(parts).tensors] == [
+        w.placements for w in sharded.weights.tensors
+    ]
 
 
 def norm(model: Module, sharded: Module, vectors: list) -> None:
@@ -93,7 +140,9 @@ def norm(model: Module, sharded: Module, vectors: list) -> None:
 
 def dual_norm(model: Module, sharded: Module, vectors: list) -> None:
     (gradient, _), (parts, _) = vectors
-    torch.testing.assert_close(sharded.dual_norm(parts), model.dual_norm(gradient), rtol=EXACT, atol=0)
+    torch.testing.assert_close(
+        sharded.dual_norm(parts), model.dual_norm(gradient), rtol=EXACT, atol=0
+    )
 
 
 def normalize(model: Module, sharded: Module, vectors: list) -> None:
@@ -103,12 +152,18 @@ def normalize(model: Module, sharded: Module, vectors: list) -> None:
 
 def pairing(model: Module, sharded: Module, vectors: list) -> None:
     (gradient, update), (gradient_parts, update_parts) = vectors
-    torch.testing.assert_close(gradient_parts @ update_parts, gradient @ update, rtol=EXACT, atol=EXACT)
+    torch.testing.assert_close(
+        gradient_parts @ update_parts, gradient @ update, rtol=EXACT, atol=EXACT
+    )
 
 
 def arithmetic(model: Module, sharded: Module, vectors: list) -> None:
     (gradient, update), (gradient_parts, update_parts) = vectors
-    same(2 * gradient_parts - gradient_parts / 3 + gradient_parts, 2 * gradient - gradient / 3 + gradient, EXACT)
+    same(
+        2 * gradient_parts - gradient_parts / 3 + gradient_parts,
+        2 * gradient - gradient / 3 + gradient,
+        EXACT,
+    )
     same(sharded.weights - update_parts, model.weights - update, EXACT)
     same((sharded.weights + update_parts) - sharded.weights, update, EXACT)
 
@@ -138,7 +193,9 @@ def pending_sums() -> None:
 
 
 def a_batch_at_a_time() -> None:
-    """Where the workspace holds one matrix, every process still has one of its own at a time, however the rows are divided."""
+    """Where the workspace holds one matrix, every process still has one of its own at a time,
+    however the rows are divided.
+    """
     torch.manual_seed(0)
     model = (Linear(5, 5) ** 6).double()
     sharded = spread(model, mesh_of(dist.get_world_size()), [Shard(0)])
@@ -146,7 +203,9 @@ def a_batch_at_a_time() -> None:
     parts = Gradient(spread_like(gradient, sharded))
     try:
         set_workspace_limit(1)
-        with patch.object(Spectral, "dualize", autospec=True, side_effect=Spectral.dualize) as dualized:
+        with patch.object(
+            Spectral, "dualize", autospec=True, side_effect=Spectral.dualize
+        ) as dualized:
             update = sharded.dualize(parts)
     finally:
         set_workspace_limit(2**30)
@@ -193,14 +252,18 @@ def twenty_steps(way: str) -> None:
 
 
 def mixed_precision() -> None:
-    """A forward pass in bfloat16 leaves float32 gradients, which are dualized as those of one process are."""
+    """A forward pass in bfloat16 leaves float32 gradients, which are dualized as those of one
+    process are.
+    """
     model, _, sharded, parts = gradient_of("fsdp, bfloat16", torch.float32)
     assert {g.dtype for g in parts.tensors} == {torch.float32}
     same(sharded.dualize(parts), model.dualize(Gradient(gathered(parts))), 1e-5)
 
 
 def replicas_agree() -> None:
-    """After steps in which each replica dualized other matrices, all hold the same weights, bit for bit."""
+    """After steps in which each replica dualized other matrices, all hold the same weights, bit for
+    bit.
+    """
     model = gpt()
     train(model, ways()["ddp, split"], steps=5)
     for w in model.weights.tensors:
@@ -257,7 +320,10 @@ def nan_on_one_process() -> None:
 def adaptive_masses() -> None:
     """Gradients and updates that are divided over processes agree as much as whole ones do."""
     model, sharded = gpt().double(), gpt().double()
-    optimizers = [SteepestDescent(each, lr=0.1, adapt_masses=0.1) for each in (model, shard(sharded, mesh_of(dist.get_world_size())))]
+    optimizers = [
+        SteepestDescent(each, lr=0.1, adapt_masses=0.1)
+        for each in (model, shard(sharded, mesh_of(dist.get_world_size())))
+    ]
     for step in range(3):
         for each, optimizer in zip((model, sharded), optimizers, strict=True):
             optimizer.zero_grad()
@@ -265,14 +331,18 @@ def adaptive_masses() -> None:
             optimizer.step()
     alone, together = (optimizer.masses() for optimizer in optimizers)
     assert together == pytest.approx(alone, rel=1e-6)
-    assert alone != pytest.approx({path: atom.mass for path, atom in zip(alone, model._roster().atoms, strict=True)}, rel=1e-3)
+    assert alone != pytest.approx(
+        {path: atom.mass for path, atom in zip(alone, model._roster().atoms, strict=True)}, rel=1e-3
+    )
 
 
 # Construction
 
 
 def meta_construction() -> None:
-    """Built on the meta device, sharded, then drawn: the weights of one process, for equal seeds."""
+    """Built on the meta device, sharded, then drawn: the weights of one process, for equal
+    seeds.
+    """
     model = gpt()
     model.initialize(torch.Generator().manual_seed(3))
     with torch.device("meta"):
@@ -283,7 +353,9 @@ def meta_construction() -> None:
 
 
 def seeds_that_differ() -> None:
-    """All processes take the first one's weights, so that matrices are semi-orthogonal as a whole."""
+    """All processes take the first one's weights, so that matrices are semi-orthogonal as a
+    whole.
+    """
     sharded = shard(gpt(), mesh_of(dist.get_world_size()))
     sharded.initialize(torch.Generator().manual_seed(dist.get_rank()))
     model = gpt()
@@ -314,7 +386,9 @@ def sends_nothing() -> None:
 
 def sends_when_sharded(way: str) -> None:
     traffic, batches = counted(way, exchange_as_on_gpus)
-    assert dict(traffic.sent) == {"all-to-all": total(sent_when_sharded, batches, dist.get_world_size())}
+    assert dict(traffic.sent) == {
+        "all-to-all": total(sent_when_sharded, batches, dist.get_world_size())
+    }
 
 
 def sends_vectors_that_are_cut() -> None:
@@ -331,11 +405,15 @@ def sends_vectors_that_are_cut() -> None:
 
 def sends_when_split() -> None:
     traffic, batches = counted("ddp, split", exchange_as_on_gpus)
-    assert dict(traffic.sent) == {"all-gather": total(sent_when_split, batches, dist.get_world_size())}
+    assert dict(traffic.sent) == {
+        "all-gather": total(sent_when_split, batches, dist.get_world_size())
+    }
 
 
 def sends_when_hybrid() -> None:
-    """The formula is that of the first process, whose share of no batch is smaller than another's."""
+    """The formula is that of the first process, whose share of no batch is smaller than
+    another's.
+    """
     traffic, batches = counted("hsdp", exchange_as_on_gpus)
     sent = torch.tensor([traffic.bytes])
     dist.all_reduce(sent, dist.ReduceOp.MAX)
@@ -343,30 +421,42 @@ def sends_when_hybrid() -> None:
 
 
 def exchanges_alone_when_divided_twice() -> None:
-    """Tensor-parallel weights that fully_shard divides once more: matrices are never gathered on all processes."""
+    """Tensor-parallel weights that fully_shard divides once more: matrices are never gathered on
+    all processes.
+    """
     traffic, _ = counted("tp, fsdp", exchange_as_on_gpus)
     assert set(traffic.sent) == {"all-to-all"}
 
 
 def sends_on_cpus() -> None:
-    """PyTorch gathers on a CPU where it exchanges on a GPU: as many times more as there are processes."""
+    """PyTorch gathers on a CPU where it exchanges on a GPU: as many times more as there are
+    processes.
+    """
     traffic, batches = counted("fsdp", nullcontext)
     processes = dist.get_world_size()
-    assert dict(traffic.sent) == {"all-gather": processes * total(sent_when_sharded, batches, processes)}
+    assert dict(traffic.sent) == {
+        "all-gather": processes * total(sent_when_sharded, batches, processes)
+    }
 
 
 def holds_no_more_than_a_share() -> None:
-    """The largest tensor of a step is a process's share of the largest batch, or one matrix where there are fewer than processes."""
+    """The largest tensor of a step is a process's share of the largest batch, or one matrix where
+    there are fewer than processes.
+    """
     traffic, batches = counted("fsdp", exchange_as_on_gpus)
     processes = dist.get_world_size()
     shares = [
-        -(-stack.count // processes) * -(-stack.rows // processes) * processes * stack.columns for stack in batches if not stack.vectors
+        -(-stack.count // processes) * -(-stack.rows // processes) * processes * stack.columns
+        for stack in batches
+        if not stack.vectors
     ]
     assert traffic.largest <= max(shares)
 
 
 def divides_the_memory() -> None:
-    """What a process holds at most while it dualizes is its share of what one alone would, and of one more copy, which is sent."""
+    """What a process holds at most while it dualizes is its share of what one alone would, and of
+    one more copy, which is sent.
+    """
     torch.manual_seed(0)
     model = Linear(64, 64) ** 16
     gradient = random_gradient(model, 0)
@@ -420,7 +510,17 @@ def heads_that_do_not_split() -> None:
 
 CHECKS: dict[str, Check] = {
     f"operation: {f.__name__}": partial(operation, f)
-    for f in (dualize, layout_of_the_update, norm, dual_norm, normalize, pairing, arithmetic, in_place, project)
+    for f in (
+        dualize,
+        layout_of_the_update,
+        norm,
+        dual_norm,
+        normalize,
+        pairing,
+        arithmetic,
+        in_place,
+        project,
+    )
 }
 for _way in WAYS:
     CHECKS[f"gradient: {_way}"] = partial(gradient, _way)

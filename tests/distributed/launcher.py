@@ -12,17 +12,33 @@ BROKEN_CONNECTION = "gloo/transport"
 """Stands in the errors of gloo when the operating system did not deliver in time."""
 
 
-def torchrun(processes: int, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run a script, or -m and a module, on so many processes of one thread each; once more if a connection broke.
+def torchrun(
+    processes: int, *command: str, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Run a script, or -m and a module, on so many processes of one thread each; once more if a
+    connection broke.
 
     Connections break on a machine with more to do than cores, which says nothing about what is run.
     """
     done = _once(processes, command, timeout)
-    return _once(processes, command, timeout) if done.returncode and BROKEN_CONNECTION in done.stdout else done
+    return (
+        _once(processes, command, timeout)
+        if done.returncode and BROKEN_CONNECTION in done.stdout
+        else done
+    )
 
 
-def _once(processes: int, command: tuple[str, ...], timeout: float) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+def _once(
+    processes: int, command: tuple[str, ...], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+    ]
     return subprocess.run(
         [*launcher, *command],
         cwd=HOME,

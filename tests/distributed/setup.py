@@ -26,7 +26,9 @@ VOCABULARY, BATCH, CONTEXT = 31, 16, 16
 
 
 def gpt() -> GPT:
-    """31 tokens, which no number of processes divides; narrow enough for all steps of the orthogonalisation to run in float32."""
+    """31 tokens, which no number of processes divides; narrow enough for all steps of the
+    orthogonalisation to run in float32.
+    """
     torch.manual_seed(0)
     return GPT(VOCABULARY, d_embed=16, num_heads=4, num_blocks=2)
 
@@ -49,8 +51,9 @@ def loss_of(forward: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor
 
 @dataclass(frozen=True)
 class Way:
-    """How a GPT is spread: `wrap` returns what is called forward; the batch is divided into `replicas` parts, of which this process has
-    number `replica`; `context` is what the optimizer steps in."""
+    """How a GPT is spread: `wrap` returns what is called forward; the batch is divided into
+    `replicas` parts, of which this process has number `replica`; `context` is what the optimizer
+    steps in."""
 
     wrap: Callable[[GPT], Callable[[Tensor], Tensor]]
     replicas: int
@@ -87,7 +90,11 @@ def ways() -> dict[str, Way]:
         "fsdp, bfloat16": Way(lambda model: shard(model, line, bfloat16), world, rank),
         "hsdp": Way(lambda model: shard(model, grid), world, rank),
         "tp": Way(lambda model: parallel(model, line), 1, 0),
-        "tp, fsdp": Way(lambda model: shard(parallel(model, grid["inner"]), grid["outer"]), 2, rank // (world // 2)),
+        "tp, fsdp": Way(
+            lambda model: shard(parallel(model, grid["inner"]), grid["outer"]),
+            2,
+            rank // (world // 2),
+        ),
     }
 
 
@@ -97,7 +104,9 @@ _meshes: dict[tuple[int, ...], DeviceMesh] = {}
 def mesh_of(*shape: int) -> DeviceMesh:
     """A mesh of all processes; made once, since each costs groups."""
     if shape not in _meshes:
-        _meshes[shape] = init_device_mesh("cpu", shape, mesh_dim_names=("outer", "inner")[: len(shape)])
+        _meshes[shape] = init_device_mesh(
+            "cpu", shape, mesh_dim_names=("outer", "inner")[: len(shape)]
+        )
     return _meshes[shape]
 
 
@@ -119,11 +128,15 @@ def train(model: GPT, way: Way | None, steps: int) -> None:
 
 
 def spread(model: Module, mesh: DeviceMesh, placements: Sequence[Placement]) -> Module:
-    """A copy whose parameters are DTensors. A placement on an axis that a parameter lacks stands for its last axis."""
+    """A copy whose parameters are DTensors. A placement on an axis that a parameter lacks stands
+    for its last axis.
+    """
     model = copy.deepcopy(model)
     for module in model.modules():
         for name, p in list(module.named_parameters(recurse=False)):
-            fitting = [Shard(min(q.dim, p.dim() - 1)) if isinstance(q, Shard) else q for q in placements]
+            fitting = [
+                Shard(min(q.dim, p.dim() - 1)) if isinstance(q, Shard) else q for q in placements
+            ]
             setattr(module, name, nn.Parameter(distribute_tensor(p.detach(), mesh, fitting)))
     return model
 
@@ -147,9 +160,13 @@ def gathered(vector: Vector) -> dict[str, Tensor]:
 
 def same(actual: Vector, expected: Vector, tolerance: float) -> None:
     """Every entry the same up to `tolerance`."""
-    for (name, a), (other, b) in zip(gathered(actual).items(), gathered(expected).items(), strict=True):
+    for (name, a), (other, b) in zip(
+        gathered(actual).items(), gathered(expected).items(), strict=True
+    ):
         assert name == other
-        torch.testing.assert_close(a, b, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            a, b, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def pairs(model: Module, sharded: Module, seed: int) -> Iterator[tuple[Gradient, Update]]:

@@ -1,4 +1,6 @@
-"""Several processes give the numbers of one. The checks run under torchrun, once for each number of processes."""
+"""Several processes give the numbers of one. The checks run under torchrun, once for each number of
+processes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from tests.distributed.launcher import torchrun
 
 @cache
 def reports(processes: int, folder: Path) -> dict[str, dict[int, str | None]]:
-    """For each check what each process that ran it found wrong. Launched once, also where several pytest workers ask."""
+    """For each check what each process that ran it found wrong. Launched once, also where several
+    pytest workers ask.
+    """
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -32,8 +36,12 @@ def reports(processes: int, folder: Path) -> dict[str, dict[int, str | None]]:
     return found
 
 
-@pytest.mark.parametrize(("processes", "name"), [(processes, name) for processes in (2, 4) for name in checks(processes)])
-def test_on_several_processes(processes: int, name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize(
+    ("processes", "name"), [(processes, name) for processes in (2, 4) for name in checks(processes)]
+)
+def test_on_several_processes(
+    processes: int, name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     found = reports(processes, shared / f"on-{processes}-processes")
@@ -42,7 +50,11 @@ def test_on_several_processes(processes: int, name: str, tmp_path_factory: pytes
     if len(found.get(name, {})) < processes:
         failed = [check for check, each in found.items() if any(each.values())]
         output = (shared / f"on-{processes}-processes" / "output").read_text()
-        pytest.fail(f"did not finish, after {failed} had failed" if failed else f"did not finish:\n{output[-3000:]}")
+        pytest.fail(
+            f"did not finish, after {failed} had failed"
+            if failed
+            else f"did not finish:\n{output[-3000:]}"
+        )
 
 
 def test_the_table_of_what_is_sent_goes_onto_its_page(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Run under torchrun: every check on every process, one line of JSON each into the folder that is given.
+"""Run under torchrun: every check on every process, one line of JSON each into the folder that is
+given.
 
 The first that fails ends the run, since the processes may have lost step with one another.
 """

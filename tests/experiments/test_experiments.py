@@ -1,4 +1,6 @@
-"""Each experiment's command runs at toy size, goes on where it was stopped, and measures what it says."""
+"""Each experiment's command runs at toy size, goes on where it was stopped, and measures what it
+says.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +58,48 @@ LR_TRANSFER = [
 SMALL = {
     "lr_transfer": LR_TRANSFER,
     "update_geometry": ["--widths", "16", "32"],
-    "weight_erasure": ["--width", "40", "--steps", "2", "--batch", "8", "--widths", "8", "16", "--batches", "2", "4"],
+    "weight_erasure": [
+        "--width",
+        "40",
+        "--steps",
+        "2",
+        "--batch",
+        "8",
+        "--widths",
+        "8",
+        "16",
+        "--batches",
+        "2",
+        "4",
+    ],
     "grokking": ["--p", "5", "--width", "8", "--steps", "2", "--every", "1"],
-    "adaptive_masses": ["--width", "8", "--blocks", "1", "--steps", "2", "--batch", "2", "--context", "8"],
-    "norms": ["--width", "8", "--blocks", "1", "--steps", "2", "--batch", "2", "--context", "8", "--rates", "0.1", "1.0"],
+    "adaptive_masses": [
+        "--width",
+        "8",
+        "--blocks",
+        "1",
+        "--steps",
+        "2",
+        "--batch",
+        "2",
+        "--context",
+        "8",
+    ],
+    "norms": [
+        "--width",
+        "8",
+        "--blocks",
+        "1",
+        "--steps",
+        "2",
+        "--batch",
+        "2",
+        "--context",
+        "8",
+        "--rates",
+        "0.1",
+        "1.0",
+    ],
 }
 
 
@@ -74,7 +114,10 @@ def test_the_command_leaves_a_picture_numbers_and_a_table(
 ) -> None:
     load(name).main(small(name, corpus, tmp_path))
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    content = json.loads((tmp_path / f"{name}.json").read_text(), parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    content = json.loads(
+        (tmp_path / f"{name}.json").read_text(),
+        parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"),
+    )
     assert {run["trial"]["seed"] for run in content["runs"]} == {0, 1}
     assert "| --- |" in capsys.readouterr().out
 
@@ -104,7 +147,9 @@ def test_an_interrupted_experiment_ends_at_the_same_numbers(
             module.main(small(name, corpus, tmp_path / "parts"))
     first = (tmp_path / "parts" / f"{name}.json").read_text()
     module.main(small(name, corpus, tmp_path / "parts"))
-    whole, parts = ((tmp_path / folder / f"{name}.json").read_text() for folder in ("whole", "parts"))
+    whole, parts = (
+        (tmp_path / folder / f"{name}.json").read_text() for folder in ("whole", "parts")
+    )
     assert parts == whole
     assert len(json.loads(first)["runs"]) == 5
 
@@ -145,7 +190,9 @@ def test_numbers_come_back_from_the_file_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", [2**-9.0, 1.0, 2**6.0])
 def test_the_walk_finds_the_lowest_rate_from_anywhere(start: float) -> None:
     lowest = 2**-2.5
-    assert load("lr_transfer").walk(lambda lr: abs(math.log2(lr / lowest)), start) == pytest.approx(lowest)
+    assert load("lr_transfer").walk(lambda lr: abs(math.log2(lr / lowest)), start) == pytest.approx(
+        lowest
+    )
 
 
 def test_the_walk_ends_where_every_rate_diverges() -> None:
@@ -154,7 +201,9 @@ def test_the_walk_ends_where_every_rate_diverges() -> None:
 
 def test_the_walk_goes_around_rates_that_diverge() -> None:
     lowest = 2**-2.0
-    assert load("lr_transfer").walk(lambda lr: math.inf if lr > lowest else -lr, 2**-4.0) == pytest.approx(lowest)
+    assert load("lr_transfer").walk(
+        lambda lr: math.inf if lr > lowest else -lr, 2**-4.0
+    ) == pytest.approx(lowest)
 
 
 def test_the_vertex_of_a_parabola_is_found_between_the_rates_of_the_grid() -> None:
@@ -163,7 +212,9 @@ def test_the_vertex_of_a_parabola_is_found_between_the_rates_of_the_grid() -> No
     assert math.log2(lr_transfer.vertex(losses)) == pytest.approx(0.3)
 
 
-def test_the_plan_trains_nothing(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_trains_nothing(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     load("lr_transfer").main([*small("lr_transfer", corpus, tmp_path), "--plan"])
     assert "minutes" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
@@ -171,10 +222,15 @@ def test_the_plan_trains_nothing(corpus: Path, tmp_path: Path, capsys: pytest.Ca
 
 def test_mu_p_exponents_are_those_of_updates_from_a_batch_of_fixed_size() -> None:
     module = load("update_geometry")
-    results = {module.Trial("fixed batch", width, 0): module.fixed_batch(width, seed=0) for width in (64, 128)}
+    results = {
+        module.Trial("fixed batch", width, 0): module.fixed_batch(width, seed=0)
+        for width in (64, 128)
+    }
     for kind in ("weights", "update"):
         for layer, exponent in module.MU_P[kind].items():
-            assert module.slope(results, "fixed batch", kind, layer) == pytest.approx(exponent, abs=0.02)
+            assert module.slope(results, "fixed batch", kind, layer) == pytest.approx(
+                exponent, abs=0.02
+            )
 
 
 def test_shampoo_is_the_inverse_root_to_rounding() -> None:

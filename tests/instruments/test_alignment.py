@@ -25,7 +25,10 @@ def test_of_a_linear_it_is_the_definition():
     row = alignment(layer, x, update)[""]
     close(row.update, rms(x @ update["weight"].T) / (norm(update["weight"]) * rms(x)))
     close(row.weights, rms(x @ layer.weight.T) / (norm(layer.weight) * rms(x)))
-    close([row.input_norm, row.weight_norm, row.update_norm], [rms(x), norm(layer.weight.detach()), norm(update["weight"])])
+    close(
+        [row.input_norm, row.weight_norm, row.update_norm],
+        [rms(x), norm(layer.weight.detach()), norm(update["weight"])],
+    )
 
 
 @given(seed=seeds)
@@ -46,7 +49,11 @@ def test_nothing_is_better_aligned_than_the_bound(seed):
 
 def test_a_change_across_the_input_is_not_aligned_at_all():
     layer = Linear(1, 2).double()
-    row = alignment(layer, torch.tensor([[1.0, 0.0]]).double(), Update({"weight": torch.tensor([[0.0, 1.0]]).double()}))[""]
+    row = alignment(
+        layer,
+        torch.tensor([[1.0, 0.0]]).double(),
+        Update({"weight": torch.tensor([[0.0, 1.0]]).double()}),
+    )[""]
     assert row.update == 0
 
 
@@ -83,7 +90,10 @@ def test_a_kernel_of_one_pixel_is_a_linear():
     x, update = rand(0, 5, 2), random_update(layer, 1)
     images = x[:, :, None, None]
     of_conv = alignment(conv, images, Update({"weight": update["weight"][:, :, None, None]}))[""]
-    close([of_conv.update, of_conv.weights], [getattr(alignment(layer, x, update)[""], name) for name in ("update", "weights")])
+    close(
+        [of_conv.update, of_conv.weights],
+        [getattr(alignment(layer, x, update)[""], name) for name in ("update", "weights")],
+    )
 
 
 def test_an_update_of_zero_has_no_alignment():

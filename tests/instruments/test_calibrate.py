@@ -1,4 +1,6 @@
-"""Calibration: what is measured is declared, on the instance, and everything that is derived follows."""
+"""Calibration: what is measured is declared, on the instance, and everything that is derived
+follows.
+"""
 
 import copy
 import math
@@ -7,7 +9,19 @@ import pickle
 import pytest
 import torch
 
-from modula import GPT, MLP, RMS, Bond, Embed, Enumerate, FunctionBond, Linear, ReLU, RMSNorm, SquaredReLU
+from modula import (
+    GPT,
+    MLP,
+    RMS,
+    Bond,
+    Embed,
+    Enumerate,
+    FunctionBond,
+    Linear,
+    ReLU,
+    RMSNorm,
+    SquaredReLU,
+)
 from modula.instruments import calibrate, sensitivity
 from tests.helpers import assert_unchanged, close, full, rand, random_gradient, snapshot
 
@@ -67,7 +81,11 @@ def test_the_claim_is_an_estimate_now():
     assert model[0].claim == "estimate"
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["deepcopy", "pickle"],
+)
 def test_copies_keep_it(copied):
     model = normed()
     calibrate(model, small())
@@ -93,7 +111,9 @@ def test_a_bond_in_several_places_gets_the_largest():
     relu = SquaredReLU()
     model = MLP(3, 4, width=8, depth=3, activation=relu).double()
     x = 3 * full(model.domain, rand(0, 6, 4))
-    measured = [row.worst for row in sensitivity(model, x, directions=8) if row.module == "SquaredReLU()"]
+    measured = [
+        row.worst for row in sensitivity(model, x, directions=8) if row.module == "SquaredReLU()"
+    ]
     calibrate(model, x)
     assert len(measured) == 2
     close(relu.sensitivity, max(measured), rtol=1e-3)
@@ -105,16 +125,27 @@ def test_token_bonds_are_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("function", "shown"), [(torch.zeros_like, "0"), (lambda x: x.abs().sqrt(), "inf|nan"), (lambda x: math.nan * x, "nan")],
+    ("function", "shown"),
+    [
+        (torch.zeros_like, "0"),
+        (lambda x: x.abs().sqrt(), "inf|nan"),
+        (lambda x: math.nan * x, "nan"),
+    ],
     ids=["constant", "infinite slope", "nan"],
-)  # fmt: skip
+)
 def test_what_cannot_be_declared_is_refused_before_anything_changes(function, shown):
     bond = FunctionBond(function, domain=RMS, codomain=RMS)
     model = (bond @ Linear(4, 4) @ RMSNorm()).double()
     x = small()
     model[1].weight.data[0] = 0  # so that an entry of exactly 0 reaches the bond
     before = snapshot(model)
-    with pytest.raises(ValueError, match=rf"at 2 was measured to have the sensitivity ({shown}), which must be positive and finite"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            rf"at 2 was measured to have the sensitivity ({shown}), which must be positive and "
+            r"finite"
+        ),
+    ):
         calibrate(model, x)
     assert_unchanged(model, before)
 
@@ -133,7 +164,10 @@ class Computed(Bond[RMS, RMS]):
 def test_a_computed_sensitivity_is_refused_before_anything_changes():
     model = (Computed() @ RMSNorm()).double()
     before = snapshot(model)
-    with pytest.raises(ValueError, match=r"Computed\(\) at 1 computes its sensitivity, 1, and cannot be given the 3"):
+    with pytest.raises(
+        ValueError,
+        match=r"Computed\(\) at 1 computes its sensitivity, 1, and cannot be given the 3",
+    ):
         calibrate(model, small())
     assert_unchanged(model, before)
 

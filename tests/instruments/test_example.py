@@ -9,16 +9,55 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
-def test_it_leaves_a_picture_for_every_instrument_and_the_table_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_leaves_a_picture_for_every_instrument_and_the_table_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     words = tmp_path / "words.txt"
     words.write_text(" ".join(random.Random(0).choices(["dual", "norm", "mass"], k=3000)))
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- bounds:begin -->\nold\n<!-- bounds:end -->\nafter\n")
-    small = ["--steps", "3", "--width", "16", "--blocks", "1", "--context", "8", "--search", "1", "--sweep-steps", "1", "--seeds", "1"]
-    files = ["--data", str(words), "--out", str(tmp_path / "out"), "--page", str(page), "--log", str(tmp_path / "watch.csv")]
+    small = [
+        "--steps",
+        "3",
+        "--width",
+        "16",
+        "--blocks",
+        "1",
+        "--context",
+        "8",
+        "--search",
+        "1",
+        "--sweep-steps",
+        "1",
+        "--seeds",
+        "1",
+    ]
+    files = [
+        "--data",
+        str(words),
+        "--out",
+        str(tmp_path / "out"),
+        "--page",
+        str(page),
+        "--log",
+        str(tmp_path / "watch.csv"),
+    ]
     importlib.import_module("instruments").main([*files, *small])
-    pictures = {path.stem for path in (tmp_path / "out").glob("*.png") if path.read_bytes().startswith(b"\x89PNG")}
-    assert pictures == {"sensitivity", "well_normed", "feature_learning", "alignment", "spectra", "movement", "watch", "mass_sweep"}
+    pictures = {
+        path.stem
+        for path in (tmp_path / "out").glob("*.png")
+        if path.read_bytes().startswith(b"\x89PNG")
+    }
+    assert pictures == {
+        "sensitivity",
+        "well_normed",
+        "feature_learning",
+        "alignment",
+        "spectra",
+        "movement",
+        "watch",
+        "mass_sweep",
+    }
     assert "| `RMSNorm` | conditional |" in page.read_text()
     assert "old" not in page.read_text()

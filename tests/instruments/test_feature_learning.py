@@ -30,7 +30,11 @@ def test_each_change_is_that_of_a_finite_difference():
     x, update = rand(0, 6, 4), random_update(model, 1)
     report = feature_learning(model, update, x)
     for name, change in update.items():
-        close(report[name.removesuffix(".weight")].change, finite_difference(model, name, change, x), rtol=1e-6)
+        close(
+            report[name.removesuffix(".weight")].change,
+            finite_difference(model, name, change, x),
+            rtol=1e-6,
+        )
 
 
 def test_of_a_gpt_too():
@@ -39,7 +43,11 @@ def test_of_a_gpt_too():
     update = model.dualize(random_gradient(model, 0))
     report = feature_learning(model, update, x)
     for name, change in update.items():
-        close(report[name.removesuffix(".weight")].change, finite_difference(model, name, change, x), rtol=1e-5)
+        close(
+            report[name.removesuffix(".weight")].change,
+            finite_difference(model, name, change, x),
+            rtol=1e-5,
+        )
 
 
 def test_the_change_of_the_whole_is_that_of_all_parts_together():
@@ -52,12 +60,19 @@ def test_the_change_of_the_whole_is_that_of_all_parts_together():
         model.weights = w + sign * step * update
         outputs.append(model(x).detach())
     model.weights = w
-    close(feature_learning(model, update, x)[""].change, measure(model.codomain, (outputs[0] - outputs[1]) / (2 * step)), rtol=1e-6)
+    close(
+        feature_learning(model, update, x)[""].change,
+        measure(model.codomain, (outputs[0] - outputs[1]) / (2 * step)),
+        rtol=1e-6,
+    )
 
 
 @pytest.mark.parametrize(
     ("build", "shape"),
-    [(lambda: MLP(3, 4, width=8, depth=3), (5, 4)), (lambda: ResCNN(3, 2, width=4, num_blocks=2), (2, 2, 4, 4))],
+    [
+        (lambda: MLP(3, 4, width=8, depth=3), (5, 4)),
+        (lambda: ResCNN(3, 2, width=4, num_blocks=2), (2, 2, 4, 4)),
+    ],
     ids=["MLP", "ResCNN"],
 )
 @few
@@ -94,7 +109,10 @@ def test_a_module_without_mass_has_no_row():
 def test_the_size_of_the_update_does_not_matter_to_the_shares():
     model = (Linear(3, 5) @ Tanh() @ Linear(5, 4)).double()
     x, update = rand(0, 6, 4), random_update(model, 1)
-    close(feature_learning(model, -7 * update, x)["0"].share, feature_learning(model, update, x)["0"].share)
+    close(
+        feature_learning(model, -7 * update, x)["0"].share,
+        feature_learning(model, update, x)["0"].share,
+    )
 
 
 @pytest.mark.parametrize("factor", [0.0, float("nan"), float("inf")])

@@ -21,14 +21,22 @@ def parabola(model):
 
 def test_every_mass_is_set_where_it_should_be():
     seen = []
-    mass_sweep({"mlp": BUILD["small"]}, lambda model: seen.append((model[0].mass, model[2].mass)) or 0.0, "0", [0.5, 4.0], progress=False)
+    mass_sweep(
+        {"mlp": BUILD["small"]},
+        lambda model: seen.append((model[0].mass, model[2].mass)) or 0.0,
+        "0",
+        [0.5, 4.0],
+        progress=False,
+    )
     assert seen == [(0.5, 1.0), (4.0, 1.0)]
 
 
 def test_a_part_may_be_a_class():
     totals = []
     build = {"net": lambda: ResMLP(2, 3, width=4, num_blocks=2)}
-    mass_sweep(build, lambda model: totals.append(model.mass) or 0.0, "Linear", [6.0], progress=False)
+    mass_sweep(
+        build, lambda model: totals.append(model.mass) or 0.0, "Linear", [6.0], progress=False
+    )
     assert totals == [pytest.approx(6.0)]
 
 
@@ -47,7 +55,14 @@ def test_it_tells_a_good_mass_from_a_bad_one():
             model.weights -= model.dualize(model.gradient(loss), target_norm=0.2)
         return loss.item()
 
-    sweep = mass_sweep({"mlp": lambda: Linear(2, 16) @ ReLU() @ Linear(16, 3)}, train, "2", [1e-3, 1.0], seeds=(0, 1), progress=False)
+    sweep = mass_sweep(
+        {"mlp": lambda: Linear(2, 16) @ ReLU() @ Linear(16, 3)},
+        train,
+        "2",
+        [1e-3, 1.0],
+        seeds=(0, 1),
+        progress=False,
+    )
     assert sweep.best("mlp").mass == 1.0
 
 
@@ -72,7 +87,14 @@ def test_a_sweep_that_was_stopped_goes_on(tmp_path):
         return parabola(model)
 
     def run(train):
-        return mass_sweep(BUILD, train, "0", [1.0, 2.0, 4.0], save=tmp_path / "deep" / "sweep.json", progress=False)
+        return mass_sweep(
+            BUILD,
+            train,
+            "0",
+            [1.0, 2.0, 4.0],
+            save=tmp_path / "deep" / "sweep.json",
+            progress=False,
+        )
 
     with pytest.raises(KeyboardInterrupt):
         run(train)
@@ -98,7 +120,9 @@ def test_the_file_of_another_part_is_refused(tmp_path):
 
 
 def sweep_of(*losses):
-    return MassSweep("0", tuple([Run("net", mass, seed, loss) for seed, (mass, loss) in enumerate(losses)]))
+    return MassSweep(
+        "0", tuple([Run("net", mass, seed, loss) for seed, (mass, loss) in enumerate(losses)])
+    )
 
 
 def test_a_curve_has_mean_and_range():
@@ -119,7 +143,12 @@ def test_if_everything_diverged_there_is_no_best():
 
 
 def test_the_text_has_a_row_for_each_mass():
-    assert str(sweep_of((1.0, 3.0), (2.0, 1.0))).splitlines() == ["mass of 0  net", "        1    3", "        2    1", "best: 2 for net"]
+    assert str(sweep_of((1.0, 3.0), (2.0, 1.0))).splitlines() == [
+        "mass of 0  net",
+        "        1    3",
+        "        2    1",
+        "best: 2 for net",
+    ]
 
 
 def test_the_plot_has_a_line_for_each_network():
@@ -133,7 +162,9 @@ def test_the_plot_has_a_line_for_each_network():
 
 @pytest.mark.parametrize("masses", [[], [0.0], [-1.0], [math.inf]])
 def test_an_impossible_grid_is_refused(masses):
-    with pytest.raises(ValueError, match=r"at least one network, one seed and one mass > 0|must be a finite number"):
+    with pytest.raises(
+        ValueError, match=r"at least one network, one seed and one mass > 0|must be a finite number"
+    ):
         mass_sweep(BUILD, parabola, "0", masses, progress=False)
 
 

@@ -4,7 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from modula import GPT, MLP, RMS, Add, Composition, Concatenation, Conv2D, Identity, Linear, ReLU, Tanh
+from modula import (
+    GPT,
+    MLP,
+    RMS,
+    Add,
+    Composition,
+    Concatenation,
+    Conv2D,
+    Identity,
+    Linear,
+    ReLU,
+    Tanh,
+)
 from modula.instruments.places import places, visits
 from modula.norms import HeadRMS
 from modula.spaces import Product, Space
@@ -13,13 +25,18 @@ from tests.helpers import close, rand
 
 def test_places_are_the_submodules_in_flow_order():
     model = GPT(7, d_embed=8, num_heads=2, num_blocks=2)
-    assert [(place.path, place.module) for place in places(model)] == list(model.named_modules(remove_duplicate=False))
+    assert [(place.path, place.module) for place in places(model)] == list(
+        model.named_modules(remove_duplicate=False)
+    )
 
 
 def test_a_bond_takes_the_space_of_its_place():
     relu = ReLU()
     model = Linear(2, 5) @ relu @ Linear(5, 3) @ relu @ Linear(3, 4)
-    assert [place.ends[0] for place in places(model) if place.module is relu] == [Space(RMS, 3), Space(RMS, 5)]
+    assert [place.ends[0] for place in places(model) if place.module is relu] == [
+        Space(RMS, 3),
+        Space(RMS, 5),
+    ]
 
 
 def test_heads_and_tuples_have_their_spaces():
@@ -104,5 +121,9 @@ def test_a_forward_of_ones_own_is_refused():
 
 def test_concatenations_give_tuples():
     model = Add() @ (Conv2D(2, 3), Conv2D(2, 3))
-    concatenation = next(visit for visit in visits(model, torch.randn(1, 3, 4, 4)) if isinstance(visit.place.module, Concatenation))
+    concatenation = next(
+        visit
+        for visit in visits(model, torch.randn(1, 3, 4, 4))
+        if isinstance(visit.place.module, Concatenation)
+    )
     assert [part.shape for part in concatenation.y] == [(1, 2, 4, 4)] * 2

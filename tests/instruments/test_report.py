@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from modula import GELU, GPT, MLP, Linear, RMSNorm
-from modula.instruments import alignment, calibrate, feature_learning, movement, sensitivity, spectra, well_normed
+from modula.instruments import (
+    alignment,
+    calibrate,
+    feature_learning,
+    movement,
+    sensitivity,
+    spectra,
+    well_normed,
+)
 from modula.instruments.report import SHOWN, prominent, table
 from tests.helpers import random_update
 
@@ -67,7 +75,9 @@ def test_an_unknown_path_is_refused_with_those_there_are(name):
 def test_numbers_have_names_of_their_instrument(name):
     numbers = REPORTS[name].scalars()
     assert numbers
-    assert all(key.startswith(f"{name}/") and math.isfinite(value) for key, value in numbers.items())
+    assert all(
+        key.startswith(f"{name}/") and math.isfinite(value) for key, value in numbers.items()
+    )
 
 
 @each

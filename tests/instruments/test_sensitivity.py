@@ -72,7 +72,11 @@ def test_in_float32_it_is_the_operator_norm_to_rounding():
 def test_scaling_scales_it():
     layer = with_weight(Linear(3, 4), 0)
     x = rand(0, 2, 4)
-    close(sensitivity(-3.0 * layer, x, steps=300)[""].worst, 3 * sensitivity(layer, x, steps=300)[""].worst, rtol=1e-7)
+    close(
+        sensitivity(-3.0 * layer, x, steps=300)[""].worst,
+        3 * sensitivity(layer, x, steps=300)[""].worst,
+        rtol=1e-7,
+    )
 
 
 # Against the Jacobian, by an implementation of its own in tests.helpers
@@ -83,7 +87,10 @@ MODELS = {
     "norm": (lambda: Linear(3, 4) @ RMSNorm(), lambda: rand(0, 2, 4)),
     "attention": (lambda: Attention(8, 2), lambda: rand(0, 1, 3, 8)),
     "image": (lambda: AvgPool() @ ScaledReLU() @ Conv2D(3, 2), lambda: rand(0, 1, 2, 3, 3)),
-    "softmax": (lambda: Linear(3, 4, domain=L1) @ Softmax(2.0) @ Linear(4, 5, codomain=Linf), lambda: rand(0, 2, 5)),
+    "softmax": (
+        lambda: Linear(3, 4, domain=L1) @ Softmax(2.0) @ Linear(4, 5, codomain=Linf),
+        lambda: rand(0, 2, 5),
+    ),
 }
 
 
@@ -160,7 +167,9 @@ def test_ids_have_no_direction():
 
 
 def test_behind_the_embedding_everything_is_measured():
-    report = sensitivity(GPT(7, d_embed=8, num_heads=2, num_blocks=1), torch.tensor([[1, 2, 3]]), steps=2)
+    report = sensitivity(
+        GPT(7, d_embed=8, num_heads=2, num_blocks=1), torch.tensor([[1, 2, 3]]), steps=2
+    )
     assert [row.path for row in report if row.worst is None] == ["", "0"]
 
 
@@ -185,7 +194,9 @@ def test_it_is_the_same_each_time_and_leaves_the_random_numbers_alone():
 
 def test_it_follows_a_generator():
     model, x = Linear(3, 5) @ GELU() @ Linear(5, 4), torch.randn(2, 4)
-    one, again, other = (sensitivity(model, x, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    one, again, other = (
+        sensitivity(model, x, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert one == again
     assert one[""].random != other[""].random
 

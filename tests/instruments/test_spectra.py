@@ -24,8 +24,14 @@ def test_all_numbers_are_numpys(seed, rows, columns):
     spectrum, sigma = of(matrix), np.linalg.svd(matrix.numpy(), compute_uv=False)
     shares = sigma / sigma.sum()
     close(spectrum.singular_values, sigma)
-    close(spectrum.stable_rank, np.linalg.norm(matrix.numpy(), "fro") ** 2 / np.linalg.norm(matrix.numpy(), 2) ** 2)
-    close(spectrum.nuclear_rank, np.linalg.norm(matrix.numpy(), "nuc") / np.linalg.norm(matrix.numpy(), 2))
+    close(
+        spectrum.stable_rank,
+        np.linalg.norm(matrix.numpy(), "fro") ** 2 / np.linalg.norm(matrix.numpy(), 2) ** 2,
+    )
+    close(
+        spectrum.nuclear_rank,
+        np.linalg.norm(matrix.numpy(), "nuc") / np.linalg.norm(matrix.numpy(), 2),
+    )
     close(spectrum.effective_rank, math.exp(-(shares * np.log(shares)).sum()))
     close(spectrum.condition, np.linalg.cond(matrix.numpy()), rtol=1e-6)
 
@@ -34,17 +40,27 @@ def test_all_numbers_are_numpys(seed, rows, columns):
 def test_ranks_do_not_depend_on_scale(seed, exponent):
     matrix = rand(seed, 4, 3)
     one, other = of(matrix), of(matrix * 10.0**exponent)
-    close([one.stable_rank, one.effective_rank], [other.stable_rank, other.effective_rank], rtol=1e-6)
+    close(
+        [one.stable_rank, one.effective_rank], [other.stable_rank, other.effective_rank], rtol=1e-6
+    )
 
 
 def test_every_rank_of_a_semi_orthogonal_matrix_is_its_rank():
     spectrum = spectra(Linear(8, 3).double().weights)["weight"]
-    close([spectrum.stable_rank, spectrum.nuclear_rank, spectrum.effective_rank], [3.0, 3.0, 3.0], rtol=1e-6)
+    close(
+        [spectrum.stable_rank, spectrum.nuclear_rank, spectrum.effective_rank],
+        [3.0, 3.0, 3.0],
+        rtol=1e-6,
+    )
 
 
 def test_every_rank_of_an_outer_product_is_one():
     spectrum = of(rand(0, 4, 1) @ rand(1, 1, 3))
-    close([spectrum.stable_rank, spectrum.nuclear_rank, spectrum.effective_rank], [1.0, 1.0, 1.0], rtol=1e-6)
+    close(
+        [spectrum.stable_rank, spectrum.nuclear_rank, spectrum.effective_rank],
+        [1.0, 1.0, 1.0],
+        rtol=1e-6,
+    )
 
 
 def test_a_zero_matrix_has_no_rank():
@@ -61,7 +77,10 @@ def test_a_convolution_has_a_matrix_for_each_tap():
     weights = Conv2D(4, 3, kernel_size=2).double().weights
     report = spectra(weights)
     assert [row.path for row in report] == [f"weight[{i}, {j}]" for i in (0, 1) for j in (0, 1)]
-    close(report["weight[1, 0]"].singular_values, np.linalg.svd(weights["weight"].detach()[:, :, 1, 0].numpy(), compute_uv=False))
+    close(
+        report["weight[1, 0]"].singular_values,
+        np.linalg.svd(weights["weight"].detach()[:, :, 1, 0].numpy(), compute_uv=False),
+    )
 
 
 def test_a_stack_of_matrices_is_taken_one_by_one():

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from modula import MLP, Linear
-from modula.instruments import Moment, alignment, feature_learning, movement, sensitivity, spectra, watch
+from modula.instruments import (
+    Moment,
+    alignment,
+    feature_learning,
+    movement,
+    sensitivity,
+    spectra,
+    watch,
+)
 from modula.instruments.watch import RECORDERS
 from tests.helpers import rand
 
@@ -38,7 +46,9 @@ def train(model, x, watcher, steps):
 def read(path):
     """(step, name) -> value, from a CSV."""
     with path.open(newline="") as file:
-        return {(int(line["step"]), line["name"]): float(line["value"]) for line in csv.DictReader(file)}
+        return {
+            (int(line["step"]), line["name"]): float(line["value"]) for line in csv.DictReader(file)
+        }
 
 
 def test_a_run_that_is_watched_is_the_same_run(tmp_path):
@@ -67,9 +77,18 @@ def test_it_writes_what_the_instruments_say():
     update = model.dualize(gradient)
     with watch(model, log=lambda step, numbers: None, record=EVERYTHING, rows=None) as watcher:
         numbers = watcher.step(x, gradient=gradient, update=update)
-    expected = alignment(model, x, update).scalars() | feature_learning(model, update, x).scalars() | sensitivity(model, x).scalars()
-    expected |= spectra(gradient).scalars() | spectra(update).scalars() | spectra(model.weights).scalars()
-    expected |= {"norm/update": model.norm(update).item(), "dual_norm/gradient": model.dual_norm(gradient).item()}
+    expected = (
+        alignment(model, x, update).scalars()
+        | feature_learning(model, update, x).scalars()
+        | sensitivity(model, x).scalars()
+    )
+    expected |= (
+        spectra(gradient).scalars() | spectra(update).scalars() | spectra(model.weights).scalars()
+    )
+    expected |= {
+        "norm/update": model.norm(update).item(),
+        "dual_norm/gradient": model.dual_norm(gradient).item(),
+    }
     assert expected.items() <= numbers.items()
 
 
@@ -111,7 +130,12 @@ def test_a_function_of_ones_own_sees_the_moment():
 
 def test_rows_of_every_part_of_the_input_are_taken():
     seen = []
-    with watch(Linear(3, 4), log=lambda step, numbers: None, record=[lambda moment: seen.append(moment.x) or {}], rows=2) as watcher:
+    with watch(
+        Linear(3, 4),
+        log=lambda step, numbers: None,
+        record=[lambda moment: seen.append(moment.x) or {}],
+        rows=2,
+    ) as watcher:
         watcher.step((torch.zeros(5, 4), torch.ones(5, 3)))
     assert [part.shape for part in seen[0]] == [(2, 4), (2, 3)]
 
@@ -153,12 +177,17 @@ def test_tensorboard_gets_scalars(tmp_path):
     events = EventAccumulator(str(tmp_path / "board"))
     events.Reload()
     assert {"loss", "norm/update", "dual_norm/gradient"} == set(events.Tags()["scalars"])
-    assert [(event.step, pytest.approx(event.value, rel=1e-6)) for event in events.Scalars("loss")] == [(0, losses[0]), (2, losses[2])]
+    assert [
+        (event.step, pytest.approx(event.value, rel=1e-6)) for event in events.Scalars("loss")
+    ] == [(0, losses[0]), (2, losses[2])]
 
 
 def test_without_tensorboard_the_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ImportError, match=r"pip install 'modula-torch\[tensorboard\]', or give a path that ends in .csv"):
+    with pytest.raises(
+        ImportError,
+        match=r"pip install 'modula-torch\[tensorboard\]', or give a path that ends in .csv",
+    ):
         watch(Linear(3, 4), log=tmp_path / "board")
 
 
@@ -213,6 +242,8 @@ def test_the_history_is_plotted_by_pattern():
         losses = train(model, x, watcher, 3)
     (line,) = watcher.plot("loss").lines
     assert list(line.get_ydata()) == losses
-    with pytest.raises(ValueError, match=r"fits 'speed'; there are alignment, loss, movement, norm, spectra"):
+    with pytest.raises(
+        ValueError, match=r"fits 'speed'; there are alignment, loss, movement, norm, spectra"
+    ):
         watcher.plot("speed")
     pyplot.close("all")

@@ -1,4 +1,6 @@
-"""The two inequalities: they hold where they are proved, they fail where they must, and the report says which is which."""
+"""The two inequalities: they hold where they are proved, they fail where they must, and the report
+says which is which.
+"""
 
 import math
 
@@ -44,7 +46,10 @@ PROVED = {
     "MLP": (lambda: MLP(3, 4, width=8, depth=3), (5, 4)),
     "ResMLP": (lambda: ResMLP(3, 4, width=8, num_blocks=3), (5, 4)),
     "ResCNN": (lambda: ResCNN(3, 2, width=4, num_blocks=2), (2, 2, 4, 4)),
-    **{f"{a.__name__}→{b.__name__}": (lambda a=a, b=b: Linear(3, 4, domain=a, codomain=b), (5, 4)) for a, b in PAIRS},
+    **{
+        f"{a.__name__}→{b.__name__}": (lambda a=a, b=b: Linear(3, 4, domain=a, codomain=b), (5, 4))
+        for a, b in PAIRS
+    },
 }
 
 
@@ -58,7 +63,9 @@ def test_every_bound_holds_at_initialisation(name):
     assert {row.claim for row in report} == {"proved"}
 
 
-@pytest.mark.parametrize("name", ["Linear", "Gain", "Bias", *[name for name in PROVED if "→" in name]])
+@pytest.mark.parametrize(
+    "name", ["Linear", "Gain", "Bias", *[name for name in PROVED if "→" in name]]
+)
 def test_the_bound_on_the_weights_of_an_atom_is_attained(name):
     build, shape = PROVED[name]
     torch.manual_seed(0)
@@ -75,7 +82,9 @@ def test_the_search_in_weight_space_agrees_with_one_over_the_whole_jacobian(seed
     model = (Linear(2, 5) @ ReLU() @ Linear(5, 4)).double()
     model.initialize(torch.Generator().manual_seed(seed))
     x = unit(model, 3, 4, seed=seed)
-    assert well_normed(model, x, steps=20)[""].weights >= 0.95 * largest_weight_gain(model, x, starts=2, rounds=6)
+    assert well_normed(model, x, steps=20)[""].weights >= 0.95 * largest_weight_gain(
+        model, x, starts=2, rounds=6
+    )
 
 
 # What is wrong is found
@@ -171,13 +180,25 @@ def test_a_module_without_mass_has_no_bound_on_its_weights():
 
 
 def test_every_bond_and_atom_of_the_library_makes_a_claim():
-    kinds = [value for value in vars(modula).values() if isinstance(value, type) and issubclass(value, (Atom, Bond))]
-    silent = [kind.__name__ for kind in kinds if kind.__module__ != "modula.module" and kind.claim == "estimate"]
+    kinds = [
+        value
+        for value in vars(modula).values()
+        if isinstance(value, type) and issubclass(value, (Atom, Bond))
+    ]
+    silent = [
+        kind.__name__
+        for kind in kinds
+        if kind.__module__ != "modula.module" and kind.claim == "estimate"
+    ]
     assert sorted(silent) == ["FunctionBond", "SameSpace"]
 
 
 def test_claims_are_those_of_the_docstrings():
-    for kind in [value for value in vars(modula).values() if isinstance(value, type) and issubclass(value, Bond)]:
+    for kind in [
+        value
+        for value in vars(modula).values()
+        if isinstance(value, type) and issubclass(value, Bond)
+    ]:
         if kind.claim != "estimate":
             assert f": {kind.claim}" in " ".join((kind.__doc__ or "").split()), kind
 

@@ -1,4 +1,6 @@
-"""torch.compile: the duality map, the step, and forward, backward and step in one graph; a changed learning rate compiles nothing anew."""
+"""torch.compile: the duality map, the step, and forward, backward and step in one graph; a changed
+learning rate compiles nothing anew.
+"""
 
 import copy
 
@@ -16,7 +18,8 @@ from tests.optim.test_nonfinite import RULES
 
 RATES = (0.3, 0.2, 0.1, 0.05)
 traces_autograd = pytest.mark.skipif(
-    not hasattr(torch._dynamo.config, "trace_autograd_ops"), reason="this torch does not trace autograd.grad; see torch.func below"
+    not hasattr(torch._dynamo.config, "trace_autograd_ops"),
+    reason="this torch does not trace autograd.grad; see torch.func below",
 )
 
 
@@ -52,7 +55,9 @@ def test_dualize_of_a_gpt_in_one_graph():
 def test_dualize_in_one_graph_at_a_width_where_the_hardware_is_asked_for_its_formats():
     model = Linear(64, 64)
     gradient = random_gradient(model, 0)
-    compiled = torch.compile(lambda g: model.dualize(Gradient({"weight": g})).tensors[0], backend="eager", fullgraph=True)
+    compiled = torch.compile(
+        lambda g: model.dualize(Gradient({"weight": g})).tensors[0], backend="eager", fullgraph=True
+    )
     close(compiled(gradient.tensors[0]), model.dualize(gradient).tensors[0], rtol=1e-4, atol=1e-5)
 
 
@@ -60,7 +65,10 @@ def test_a_learning_rate_as_a_number_compiles_twice_at_most():
     """Once for the first value, once for all others."""
     model, counter = Linear(3, 4) @ ReLU() @ Linear(4, 5), CompileCounter()
     names, tensors = model.weights.names, random_gradient(model, 0).tensors
-    dualize = torch.compile(lambda t, lr: model.dualize(Gradient(dict(zip(names, t, strict=True))), lr).tensors, backend=counter)
+    dualize = torch.compile(
+        lambda t, lr: model.dualize(Gradient(dict(zip(names, t, strict=True))), lr).tensors,
+        backend=counter,
+    )
     for rate in RATES:
         dualize(tensors, rate)
     assert counter.frame_count <= 2
@@ -79,7 +87,11 @@ def test_forward_backward_and_step_of_a_gpt_in_one_graph():
     with torch._dynamo.config.patch(trace_autograd_ops=True):
         compiled = torch.compile(step, backend=counter, fullgraph=True)
         for seed, rate in enumerate(RATES):
-            close(compiled(model, *tokens(seed), torch.tensor(rate)), step(twin, *tokens(seed), rate), rtol=1e-4)
+            close(
+                compiled(model, *tokens(seed), torch.tensor(rate)),
+                step(twin, *tokens(seed), rate),
+                rtol=1e-4,
+            )
     assert counter.frame_count == 1
 
 
@@ -91,7 +103,9 @@ def test_forward_backward_and_step_by_torch_func_in_one_graph():
         def loss_at(weights):
             return torch.func.functional_call(model, weights, (x,)).square().mean()
 
-        grads, loss = torch.func.grad_and_value(loss_at)({name: w.detach() for name, w in model.weights.items()})
+        grads, loss = torch.func.grad_and_value(loss_at)(
+            {name: w.detach() for name, w in model.weights.items()}
+        )
         model.weights -= model.dualize(Gradient(grads), lr)
         return loss
 
@@ -115,8 +129,12 @@ def test_forward_backward_and_step_by_torch_func_in_one_graph():
 def test_a_compiled_step_follows_a_schedule_without_compiling_anew(rule, nonfinite, dtype):
     model, counter = mlp(dtype), CompileCounter()
     twin = copy.deepcopy(model)
-    optimizer, other = (SteepestDescent(m, torch.tensor(0.1), weight_decay=0.1, nonfinite=nonfinite, **RULES[rule]) for m in (model, twin))
-    step = torch.compile(optimizer.step, backend=counter, fullgraph=True)  # before the schedule, which wraps optimizer.step
+    optimizer, other = (
+        SteepestDescent(m, torch.tensor(0.1), weight_decay=0.1, nonfinite=nonfinite, **RULES[rule])
+        for m in (model, twin)
+    )
+    # before the schedule, which wraps optimizer.step
+    step = torch.compile(optimizer.step, backend=counter, fullgraph=True)
     schedules = [LambdaLR(o, lambda k: 1 - k / 4) for o in (optimizer, other)]
     for seed in range(3):
         for m, o, take in ((model, optimizer, step), (twin, other, other.step)):

@@ -24,7 +24,9 @@ def assign(model, gradient):
 
 
 def first_then_last_update(model, optimizer, signs):
-    """Two steps: down a random gradient, and down the first step itself, times a sign for each weight."""
+    """Two steps: down a random gradient, and down the first step itself, times a sign for each
+    weight.
+    """
     assign(model, random_gradient(model, 0))
     optimizer.step()
     for w, sign in zip(model.weights.tensors, signs, strict=True):
@@ -32,13 +34,17 @@ def first_then_last_update(model, optimizer, signs):
     optimizer.step()
 
 
-def test_a_mass_grows_by_the_rate_where_gradient_and_last_update_agree_and_shrinks_where_they_are_opposed():
+def test_a_mass_grows_by_the_rate_where_gradient_and_last_update_agree_and_shrinks_where_they_are_opposed():  # noqa: E501
     model = mlp()
     optimizer = SteepestDescent(model, lr=0.1, adapt_masses=RATE)
     before = optimizer.masses()
     first_then_last_update(model, optimizer, [1, 1, -1])
-    ratios = [now / then for now, then in zip(optimizer.masses().values(), before.values(), strict=True)]
-    close(torch.tensor(ratios) / ratios[0], torch.tensor([1.0, 1.0, math.exp(-2 * RATE)]), rtol=1e-6)
+    ratios = [
+        now / then for now, then in zip(optimizer.masses().values(), before.values(), strict=True)
+    ]
+    close(
+        torch.tensor(ratios) / ratios[0], torch.tensor([1.0, 1.0, math.exp(-2 * RATE)]), rtol=1e-6
+    )
 
 
 def test_the_cosine_decides():
@@ -75,7 +81,15 @@ def test_the_sizes_of_gradients_play_no_part(sizes):
         optimizer = SteepestDescent(model, lr=0.1, adapt_masses=RATE)
         for k in range(3):
             some = random_gradient(model, k)
-            assign(model, Gradient({name: factor * g for (name, g), factor in zip(some.items(), factors, strict=True)}))
+            assign(
+                model,
+                Gradient(
+                    {
+                        name: factor * g
+                        for (name, g), factor in zip(some.items(), factors, strict=True)
+                    }
+                ),
+            )
             optimizer.step()
         ends.append(list(optimizer.masses().values()))
     assert ends[1] == pytest.approx(ends[0], rel=1e-5)
@@ -106,7 +120,11 @@ def test_masses_are_those_of_the_model_where_they_do_not_drift():
     optimizer = SteepestDescent(model, lr=0.1)
     assign(model, random_gradient(model, 0))
     optimizer.step()
-    assert optimizer.masses() == {path: atom.mass for path, atom in model.named_modules() if getattr(atom, "weight", None) is not None}
+    assert optimizer.masses() == {
+        path: atom.mass
+        for path, atom in model.named_modules()
+        if getattr(atom, "weight", None) is not None
+    }
 
 
 def test_nothing_more_is_kept_where_masses_do_not_drift():
@@ -171,12 +189,17 @@ def test_a_state_with_drift_serves_without():
 
 def test_a_state_without_drift_is_refused():
     model = mlp()
-    plain, drifting = SteepestDescent(model, lr=0.1), SteepestDescent(model, lr=0.1, adapt_masses=RATE)
+    plain, drifting = (
+        SteepestDescent(model, lr=0.1),
+        SteepestDescent(model, lr=0.1, adapt_masses=RATE),
+    )
     with pytest.raises(StateMismatchError, match=LAST_UPDATE):
         drifting.load_state_dict(plain.state_dict())
 
 
-@pytest.mark.parametrize(("rate", "error"), [(-0.1, ValueError), (math.nan, ValueError), ("fast", TypeError)])
+@pytest.mark.parametrize(
+    ("rate", "error"), [(-0.1, ValueError), (math.nan, ValueError), ("fast", TypeError)]
+)
 def test_a_rate_that_makes_no_sense_is_refused(rate, error):
     with pytest.raises(error, match="adapt_masses"):
         SteepestDescent(mlp(), lr=0.1, adapt_masses=rate)

@@ -17,7 +17,11 @@ RULES = {
     "adaptive": {"adapt_masses": 0.1},
 }
 every_rule = pytest.mark.parametrize("rule", RULES)
-poison = st.tuples(st.integers(0, 2), st.integers(0, 10**6), st.sampled_from([float("nan"), float("inf"), -float("inf")]))
+poison = st.tuples(
+    st.integers(0, 2),
+    st.integers(0, 10**6),
+    st.sampled_from([float("nan"), float("inf"), -float("inf")]),
+)
 
 
 def poisoned(model, places):
@@ -30,11 +34,18 @@ def poisoned(model, places):
 
 
 def state_of(optimizer):
-    return [{k: v.clone() for k, v in optimizer.state[p].items()} for p in optimizer.param_groups[0]["params"]]
+    return [
+        {k: v.clone() for k, v in optimizer.state[p].items()}
+        for p in optimizer.param_groups[0]["params"]
+    ]
 
 
 def unchanged(optimizer, before):
-    return all(torch.equal(now[k], then[k]) for now, then in zip(state_of(optimizer), before, strict=True) for k in then)
+    return all(
+        torch.equal(now[k], then[k])
+        for now, then in zip(state_of(optimizer), before, strict=True)
+        for k in then
+    )
 
 
 @every_rule
@@ -55,7 +66,9 @@ def test_skip_changes_nothing_and_counts(rule, places, steps):
 def test_after_a_skip_training_goes_on_as_if_it_had_not_been(rule):
     model, twin = mlp(torch.float32), mlp(torch.float32)
     twin.weights = model.weights
-    optimizer, other = (SteepestDescent(m, 0.1, nonfinite="skip", **RULES[rule]) for m in (model, twin))
+    optimizer, other = (
+        SteepestDescent(m, 0.1, nonfinite="skip", **RULES[rule]) for m in (model, twin)
+    )
     train(model, optimizer, range(2))
     assign(model, poisoned(model, [(1, 0, float("nan"))]))
     optimizer.step()
@@ -106,7 +119,9 @@ def test_raise_names_the_parameters_and_changes_nothing(rule, places):
     with pytest.raises(FloatingPointError) as caught:
         optimizer.step()
     bad = {i for i, _, _ in places}
-    assert [repr(name) in str(caught.value) for name in model.weights.names] == [i in bad for i in range(3)]
+    assert [repr(name) in str(caught.value) for name in model.weights.names] == [
+        i in bad for i in range(3)
+    ]
     assert same(model.weights, weights)
     assert unchanged(optimizer, state)
 
@@ -114,8 +129,15 @@ def test_raise_names_the_parameters_and_changes_nothing(rule, places):
 def test_skip_reads_nothing_back():
     """Under a meta device there is nothing to read: every number stays a tensor."""
     model = mlp().to("meta")
-    optimizer = SteepestDescent(model, torch.tensor(0.1, device="meta"), weight_decay=0.1, nonfinite="skip")
-    assign(model, random_gradient(mlp(), 0).__class__({n: torch.empty_like(w) for n, w in model.weights.items()}))
+    optimizer = SteepestDescent(
+        model, torch.tensor(0.1, device="meta"), weight_decay=0.1, nonfinite="skip"
+    )
+    assign(
+        model,
+        random_gradient(mlp(), 0).__class__(
+            {n: torch.empty_like(w) for n, w in model.weights.items()}
+        ),
+    )
     optimizer.step()
     assert optimizer.skipped.is_meta
 

@@ -60,7 +60,9 @@ def test_training_under_autocast_stays_near_float32():
 
 @low
 def test_small_steps_add_up(dtype):
-    """Each step is far below the spacing of the weights, and without a master copy would be rounded away."""
+    """Each step is far below the spacing of the weights, and without a master copy would be rounded
+    away.
+    """
     model = mlp(dtype)
     before = frozen_copy(model)
     optimizer = SteepestDescent(model, 1e-4, momentum=0.0, method="svd")
@@ -68,7 +70,9 @@ def test_small_steps_add_up(dtype):
     expected = model.dualize(random_gradient(model, 0), 200 * 1e-4, method="svd")
     for w, start, u in zip(model.weights.tensors, before.tensors, expected.tensors, strict=True):
         spacing = torch.finfo(dtype).eps * (start.abs() + u.abs()).double()
-        assert ((start.double() - u.double() - w.double()).abs() <= spacing + 0.01 * u.abs().double()).all()
+        assert (
+            (start.double() - u.double() - w.double()).abs() <= spacing + 0.01 * u.abs().double()
+        ).all()
 
 
 @every_rule
@@ -115,7 +119,9 @@ def test_one_entry_written_by_others_leaves_the_rest_of_the_master_alone(entry, 
     expected = master.clone()
     expected.view(-1)[entry] = value
     changed = weight.view(-1)[entry] != master.view(-1)[entry].bfloat16()
-    assert torch.equal(optimizer.state[weight][MASTER], expected if changed else optimizer.state[weight][MASTER])
+    assert torch.equal(
+        optimizer.state[weight][MASTER], expected if changed else optimizer.state[weight][MASTER]
+    )
 
 
 @every_rule

@@ -1,4 +1,6 @@
-"""What a step does to the weights: the plain loop's arithmetic, decay by shares, directions normalised as they are."""
+"""What a step does to the weights: the plain loop's arithmetic, decay by shares, directions
+normalised as they are.
+"""
 
 import pytest
 import torch
@@ -17,7 +19,9 @@ def plain_loop(model, lr, momentum, nesterov, seeds):
         grad = model.gradient(loss_of(model, seed))
         average *= momentum
         average += grad
-        model.weights -= model.dualize(momentum * average + grad if nesterov else average, target_norm=lr)
+        model.weights -= model.dualize(
+            momentum * average + grad if nesterov else average, target_norm=lr
+        )
 
 
 def assign(model, gradient):
@@ -58,7 +62,9 @@ def test_the_method_is_passed_on():
 
 
 def test_momentum_is_an_average_of_gradients_and_not_of_updates():
-    """A gradient a hundred times as large outweighs the next ones; updates would all count alike."""
+    """A gradient a hundred times as large outweighs the next ones; updates would all count
+    alike.
+    """
     model = Linear(4, 4).double()
     first, second = random_gradient(model, 0), random_gradient(model, 1)
     optimizer = SteepestDescent(model, lr=1.0, nesterov=False, method="svd")
@@ -67,7 +73,12 @@ def test_momentum_is_an_average_of_gradients_and_not_of_updates():
     before = frozen_copy(model)
     assign(model, second)
     optimizer.step()
-    close((before - model.weights).tensors[0], model.dualize(95 * first + second, method="svd").tensors[0], rtol=1e-8, atol=1e-10)
+    close(
+        (before - model.weights).tensors[0],
+        model.dualize(95 * first + second, method="svd").tensors[0],
+        rtol=1e-8,
+        atol=1e-10,
+    )
 
 
 @given(lr=st.floats(1e-3, 10), seed=st.integers(0, 1000))
@@ -179,7 +190,10 @@ def test_a_parameter_left_alone_keeps_weight_and_average(leave):
     optimizer = SteepestDescent(model, 0.1, weight_decay=0.1)
     train(model, optimizer, range(2))
     atom = model[0]
-    before, state = atom.weight.detach().clone(), {k: v.clone() for k, v in optimizer.state[atom.weight].items()}
+    before, state = (
+        atom.weight.detach().clone(),
+        {k: v.clone() for k, v in optimizer.state[atom.weight].items()},
+    )
     assign(model, random_gradient(model, 0))
     if leave == "frozen":
         atom.weight.requires_grad_(False)
@@ -262,7 +276,11 @@ def test_masses_edited_between_steps_count():
         ({"base": "lion"}, ValueError, 'base is "sgd" or "adam"'),
         ({"base": "adam"}, ValueError, "needs normalize=True"),
         ({"base": "adam", "normalize": True, "momentum": 0.9}, ValueError, "averages with betas"),
-        ({"base": "adam", "normalize": True, "betas": (0.9, 1.0)}, ValueError, "each of betas is below 1"),
+        (
+            {"base": "adam", "normalize": True, "betas": (0.9, 1.0)},
+            ValueError,
+            "each of betas is below 1",
+        ),
         ({"base": "adam", "normalize": True, "betas": 0.9}, TypeError, "betas are two numbers"),
         ({"betas": (0.8, 0.9)}, ValueError, "betas and eps are Adam's"),
         ({"normalize": True, "method": "svd"}, ValueError, "orthogonalises none"),
@@ -300,4 +318,7 @@ def test_weights_is_a_live_view_for_the_optimizer_too():
     model = mlp()
     optimizer = SteepestDescent(model, lr=0.1)
     assert isinstance(model.weights, Weights)
-    assert all(p is w for p, w in zip(optimizer.param_groups[0]["params"], model.weights.tensors, strict=True))
+    assert all(
+        p is w
+        for p, w in zip(optimizer.param_groups[0]["params"], model.weights.tensors, strict=True)
+    )

@@ -37,7 +37,9 @@ SCHEDULES = {
     "lambda": lambda o: lr_scheduler.LambdaLR(o, lambda step: 1 - step / 10),
     "cosine": lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=10),
     "warm-up and decay": lambda o: lr_scheduler.SequentialLR(
-        o, [lr_scheduler.LinearLR(o, 0.1, 1.0, total_iters=2), lr_scheduler.ExponentialLR(o, 0.9)], milestones=[2]
+        o,
+        [lr_scheduler.LinearLR(o, 0.1, 1.0, total_iters=2), lr_scheduler.ExponentialLR(o, 0.9)],
+        milestones=[2],
     ),
     "one cycle": lambda o: lr_scheduler.OneCycleLR(o, max_lr=0.3, total_steps=10),
 }
@@ -47,7 +49,9 @@ SCHEDULES = {
 @pytest.mark.parametrize("tensor", [False, True])
 def test_schedules_drive_the_length_of_the_step(name, tensor):
     model = mlp()
-    optimizer = SteepestDescent(model, torch.tensor(0.2, dtype=torch.float64) if tensor else 0.2, method="svd")
+    optimizer = SteepestDescent(
+        model, torch.tensor(0.2, dtype=torch.float64) if tensor else 0.2, method="svd"
+    )
     schedule = SCHEDULES[name](optimizer)
     for seed in range(4):
         rate = float(schedule.get_last_lr()[0])
@@ -114,7 +118,13 @@ def test_clipping_limits_what_one_batch_counts_in_the_average():
     loss_of(model, 0).backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
     optimizer.step()
-    size = torch.stack([optimizer.state[p]["momentum_buffer"].square().sum() for p in model.parameters()]).sum().sqrt()
+    size = (
+        torch.stack(
+            [optimizer.state[p]["momentum_buffer"].square().sum() for p in model.parameters()]
+        )
+        .sum()
+        .sqrt()
+    )
     close(size, 1e-3, rtol=1e-3)
 
 
@@ -137,7 +147,10 @@ def test_grad_scaler_steps_as_without_it(unscale_first):
 
 def test_grad_scaler_leaves_out_an_overflow_and_halves_its_scale():
     model = mlp(torch.float32)
-    optimizer, scaler = SteepestDescent(model, 0.1, weight_decay=0.1), torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizer, scaler = (
+        SteepestDescent(model, 0.1, weight_decay=0.1),
+        torch.amp.GradScaler("cpu", init_scale=1024.0),
+    )
     before = frozen_copy(model)
     scaler.scale(loss_of(model, 0)).backward()
     next(model.parameters()).grad[0, 0] = float("inf")
@@ -201,7 +214,12 @@ def test_loading_takes_over_the_settings_and_the_counts():
     other = SteepestDescent(mlp(), 1.0, nonfinite="skip")
     other.load_state_dict(saved(optimizer))
     group = other.param_groups[0]
-    assert (group["lr"], group["momentum"], group["weight_decay"], int(other.skipped)) == (0.1, 0.5, 0.2, 1)
+    assert (group["lr"], group["momentum"], group["weight_decay"], int(other.skipped)) == (
+        0.1,
+        0.5,
+        0.2,
+        1,
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -253,11 +271,17 @@ def test_a_load_hook_may_mend_the_state_before_it_is_judged():
 FOREIGN = {
     "another model's": (lambda: SteepestDescent(gpt(), 0.1).state_dict(), "of another model"),
     "torch's Adam": (lambda: adams_state(), "momentum_buffer"),
-    "Adam's base": (lambda: SteepestDescent(mlp(), 0.1, normalize=True, base="adam").state_dict(), "another base"),
+    "Adam's base": (
+        lambda: SteepestDescent(mlp(), 0.1, normalize=True, base="adam").state_dict(),
+        "another base",
+    ),
     "two groups": (lambda: two_groups(), "has 2"),
     "a model's": (lambda: mlp().state_dict(), '"state" and "param_groups"'),
     "other shapes": (lambda: reshaped(), r"\[9, 9\] in the saved state and its parameter is"),
-    "other names": (lambda: renamed(), "parameter 1 is 'elsewhere' in the saved state and '1.weight' here"),
+    "other names": (
+        lambda: renamed(),
+        "parameter 1 is 'elsewhere' in the saved state and '1.weight' here",
+    ),
     "numbers": (lambda: numbers(), "the saved state has float"),
 }
 
@@ -307,7 +331,11 @@ def test_a_foreign_state_is_refused_before_anything_changes(source):
         optimizer.load_state_dict(make())
     now = optimizer.state_dict()
     assert str(now["param_groups"]) == str(before["param_groups"])
-    assert all(torch.equal(now["state"][i][k], v) for i, state in before["state"].items() for k, v in state.items())
+    assert all(
+        torch.equal(now["state"][i][k], v)
+        for i, state in before["state"].items()
+        for k, v in state.items()
+    )
 
 
 def test_settings_that_an_older_state_lacks_are_the_defaults():
@@ -322,7 +350,11 @@ def test_settings_that_an_older_state_lacks_are_the_defaults():
 
 
 @every_rule
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))],
+    ids=["deepcopy", "pickle"],
+)
 def test_a_copy_of_model_and_optimizer_trains_alike_and_apart(rule, duplicate):
     model = mlp(torch.float32)
     optimizer = SteepestDescent(model, 0.1, **RULES[rule])
@@ -342,11 +374,17 @@ def test_a_copy_of_model_and_optimizer_trains_alike_and_apart(rule, duplicate):
 @pytest.mark.parametrize("flat", [False, True])
 @every_rule
 def test_the_checkpoint_helpers_of_torch_distributed(rule, flat):
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict, set_optimizer_state_dict
+    from torch.distributed.checkpoint.state_dict import (
+        StateDictOptions,
+        get_optimizer_state_dict,
+        set_optimizer_state_dict,
+    )
 
     options = StateDictOptions(flatten_optimizer_state_dict=flat)
     model, twin = mlp(torch.float32), mlp(torch.float32)
-    optimizer, other = (SteepestDescent(m, 0.1, nonfinite="skip", **RULES[rule]) for m in (model, twin))
+    optimizer, other = (
+        SteepestDescent(m, 0.1, nonfinite="skip", **RULES[rule]) for m in (model, twin)
+    )
     train(model, optimizer, range(2))
     twin.load_state_dict(model.state_dict())
     state = copy.deepcopy(get_optimizer_state_dict(model, optimizer, options=options))

@@ -13,7 +13,9 @@ def orthonormal(seed: int, count: int, m: int, rank: int) -> Tensor:
 
 def with_singular_values(seed: int, values: Tensor, m: int, n: int, count: int = 1) -> Tensor:
     """Matrices [count, m, n] with the given singular values, [rank], in float64."""
-    return (orthonormal(seed, count, m, len(values)) * values) @ orthonormal(seed + 1, count, n, len(values)).mT
+    return (orthonormal(seed, count, m, len(values)) * values) @ orthonormal(
+        seed + 1, count, n, len(values)
+    ).mT
 
 
 def falling(rank: int, smallest: float) -> Tensor:
@@ -22,14 +24,22 @@ def falling(rank: int, smallest: float) -> Tensor:
 
 
 def errors(G: Tensor, orthogonal: Tensor, above: float = 1e-3) -> Tensor:
-    """|uᵢᵀ O vᵢ − 1| over all singular triplets of the matrices with σᵢ > above·σ₁, in float64 on the CPU."""
+    """|uᵢᵀ O vᵢ − 1| over all singular triplets of the matrices with σᵢ > above·σ₁, in float64 on
+    the CPU.
+    """
     U, S, Vh = torch.linalg.svd(G.double().cpu(), full_matrices=False)
     lifted = ((U.mT @ orthogonal.double().cpu()) * Vh).sum(dim=-1)
     return (lifted - 1).abs()[above * S[..., :1] < S]
 
 
 def largest(A: Tensor) -> float:
-    """The largest singular value of any of the matrices, 0 if they are all empty, computed in float64 on the CPU."""
+    """The largest singular value of any of the matrices, 0 if they are all empty, computed in
+    float64 on the CPU.
+    """
     A = A.double().cpu()
     gram = A.mT @ A if A.shape[-1] < A.shape[-2] else A @ A.mT
-    return torch.linalg.eigvalsh(gram)[..., -1:].clamp(min=0).sqrt().amax().item() if gram.numel() else 0.0
+    return (
+        torch.linalg.eigvalsh(gram)[..., -1:].clamp(min=0).sqrt().amax().item()
+        if gram.numel()
+        else 0.0
+    )

@@ -23,7 +23,9 @@ every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
 def normal(shape: tuple[int, int], seed: int = 0) -> torch.Tensor:
-    """Normal entries; of small matrices many, since one alone may have a singular value next to zero."""
+    """Normal entries; of small matrices many, since one alone may have a singular value next to
+    zero.
+    """
     return rand(seed, max(1, 4096 // min(shape) ** 2), *shape)
 
 
@@ -67,7 +69,9 @@ def test_16_bits_lift_what_a_sixtieth_is_to_within_two_hundredths(shape, dtype):
 @every_shape
 @pytest.mark.parametrize("dtype", FULL, ids=str)
 @pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
-def test_high_accuracy_brings_all_above_a_thousandth_to_within_a_thousandth(shape, dtype, spectrum, device):
+def test_high_accuracy_brings_all_above_a_thousandth_to_within_a_thousandth(
+    shape, dtype, spectrum, device
+):
     G = with_singular_values(0, spectrum(min(shape)), *shape).to(device, dtype)
     assert errors(G, orthogonalize(G, accuracy="high")).max() <= 1e-3
 

@@ -1,4 +1,6 @@
-"""Matrices of many shapes in as few calls as possible: the same result, and no more at once than the workspace limit allows."""
+"""Matrices of many shapes in as few calls as possible: the same result, and no more at once than
+the workspace limit allows.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -47,7 +49,11 @@ def conditioned(seed: int, count: int, m: int, n: int) -> Tensor:
     return with_singular_values(seed, falling(min(m, n), 0.1), m, n, count)
 
 
-@given(seed=seeds, sizes=st.lists(shapes, max_size=8), method=st.sampled_from([None, "svd", "newton_schulz", "inverse_root"]))
+@given(
+    seed=seeds,
+    sizes=st.lists(shapes, max_size=8),
+    method=st.sampled_from([None, "svd", "newton_schulz", "inverse_root"]),
+)
 def test_each_batch_is_what_it_would_be_alone(seed, sizes, method):
     batches = [conditioned(seed + i, *size) for i, size in enumerate(sizes)]
     for found, batch in zip(orthogonalize_all(batches, method), batches, strict=True):
@@ -91,7 +97,12 @@ def test_a_few_small_matrices_join_a_long_batch_of_larger_ones(calls):
 
 @pytest.mark.parametrize(
     ("few", "many"),
-    [((3, 3, 6), (16, 4, 7)), ((1, 5, 6), (16, 4, 7)), ((1, 3, 6), (16, 300, 300)), ((1, 31, 40), (16, 32, 40))],
+    [
+        ((3, 3, 6), (16, 4, 7)),
+        ((1, 5, 6), (16, 4, 7)),
+        ((1, 3, 6), (16, 300, 300)),
+        ((1, 31, 40), (16, 32, 40)),
+    ],
     ids=["too many", "one that does not fit", "into large ones", "of fewer rows than 16 bits take"],
 )
 def test_others_are_called_by_themselves(calls, few, many):

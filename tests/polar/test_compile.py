@@ -1,4 +1,6 @@
-"""`torch.compile` takes the duality map in one graph, whichever method orthogonalises, and gives the same numbers."""
+"""`torch.compile` takes the duality map in one graph, whichever method orthogonalises, and gives
+the same numbers.
+"""
 
 import pytest
 import torch
@@ -37,14 +39,20 @@ def compiled(model: Module, method):
 
     @torch.compile(fullgraph=True, backend="aot_eager")
     def dualize(tensors):
-        return model.dualize(Gradient(dict(zip(names, tensors, strict=True))), method=method).tensors
+        return model.dualize(
+            Gradient(dict(zip(names, tensors, strict=True))), method=method
+        ).tensors
 
     return dualize
 
 
 def compare(model: Module, method) -> None:
     gradient = random_gradient(model, 0)
-    for found, plain in zip(compiled(model, method)(gradient.tensors), model.dualize(gradient, method=method).tensors, strict=True):
+    for found, plain in zip(
+        compiled(model, method)(gradient.tensors),
+        model.dualize(gradient, method=method).tensors,
+        strict=True,
+    ):
         assert largest(found - plain) <= 0.03 * largest(plain)
 
 
@@ -61,7 +69,9 @@ def test_dualize_of_a_gpt_is_one_graph_with_the_same_result():
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_off_the_cpu_dualize_asks_for_no_number(method, format_of_16_bits, monkeypatch):
     """On the meta device there is none to be had: whatever looked at one would fail."""
-    monkeypatch.setattr("modula.polar.polar_express.low_precision", lambda device: format_of_16_bits)
+    monkeypatch.setattr(
+        "modula.polar.polar_express.low_precision", lambda device: format_of_16_bits
+    )
     model = wide_and_square().to("meta")
     gradient = Gradient({name: torch.empty_like(w) for name, w in model.weights.items()})
     assert all(part.is_meta for part in model.dualize(gradient, method=method).tensors)

@@ -1,8 +1,10 @@
-"""10,000 matrices of every shape, rank, condition, scale and dtype: nothing breaks, no singular value leaves, nothing dark is lit.
+"""10,000 matrices of every shape, rank, condition, scale and dtype: nothing breaks, no singular
+value leaves, nothing dark is lit.
 
-A matrix is made of a core with singular values that fall by a factor of up to 10¹², by taking its rows and columns several times, with
-either sign, or leaving some zero. Copies are exact in every dtype, so that the directions that the matrix does not touch are known
-exactly: those in which the copies of each row, or column, cancel.
+A matrix is made of a core with singular values that fall by a factor of up to 10¹², by taking its
+rows and columns several times, with either sign, or leaving some zero. Copies are exact in every
+dtype, so that the directions that the matrix does not touch are known exactly: those in which the
+copies of each row, or column, cancel.
 """
 
 import itertools
@@ -31,13 +33,20 @@ BATCHES = {
 """Batches of each method in each dtype: 100, of 25 matrices each, in 4 dtypes, make 10,000."""
 
 DARK = {torch.float64: 1e-3, torch.float32: 0.05, torch.bfloat16: 0.05, torch.float16: 0.05}
-"""How bright a direction may become that a matrix does not touch. A small singular value, just above the rounding error of its dtype, is
-known with singular vectors that rounding has tilted into dark directions, and is lifted to 1 with them. The methods that square the
-matrix or cut values off at rounding error are tilted most: a few 1e-4 in float64, and up to two hundredths in float32, in which matrices
-of 16 bits are computed too."""
+"""How bright a direction may become that a matrix does not touch. A small singular value, just
+above the rounding error of its dtype, is known with singular vectors that rounding has tilted into
+dark directions, and is lifted to 1 with them. The methods that square the matrix or cut values off
+at rounding error are tilted most: a few 1e-4 in float64, and up to two hundredths in float32, in
+which matrices of 16 bits are computed too."""
 
-EXPONENTS = {torch.float64: (-30, 30), torch.float32: (-30, 30), torch.bfloat16: (-30, 30), torch.float16: (-6, 4.5)}
-"""The smallest and the largest scale, as powers of ten. float16 ends at 65,504 and has no number between 0 and 6e-8."""
+EXPONENTS = {
+    torch.float64: (-30, 30),
+    torch.float32: (-30, 30),
+    torch.bfloat16: (-30, 30),
+    torch.float16: (-6, 4.5),
+}
+"""The smallest and the largest scale, as powers of ten. float16 ends at 65,504 and has no number
+between 0 and 6e-8."""
 
 
 def uniform(low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -47,33 +56,54 @@ def uniform(low: float, high: float, generator: torch.Generator) -> Tensor:
 def cores(m: int, n: int, generator: torch.Generator) -> Tensor:
     """Matrices with singular values from 1 down to 1..1e-12, the largest entry 1."""
     rank = min(m, n)
-    U, V = (torch.linalg.qr(torch.randn(COUNT, d, rank, generator=generator, dtype=torch.float64)).Q for d in (m, n))
+    U, V = (
+        torch.linalg.qr(torch.randn(COUNT, d, rank, generator=generator, dtype=torch.float64)).Q
+        for d in (m, n)
+    )
     smallest = uniform(-12, 0, generator)[:, 0]
-    core = U * (10.0 ** (smallest * torch.linspace(0, 1, rank, dtype=torch.float64))).unsqueeze(1) @ V.mT
+    core = (
+        U
+        * (10.0 ** (smallest * torch.linspace(0, 1, rank, dtype=torch.float64))).unsqueeze(1)
+        @ V.mT
+    )
     return core / core.abs().amax(dim=(1, 2), keepdim=True)
 
 
 def copies(d: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Which row of the core each row is a copy of, its sign or 0, both [COUNT, d], and the projections [COUNT, d, d] on what cancels.
+    """Which row of the core each row is a copy of, its sign or 0, both [COUNT, d], and the
+    projections [COUNT, d, d] on what cancels.
 
-    A third of the matrices keep all their rows; the others have copies of a few, and in a third some rows are zero.
+    A third of the matrices keep all their rows; the others have copies of a few, and in a third
+    some rows are zero.
     """
     rows = torch.arange(d).expand(COUNT, d)
     kept = (uniform(0, d, generator)[:, 0]).long() + 1
-    source = torch.where(torch.arange(COUNT).unsqueeze(1) % 3 == 0, rows, (torch.rand(COUNT, d, generator=generator) * kept).long())
+    source = torch.where(
+        torch.arange(COUNT).unsqueeze(1) % 3 == 0,
+        rows,
+        (torch.rand(COUNT, d, generator=generator) * kept).long(),
+    )
     sign = torch.randint(0, 2, (COUNT, d), generator=generator).double() * 2 - 1
-    zero = (torch.rand(COUNT, d, generator=generator) < 0.5) & (torch.arange(COUNT).unsqueeze(1) % 3 == 2)
+    zero = (torch.rand(COUNT, d, generator=generator) < 0.5) & (
+        torch.arange(COUNT).unsqueeze(1) % 3 == 2
+    )
     sign = torch.where(zero, 0, sign)
     alike = (source.unsqueeze(2) == source.unsqueeze(1)) * sign.unsqueeze(2) * sign.unsqueeze(1)
     touched = alike / alike.abs().sum(dim=-1, keepdim=True).clamp(min=1)
     return source, sign, torch.eye(d, dtype=torch.float64) - touched
 
 
-def matrices(m: int, n: int, dtype: torch.dtype, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Matrices [COUNT, m, n], the last of them zero, and the projections on their left and right null spaces."""
+def matrices(
+    m: int, n: int, dtype: torch.dtype, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Matrices [COUNT, m, n], the last of them zero, and the projections on their left and right
+    null spaces.
+    """
     core = (cores(m, n, generator) * 10 ** uniform(*EXPONENTS[dtype], generator)).to(dtype)
     (rows, row_signs, left), (columns, column_signs, right) = (copies(d, generator) for d in (m, n))
-    taken = core.gather(1, rows.unsqueeze(2).expand(-1, -1, n)).gather(2, columns.unsqueeze(1).expand(-1, m, -1))
+    taken = core.gather(1, rows.unsqueeze(2).expand(-1, -1, n)).gather(
+        2, columns.unsqueeze(1).expand(-1, m, -1)
+    )
     G = taken * (row_signs.unsqueeze(2) * column_signs.unsqueeze(1)).to(dtype)
     G[-1], left[-1], right[-1] = 0, torch.eye(m), torch.eye(n)
     return G, left, right
@@ -81,7 +111,9 @@ def matrices(m: int, n: int, dtype: torch.dtype, generator: torch.Generator) -> 
 
 def shapes(count: int, generator: torch.Generator) -> list[tuple[int, int]]:
     """The largest and the smallest, and others between, every second one on its side."""
-    long, short = (torch.randint(1, most + 1, (count,), generator=generator).tolist() for most in (300, 70))
+    long, short = (
+        torch.randint(1, most + 1, (count,), generator=generator).tolist() for most in (300, 70)
+    )
     chosen = [(300, 70), (1, 1), *zip(long, short, strict=True)][:count]
     return [(n, m) if i % 2 else (m, n) for i, (m, n) in enumerate(chosen)]
 
@@ -89,7 +121,9 @@ def shapes(count: int, generator: torch.Generator) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("dtype", DARK, ids=str)
 @pytest.mark.parametrize("method", BATCHES, ids=str)
 def test_nothing_breaks_and_nothing_dark_is_lit(method, dtype, device):
-    generator = torch.Generator().manual_seed(list(itertools.product(BATCHES, DARK)).index((method, dtype)))
+    generator = torch.Generator().manual_seed(
+        list(itertools.product(BATCHES, DARK)).index((method, dtype))
+    )
     for shape in shapes(BATCHES[method], generator):
         G, left, right = matrices(*shape, dtype, generator)
         orthogonal = orthogonalize(G.to(device), method).double().cpu()

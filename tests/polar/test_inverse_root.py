@@ -37,7 +37,10 @@ def test_agrees_with_the_decomposition_into_eigenvalues(p, seed, m, smallest):
 @every_power
 def test_each_step_comes_closer(p):
     A = positive(0, 8, 1e-2)
-    gaps = [np.abs(inverse_root(A, p, steps).numpy() - root_by_eigenvalues(A, p)).max() for steps in (1, 3, 6, 10, 15)]
+    gaps = [
+        np.abs(inverse_root(A, p, steps).numpy() - root_by_eigenvalues(A, p)).max()
+        for steps in (1, 3, 6, 10, 15)
+    ]
     assert gaps == sorted(gaps, reverse=True)
 
 
@@ -52,7 +55,9 @@ def test_the_last_digits_come_at_once(p):
 @every_power
 def test_eigenvalues_out_of_reach_are_lifted_as_far_as_they_come(p):
     z = (p + 1) / 2
-    root = inverse_root(torch.diag(torch.tensor([1.0, 0.0], dtype=torch.float64))[None], p, steps=30)[0]
+    root = inverse_root(
+        torch.diag(torch.tensor([1.0, 0.0], dtype=torch.float64))[None], p, steps=30
+    )[0]
     close(root[1, 1], z ** (1 / p) * ((p + 1) / p) ** 30, rtol=1e-8)
     close(root[0, 0], 1.0, rtol=1e-8)
 
@@ -77,11 +82,18 @@ def test_the_default_lifts_a_thousandth_to_within_a_thousandth(sides, dtype):
 def test_more_steps_come_closer(sides):
     G = with_singular_values(0, falling(5, 1e-2), 5, 8)
     exact = polar_factor(G[0].numpy())
-    gaps = [np.abs(orthogonalize(G, InverseRoot(steps, sides))[0].numpy() - exact).max() for steps in (1, 4, 8, 14)]
+    gaps = [
+        np.abs(orthogonalize(G, InverseRoot(steps, sides))[0].numpy() - exact).max()
+        for steps in (1, 4, 8, 14)
+    ]
     assert gaps == sorted(gaps, reverse=True)
 
 
-@given(steps=st.integers(1, 100), growth=st.sampled_from([3 / 2, 25 / 16]), eps=st.sampled_from([2.0**-23, 2.0**-52]))
+@given(
+    steps=st.integers(1, 100),
+    growth=st.sampled_from([3 / 2, 25 / 16]),
+    eps=st.sampled_from([2.0**-23, 2.0**-52]),
+)
 def test_no_leg_lifts_rounding_to_one(steps, growth, eps):
     legs = list(_legs(steps, growth, eps))
     assert sum(legs) == steps

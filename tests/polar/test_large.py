@@ -22,9 +22,10 @@ METHODS = {
     Sketch(): 1e-3,
     SVD(): 1e-3,
 }
-"""How far two computations of the same may lie apart, as the largest singular value of their difference. Rounding of 2⁻⁹ tilts the singular
-vectors of a value of 1/20, the smallest here, by 20·2⁻⁹ = 0.04, in either computation; with six steps, values swing lower on the way.
-High accuracy rounds to 2⁻⁹ only where all values have been lifted to about 0.3. float32 rounds to 2⁻²⁴."""
+"""How far two computations of the same may lie apart, as the largest singular value of their
+difference. Rounding of 2⁻⁹ tilts the singular vectors of a value of 1/20, the smallest here, by
+20·2⁻⁹ = 0.04, in either computation; with six steps, values swing lower on the way. High accuracy
+rounds to 2⁻⁹ only where all values have been lifted to about 0.3. float32 rounds to 2⁻²⁴."""
 
 every_method = pytest.mark.parametrize("method", METHODS, ids=str)
 shapes = st.tuples(st.integers(32, 60), st.integers(32, 130))
@@ -41,7 +42,11 @@ def conditioned(seed: int, m: int, n: int) -> Tensor:
 @given(seed=seeds, shape=shapes)
 def test_follows_rotations_on_either_side(method, seed, shape):
     m, n = shape
-    G, Q, R = conditioned(seed, m, n), torch.linalg.qr(rand(seed + 2, m, m)).Q, torch.linalg.qr(rand(seed + 3, n, n)).Q
+    G, Q, R = (
+        conditioned(seed, m, n),
+        torch.linalg.qr(rand(seed + 2, m, m)).Q,
+        torch.linalg.qr(rand(seed + 3, n, n)).Q,
+    )
     rotated = orthogonalize((Q @ G.double() @ R).float(), method)
     assert largest(rotated - Q @ orthogonalize(G, method).double() @ R) <= METHODS[method]
 
@@ -50,7 +55,11 @@ def test_follows_rotations_on_either_side(method, seed, shape):
 @few
 @given(seed=seeds, shape=shapes)
 def test_commutes_with_transposition_to_the_last_bit(method, seed, shape):
-    G = conditioned(seed, *shape) if shape[0] != shape[1] else conditioned(seed, shape[0], shape[1] + 1)
+    G = (
+        conditioned(seed, *shape)
+        if shape[0] != shape[1]
+        else conditioned(seed, shape[0], shape[1] + 1)
+    )
     assert torch.equal(orthogonalize(G.mT, method), orthogonalize(G, method).mT)
 
 
@@ -59,7 +68,10 @@ def test_commutes_with_transposition_to_the_last_bit(method, seed, shape):
 @given(seed=seeds, d=st.integers(32, 60))
 def test_commutes_with_transposition_of_square_matrices(method, seed, d):
     G = conditioned(seed, d, d)
-    assert largest(orthogonalize(G.mT, method).double() - orthogonalize(G, method).mT.double()) <= METHODS[method]
+    assert (
+        largest(orthogonalize(G.mT, method).double() - orthogonalize(G, method).mT.double())
+        <= METHODS[method]
+    )
 
 
 @every_method
@@ -86,7 +98,9 @@ def test_the_same_twice_has_equal_bits(method, shape, device):
 
 @every_method
 @few
-@given(seed=seeds, shape=shapes, entry=st.sampled_from([0.0, 1e30, torch.nan, torch.inf, -torch.inf]))
+@given(
+    seed=seeds, shape=shapes, entry=st.sampled_from([0.0, 1e30, torch.nan, torch.inf, -torch.inf])
+)
 def test_no_matrix_of_a_batch_notices_another(method, seed, shape, entry):
     G = conditioned(seed, *shape)
     before = orthogonalize(G, method)
@@ -107,9 +121,10 @@ def test_a_broken_matrix_becomes_nan(method, entry, device):
 @few
 @given(seed=seeds, shape=shapes, rank=st.integers(1, 8))
 def test_dark_directions_stay_dark(method, seed, shape, rank):
-    """G = A·B in float32. The first step leaves singular values of about 1, and so a matrix of length √r, whose rounding is noise of
-    2⁻⁹·√(r/3mn) an entry and (√m + √n) times that as a singular value. The slopes after it, 3.7·2.6·1.9, make that 0.02 at m = n = 32 and
-    r = 8; the rounding of the polynomials adds as much again."""
+    """G = A·B in float32. The first step leaves singular values of about 1, and so a matrix of
+    length √r, whose rounding is noise of 2⁻⁹·√(r/3mn) an entry and (√m + √n) times that as a
+    singular value. The slopes after it, 3.7·2.6·1.9, make that 0.02 at m = n = 32 and r = 8; the
+    rounding of the polynomials adds as much again."""
     m, n = shape
     A, B = rand(seed, 2, m, rank), rand(seed + 1, 2, rank, n)
     left, right = torch.linalg.svd(A)[0][..., rank:], torch.linalg.svd(B)[2][:, rank:]
@@ -117,7 +132,9 @@ def test_dark_directions_stay_dark(method, seed, shape, rank):
     assert largest(left.mT @ orthogonal @ right.mT) <= 0.05
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if not isinstance(method, (SVD, Sketch))], ids=str)
+@pytest.mark.parametrize(
+    "method", [method for method in METHODS if not isinstance(method, (SVD, Sketch))], ids=str
+)
 @few
 @given(seed=seeds, shape=shapes)
 def test_zero_rows_and_columns_stay_exactly_zero(method, seed, shape):

@@ -35,7 +35,9 @@ def test_default_steps_lift_a_thousandth_to_one(degree):
 @pytest.mark.parametrize("shape", [(5, 5), (4, 20), (20, 4)])
 @pytest.mark.parametrize("degree", [3, 5])
 @pytest.mark.parametrize("steps", [1, 6])
-def test_singular_values_are_moved_by_the_polynomial_and_singular_vectors_are_not(shape, degree, steps):
+def test_singular_values_are_moved_by_the_polynomial_and_singular_vectors_are_not(
+    shape, degree, steps
+):
     U, S, Vh = torch.linalg.svd(rand(0, *shape), full_matrices=False)
     a, b, c = CUBIC if degree == 3 else QUINTIC
     moved = S / (S**8).sum() ** 0.125
@@ -48,7 +50,10 @@ def test_singular_values_are_moved_by_the_polynomial_and_singular_vectors_are_no
 def test_more_steps_come_closer(degree):
     G = rand(0, 5, 8)
     exact = orthogonalize(G, "svd")
-    errors = [(orthogonalize(G, NewtonSchulz(steps=steps, degree=degree)) - exact).norm().item() for steps in (1, 2, 4)]
+    errors = [
+        (orthogonalize(G, NewtonSchulz(steps=steps, degree=degree)) - exact).norm().item()
+        for steps in (1, 2, 4)
+    ]
     assert errors == sorted(errors, reverse=True)
 
 
@@ -73,12 +78,18 @@ def test_a_schedule_is_applied_in_order_and_its_last_polynomial_again_and_again(
     for step in range(steps or len(SCHEDULE)):
         a, b, c = SCHEDULE[min(step, len(SCHEDULE) - 1)]
         moved = a * moved + b * moved**3 + c * moved**5
-    close(orthogonalize((U * S) @ Vh, NewtonSchulz(steps, schedule=SCHEDULE)), (U * moved) @ Vh, atol=1e-9)
+    close(
+        orthogonalize((U * S) @ Vh, NewtonSchulz(steps, schedule=SCHEDULE)),
+        (U * moved) @ Vh,
+        atol=1e-9,
+    )
 
 
 def test_a_schedule_of_one_polynomial_is_that_degree():
     G = rand(0, 5, 8)
-    assert torch.equal(orthogonalize(G, NewtonSchulz(4, schedule=(QUINTIC,))), orthogonalize(G, NewtonSchulz(4)))
+    assert torch.equal(
+        orthogonalize(G, NewtonSchulz(4, schedule=(QUINTIC,))), orthogonalize(G, NewtonSchulz(4))
+    )
 
 
 def test_an_empty_schedule_is_refused():

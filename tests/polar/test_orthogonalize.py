@@ -1,4 +1,6 @@
-"""What every method of orthogonalisation shares, each compared with a singular value decomposition in NumPy."""
+"""What every method of orthogonalisation shares, each compared with a singular value decomposition
+in NumPy.
+"""
 
 import numpy as np
 import pytest
@@ -24,7 +26,8 @@ METHODS = [
     Sketch(tolerance=1e-3),
 ]
 ERROR = 4e-3
-"""The largest error of an entry under any of the methods in float64, where no singular value is tiny."""
+"""The largest error of an entry under any of the methods in float64, where no singular value is
+tiny."""
 
 every_method = pytest.mark.parametrize("method", METHODS, ids=str)
 dims = st.integers(1, 8)
@@ -92,13 +95,21 @@ def test_powers_of_two_do_not_even_change_the_rounding(method, scale):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (6, 9), (9, 6)])
 def test_is_accurate_at_extreme_scales_in_float32(method, scale, shape):
     G = conditioned(0, *shape)
-    close(orthogonalize((scale * G).float(), method), polar_factor(G.numpy()), atol=ERROR + ROUNDING)
+    close(
+        orthogonalize((scale * G).float(), method), polar_factor(G.numpy()), atol=ERROR + ROUNDING
+    )
 
 
 @every_method
 def test_a_batch_mixes_scales_without_loss(method):
-    G = torch.stack([scale * conditioned(i, 4, 6).float() for i, scale in enumerate((1e-30, 1.0, 1e30))])
-    close(orthogonalize(G, method), torch.stack([orthogonalize(each, method) for each in G]), atol=ROUNDING)
+    G = torch.stack(
+        [scale * conditioned(i, 4, 6).float() for i, scale in enumerate((1e-30, 1.0, 1e30))]
+    )
+    close(
+        orthogonalize(G, method),
+        torch.stack([orthogonalize(each, method) for each in G]),
+        atol=ROUNDING,
+    )
 
 
 @every_method
@@ -161,7 +172,13 @@ def test_rounding_of_rank_deficient_float32_matrices_is_not_lifted_to_one(method
 
 @every_method
 @pytest.mark.parametrize(
-    ("dtype", "error"), [(torch.float64, ERROR), (torch.float32, 0.035), (torch.bfloat16, 0.04), (torch.float16, 0.035)]
+    ("dtype", "error"),
+    [
+        (torch.float64, ERROR),
+        (torch.float32, 0.035),
+        (torch.bfloat16, 0.04),
+        (torch.float16, 0.035),
+    ],
 )
 def test_every_dtype_is_computed_and_kept(method, dtype, error):
     G = conditioned(0, 6, 9, smallest=0.2).to(dtype)
@@ -186,7 +203,11 @@ def test_a_vector_becomes_a_unit_vector(method, shape):
 @every_method
 def test_strides_do_not_matter(method):
     G = rand(0, 6, 4, 3)
-    close(orthogonalize(G.permute(2, 1, 0), method), orthogonalize(G.permute(2, 1, 0).contiguous(), method), atol=1e-9)
+    close(
+        orthogonalize(G.permute(2, 1, 0), method),
+        orthogonalize(G.permute(2, 1, 0).contiguous(), method),
+        atol=1e-9,
+    )
 
 
 @every_method
@@ -200,7 +221,10 @@ def test_input_is_left_alone(method):
 @pytest.mark.parametrize("method", ["polar_express", "newton_schulz", "inverse_root"])
 def test_steps_set_the_number_of_steps(method):
     G = conditioned(0, 4, 6, smallest=1e-3)
-    errors = [np.abs(orthogonalize(G, method, steps=steps).numpy() - polar_factor(G.numpy())).max() for steps in (1, 4, 12)]
+    errors = [
+        np.abs(orthogonalize(G, method, steps=steps).numpy() - polar_factor(G.numpy())).max()
+        for steps in (1, 4, 12)
+    ]
     assert errors == sorted(errors, reverse=True)
 
 
@@ -249,13 +273,21 @@ def test_fewer_than_one_step_is_refused(method):
 
 @pytest.mark.parametrize("method", ["sketch", "svd"])
 def test_steps_are_refused_by_methods_without(method):
-    with pytest.raises(ValueError, match="takes no steps; leave `steps` out, or pick 'polar_express', 'newton_schulz' or 'inverse_root'"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            "takes no steps; leave `steps` out, or pick 'polar_express', 'newton_schulz' or "
+            "'inverse_root'"
+        ),
+    ):
         orthogonalize(torch.eye(2), method, steps=3)
 
 
 @pytest.mark.parametrize("method", ["newton_schulz", "inverse_root", "sketch"])
 def test_an_accuracy_is_refused_by_methods_with_one(method):
-    with pytest.raises(ValueError, match="has one accuracy; leave `accuracy` out, or pick 'polar_express'"):
+    with pytest.raises(
+        ValueError, match="has one accuracy; leave `accuracy` out, or pick 'polar_express'"
+    ):
         orthogonalize(torch.eye(2), method, accuracy="high")
 
 
@@ -266,7 +298,9 @@ def test_an_unknown_accuracy_is_refused_with_the_known_ones():
 
 def test_an_accuracy_configures_the_method():
     G = rand(0, 40, 50, dtype=torch.float32)
-    assert torch.equal(orthogonalize(G, accuracy="high"), orthogonalize(G, PolarExpress(accuracy="high")))
+    assert torch.equal(
+        orthogonalize(G, accuracy="high"), orthogonalize(G, PolarExpress(accuracy="high"))
+    )
 
 
 def test_the_decomposition_takes_either_accuracy():
@@ -276,11 +310,16 @@ def test_the_decomposition_takes_either_accuracy():
 
 def test_steps_and_accuracy_go_together():
     G = rand(0, 40, 50, dtype=torch.float32)
-    assert torch.equal(orthogonalize(G, steps=3, accuracy="high"), orthogonalize(G, PolarExpress(steps=3, accuracy="high")))
+    assert torch.equal(
+        orthogonalize(G, steps=3, accuracy="high"),
+        orthogonalize(G, PolarExpress(steps=3, accuracy="high")),
+    )
 
 
 @pytest.mark.parametrize("shape", [(8, 12), (40, 60), (60, 40), (2, 60, 40)], ids=str)
-@pytest.mark.parametrize("method", ["polar_express", "newton_schulz", "inverse_root", "sketch", "svd"])
+@pytest.mark.parametrize(
+    "method", ["polar_express", "newton_schulz", "inverse_root", "sketch", "svd"]
+)
 def test_a_weight_that_requires_a_gradient_is_orthogonalised_like_any_other(shape, method):
     weight = torch.nn.Parameter(rand(0, *shape).float())
     found = orthogonalize(weight, method)

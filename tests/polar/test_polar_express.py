@@ -1,4 +1,6 @@
-"""Polar Express: the polynomials are minimax, and their composition lifts the promised interval to 1."""
+"""Polar Express: the polynomials are minimax, and their composition lifts the promised interval
+to 1.
+"""
 
 from collections.abc import Sequence
 
@@ -49,20 +51,30 @@ def test_error_alternates_at_four_points(ends):
 
 @given(ends=ends)
 def test_extrema_lie_inside_the_interval(ends):
-    assert ends[0] < extrema(minimax_quintic(*ends))[0] < extrema(minimax_quintic(*ends))[1] < ends[1]
+    assert (
+        ends[0] < extrema(minimax_quintic(*ends))[0] < extrema(minimax_quintic(*ends))[1] < ends[1]
+    )
 
 
 @given(ends=ends)
 def test_error_is_nowhere_larger_than_at_the_ends(ends):
     polynomial = minimax_quintic(*ends)
-    assert np.abs(error(polynomial, np.linspace(*ends, 5000))).max() <= abs(error(polynomial, ends[0])) * (1 + 1e-7) + 1e-14
+    assert (
+        np.abs(error(polynomial, np.linspace(*ends, 5000))).max()
+        <= abs(error(polynomial, ends[0])) * (1 + 1e-7) + 1e-14
+    )
 
 
 @pytest.mark.parametrize("lower", [0.01, 0.1, 0.3, 0.7])
 def test_no_polynomial_does_better_on_a_grid(lower):
     x = np.linspace(lower, 1, 2000)
     basis, ones = np.stack([x, x**3, x**5], axis=1), np.ones((len(x), 1))
-    best = linprog([0, 0, 0, 1], np.block([[basis, -ones], [-basis, -ones]]), np.r_[ones, -ones].ravel(), bounds=[(None, None)] * 4)
+    best = linprog(
+        [0, 0, 0, 1],
+        np.block([[basis, -ones], [-basis, -ones]]),
+        np.r_[ones, -ones].ravel(),
+        bounds=[(None, None)] * 4,
+    )
     close(best.fun, abs(error(minimax_quintic(lower, 1.0), lower)), rtol=1e-3)
 
 
@@ -89,13 +101,24 @@ def test_values_below_the_bound_stay_between_zero_and_one(steps, lower_bound):
 
 def promised(method: PolarExpress) -> tuple[tuple[float, float, float], ...]:
     """The polynomials that the method should apply to float64 matrices."""
-    lower_bound = smallest_lower_bound(method.steps or 7, 8e-4, MARGIN, FLOOR) if method.lower_bound is None else method.lower_bound
+    lower_bound = (
+        smallest_lower_bound(method.steps or 7, 8e-4, MARGIN, FLOOR)
+        if method.lower_bound is None
+        else method.lower_bound
+    )
     return minimax_coefficients(method.steps or 7, lower_bound, MARGIN, FLOOR)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 5), (5, 6), (4, 20), (20, 4), (1, 9)])
 @pytest.mark.parametrize(
-    "method", [PolarExpress(), PolarExpress(steps=1), PolarExpress(steps=12, lower_bound=1e-6), PolarExpress(4, 0.1)], ids=str
+    "method",
+    [
+        PolarExpress(),
+        PolarExpress(steps=1),
+        PolarExpress(steps=12, lower_bound=1e-6),
+        PolarExpress(4, 0.1),
+    ],
+    ids=str,
 )
 def test_singular_values_are_moved_by_the_polynomials_and_singular_vectors_are_not(method, shape):
     G = rand(0, *shape).numpy()
@@ -112,9 +135,14 @@ def test_small_matrices_are_orthogonalised_with_high_accuracy(shape):
 
 
 @given(steps=step_counts, tolerance=st.sampled_from([1e-3, 1e-2, 0.1]))
-def test_the_smallest_lower_bound_is_lifted_to_the_tolerance_and_nothing_smaller_is(steps, tolerance):
+def test_the_smallest_lower_bound_is_lifted_to_the_tolerance_and_nothing_smaller_is(
+    steps, tolerance
+):
     bound = smallest_lower_bound(steps, tolerance, MARGIN, FLOOR)
-    reached = [applied(minimax_coefficients(steps, lower, MARGIN, FLOOR), np.array(lower)) for lower in (bound, bound / 1.01)]
+    reached = [
+        applied(minimax_coefficients(steps, lower, MARGIN, FLOOR), np.array(lower))
+        for lower in (bound, bound / 1.01)
+    ]
     assert 1 - reached[0] <= tolerance < 1 - reached[1]
 
 
@@ -147,7 +175,9 @@ def test_one_triple_a_step():
     assert [len(minimax_coefficients(steps, 0.01)) for steps in (1, 4, 9)] == [1, 4, 9]
 
 
-@pytest.mark.parametrize("settings", [{"steps": 0}, {"lower_bound": 0.0}, {"lower_bound": 1.0}, {"lower_bound": -0.1}])
+@pytest.mark.parametrize(
+    "settings", [{"steps": 0}, {"lower_bound": 0.0}, {"lower_bound": 1.0}, {"lower_bound": -0.1}]
+)
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match=f"PolarExpress takes .*{next(iter(settings.values()))}"):
         PolarExpress(**settings)

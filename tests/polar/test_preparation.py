@@ -1,4 +1,6 @@
-"""Matrices are gathered, scaled, rounded, divided and put back as they stood, whichever way they lie in memory."""
+"""Matrices are gathered, scaled, rounded, divided and put back as they stood, whichever way they
+lie in memory.
+"""
 
 import pytest
 import torch
@@ -36,7 +38,9 @@ every_kind = pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
 
 @pytest.fixture(params=["in one piece", "piece by piece"])
 def pieces(request, monkeypatch):
-    """Matrices as small as the tests' are prepared together, or one and two at a time, in crumbs of 10 entries."""
+    """Matrices as small as the tests' are prepared together, or one and two at a time, in crumbs of
+    10 entries.
+    """
     if request.param == "piece by piece":
         monkeypatch.setattr(preparation, "PIECE", 2 * ROWS * COLUMNS)
         monkeypatch.setattr(rounding, "PIECE", 10)
@@ -52,7 +56,9 @@ def padded(part: Tensor) -> Tensor:
 def test_prepared_matrices_are_the_given_ones_up_to_their_scale(parts):
     whole = torch.cat([padded(part) for part in parts])
     scale = whole.abs().amax(dim=(1, 2), keepdim=True)
-    torch.testing.assert_close(Matrices(parts, ROWS, COLUMNS).prepared(), torch.where(scale == 0, whole, whole / scale))
+    torch.testing.assert_close(
+        Matrices(parts, ROWS, COLUMNS).prepared(), torch.where(scale == 0, whole, whole / scale)
+    )
 
 
 @every_kind
@@ -85,7 +91,11 @@ def test_the_given_matrices_are_left_as_they_are(parts, pieces):
     assert all(map(torch.equal, parts, before))
 
 
-@pytest.mark.parametrize(("given", "working"), [(torch.bfloat16, torch.float32), (torch.float32,) * 2, (torch.float64,) * 2], ids=str)
+@pytest.mark.parametrize(
+    ("given", "working"),
+    [(torch.bfloat16, torch.float32), (torch.float32,) * 2, (torch.float64,) * 2],
+    ids=str,
+)
 def test_matrices_are_gathered_in_float32_at_least(given, working):
     parts = [plain(2, ROWS, COLUMNS).to(given), plain(1, COLUMNS, ROWS).to(given).mT]
     assert Matrices(parts, ROWS, COLUMNS).prepared().dtype == working
@@ -95,7 +105,9 @@ def test_matrices_are_gathered_in_float32_at_least(given, working):
 def test_a_split_adds_up_to_the_number_but_for_a_second_rounding(dtype, pieces):
     X = plain(6, 9)
     rounded, rest = split(X.clone(), dtype)
-    assert ((rounded.double() + rest.double() - X).abs() <= X.abs() * FORMATS[dtype] ** 2 + 2**-24).all()
+    assert (
+        (rounded.double() + rest.double() - X).abs() <= X.abs() * FORMATS[dtype] ** 2 + 2**-24
+    ).all()
 
 
 @every_kind
@@ -111,7 +123,9 @@ def test_a_product_in_parts_is_the_product(parts, most, monkeypatch):
 
 def test_a_product_lies_in_memory_as_the_matrices_do():
     standing, lying = plain(2, COLUMNS, ROWS).mT, plain(3, ROWS, COLUMNS)
-    first, second = Matrices([standing, lying], ROWS, COLUMNS).product(plain(5, ROWS, ROWS), plain(5, ROWS, COLUMNS))
+    first, second = Matrices([standing, lying], ROWS, COLUMNS).product(
+        plain(5, ROWS, ROWS), plain(5, ROWS, COLUMNS)
+    )
     assert first.mT.is_contiguous()
     assert second.is_contiguous()
 
@@ -139,10 +153,18 @@ def test_a_batch_is_divided_into_as_few_lists_as_there_can_be(count, most):
 
 @pytest.mark.parametrize("divided_into_strips", [False, True])
 @pytest.mark.parametrize(
-    "dtypes", [(torch.float32, torch.float32), (torch.float32, torch.bfloat16), (torch.float64, torch.float32)], ids=str
+    "dtypes",
+    [
+        (torch.float32, torch.float32),
+        (torch.float32, torch.bfloat16),
+        (torch.float64, torch.float32),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("shape", [(1, 3, 200), (2, 130, 64), (3, 65, 1)], ids=str)
-def test_copies_of_transposed_matrices_hold_the_same_numbers(shape, dtypes, divided_into_strips, monkeypatch):
+def test_copies_of_transposed_matrices_hold_the_same_numbers(
+    shape, dtypes, divided_into_strips, monkeypatch
+):
     if divided_into_strips:
         monkeypatch.setattr(preparation, "UNDIVIDED", 0)
     count, m, n = shape
@@ -152,7 +174,9 @@ def test_copies_of_transposed_matrices_hold_the_same_numbers(shape, dtypes, divi
     assert torch.equal(target, source.to(dtypes[0]))
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (6, 4), (ROWS, COLUMNS), (COLUMNS, ROWS), (3, 3)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(4, 6), (6, 4), (ROWS, COLUMNS), (COLUMNS, ROWS), (3, 3)], ids=str
+)
 def test_factors_are_cut_and_turned_as_the_matrices_stand(shape):
     m, n = shape
     factors = plain(2, ROWS, COLUMNS)

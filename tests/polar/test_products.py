@@ -1,4 +1,6 @@
-"""Gram products and their polynomials, in halves and whole; iterations through the Gram matrix and on the matrix itself."""
+"""Gram products and their polynomials, in halves and whole; iterations through the Gram matrix and
+on the matrix itself.
+"""
 
 import pytest
 import torch
@@ -34,7 +36,12 @@ def test_gram_is_the_product_with_the_transpose(shape, dtype):
 @pytest.mark.parametrize("shape", [(3, 8), (64, 256)], ids=str)
 def test_gram_of_one_matrix_is_what_it_is_in_a_batch(shape, dtype):
     X = rand(0, 2, *shape, dtype=dtype)
-    close(gram(X[:1]), gram(X)[:1], rtol=4 * torch.finfo(dtype).eps, atol=shape[1] * torch.finfo(dtype).eps)
+    close(
+        gram(X[:1]),
+        gram(X)[:1],
+        rtol=4 * torch.finfo(dtype).eps,
+        atol=shape[1] * torch.finfo(dtype).eps,
+    )
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (5, 5), (6, 4), (7, 20)], ids=str)
@@ -54,14 +61,20 @@ def test_gram_in_halves_is_symmetric_to_the_last_bit(halved, shape):
 @pytest.mark.parametrize("c", [0.0, 0.7])
 def test_polynomial_in_halves_is_the_whole(halved, m, c):
     R = gram(rand(0, 3, m, m))
-    close(polynomial(R.clone(), 1.9, -1.3, c), 1.9 * torch.eye(m, dtype=torch.float64) - 1.3 * R + c * R @ R)
+    close(
+        polynomial(R.clone(), 1.9, -1.3, c),
+        1.9 * torch.eye(m, dtype=torch.float64) - 1.3 * R + c * R @ R,
+    )
 
 
 @given(seed=seeds, m=dims, c=st.sampled_from([0.0, 0.4, 0.2, 1e-7, -0.3]))
 def test_polynomial_of_a_symmetric_matrix(seed, m, c):
     """Positive or not, and however far away its vertex lies."""
     R = gram(rand(seed, 2, m, m))
-    close(polynomial(R.clone(), 1.9, -1.3, c), 1.9 * torch.eye(m, dtype=torch.float64) - 1.3 * R + c * R @ R)
+    close(
+        polynomial(R.clone(), 1.9, -1.3, c),
+        1.9 * torch.eye(m, dtype=torch.float64) - 1.3 * R + c * R @ R,
+    )
 
 
 def test_a_number_for_each_matrix_is_added_to_its_diagonal():
@@ -72,7 +85,9 @@ def test_a_number_for_each_matrix_is_added_to_its_diagonal():
 @given(seed=seeds, m=dims, more=st.integers(0, 12), steps=st.integers(1, 5))
 def test_polynomials_composed_are_those_applied_one_after_another(seed, m, more, steps):
     polynomials = minimax_coefficients(steps, 0.05)
-    X = with_singular_values(seed, torch.linspace(1, 0.05, m, dtype=torch.float64), m, m + more, count=2)
+    X = with_singular_values(
+        seed, torch.linspace(1, 0.05, m, dtype=torch.float64), m, m + more, count=2
+    )
     direct = X
     for coefficients in polynomials:
         direct = polynomial(direct @ direct.mT, *coefficients) @ direct
@@ -83,7 +98,9 @@ def test_polynomials_composed_are_those_applied_one_after_another(seed, m, more,
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("shape", [(20, 39), (20, 40), (20, 200)], ids=str)
 def test_wide_matrices_lose_nothing_through_their_gram_matrix(shape, dtype):
-    """A singular value of 1e-4 has the eigenvalue 1e-8 there, which is rounding in float32: the Gram matrix is taken afresh in time."""
+    """A singular value of 1e-4 has the eigenvalue 1e-8 there, which is rounding in float32: the
+    Gram matrix is taken afresh in time.
+    """
     polynomials = minimax_coefficients(12, 1e-5, 1.02, 0.02)
     G = with_singular_values(0, falling(20, 1e-4), *shape)
     exact = torch.linalg.svd(G, full_matrices=False)
@@ -97,10 +114,19 @@ def test_a_corrected_step_is_the_step(dtype):
     sizes = torch.linspace(0.97, 1.03, 40, dtype=torch.float64)
     X = ((U * sizes) @ Vh).float()
     expected = (U * (a * sizes + b * sizes**3 + c * sizes**5)) @ Vh
-    close(_corrected(X, (a, b, c), dtype), expected, atol=0.06 * torch.finfo(dtype).eps + torch.finfo(torch.float32).eps)
+    close(
+        _corrected(X, (a, b, c), dtype),
+        expected,
+        atol=0.06 * torch.finfo(dtype).eps + torch.finfo(torch.float32).eps,
+    )
 
 
 @given(seed=seeds, m=dims, more=st.integers(0, 3))
 def test_a_corrected_step_is_the_step_far_from_one_too_where_nothing_is_rounded(seed, m, more):
     X, (a, b, c) = rand(seed, 2, m, m + more), (1.9, -1.3, 0.4)
-    close(_corrected(X, (a, b, c), torch.float64), polynomial(X @ X.mT, a, b, c) @ X, rtol=1e-9, atol=1e-8)
+    close(
+        _corrected(X, (a, b, c), torch.float64),
+        polynomial(X @ X.mT, a, b, c) @ X,
+        rtol=1e-9,
+        atol=1e-8,
+    )

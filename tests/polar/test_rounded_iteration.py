@@ -1,4 +1,6 @@
-"""The iteration in 16 bits computes the polynomials, keeps dark directions dark, and stays within the range of float16."""
+"""The iteration in 16 bits computes the polynomials, keeps dark directions dark, and stays within
+the range of float16.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ from tests.polar.matrices import falling, largest, orthonormal, with_singular_va
 POLYNOMIALS = PolarExpress()._polynomials["default"]
 SHAPES = [(32, 32), (40, 61), (64, 256), (100, 150), (128, 128)]
 ROUNDING = {torch.bfloat16: 0.04, torch.float16: 0.01}
-"""How far a singular value, of size about 1, may be moved: by a few roundings, of 2⁻⁹ or 2⁻¹² each, at each of four steps."""
+"""How far a singular value, of size about 1, may be moved: by a few roundings, of 2⁻⁹ or 2⁻¹² each,
+at each of four steps."""
 DARK = {torch.bfloat16: 0.05, torch.float16: 0.01}
 
 every_format = pytest.mark.parametrize("dtype", ROUNDING, ids=str)
@@ -31,7 +34,9 @@ def prepared(G: Tensor) -> Tensor:
 def lifted(G: Tensor, orthogonal: Tensor) -> tuple[Tensor, Tensor]:
     """uᵢᵀ O vᵢ and the σᵢ, relative to (Σσ⁸)^⅛."""
     U, S, Vh = torch.linalg.svd(G.double(), full_matrices=False)
-    return ((U.mT @ orthogonal.double()) * Vh).sum(dim=-1), S / (S**8).sum(dim=-1, keepdim=True) ** 0.125
+    return ((U.mT @ orthogonal.double()) * Vh).sum(dim=-1), S / (S**8).sum(
+        dim=-1, keepdim=True
+    ) ** 0.125
 
 
 def applied(polynomials: list, x: Tensor) -> Tensor:
@@ -68,7 +73,9 @@ def test_a_later_start_moves_them_by_the_polynomials_too(dtype, shape):
     sizes = applied(polynomials[:start], falling(shape[0], 1e-3))
     X = with_singular_values(0, sizes, *shape, count=3).float()
     U, S, Vh = torch.linalg.svd(X.double(), full_matrices=False)
-    values = ((U.mT @ continue_rounded(X.clone(), polynomials[start:], dtype).double()) * Vh).sum(dim=-1)
+    values = ((U.mT @ continue_rounded(X.clone(), polynomials[start:], dtype).double()) * Vh).sum(
+        dim=-1
+    )
     close(values, applied(polynomials[start:], S), atol=ROUNDING[dtype])
 
 
@@ -96,10 +103,15 @@ def test_the_default_is_rounded_from_the_first_polynomial_on():
 @every_shape
 @pytest.mark.parametrize("rank", [1, 3, 10])
 def test_dark_directions_stay_dark(dtype, shape, rank):
-    """The rounding of X would be lifted a hundredfold: 2⁻⁹·√m/√(mn), times 7.5·3.7·2.6·1.9, is 0.3 at m = 32."""
+    """The rounding of X would be lifted a hundredfold: 2⁻⁹·√m/√(mn), times 7.5·3.7·2.6·1.9, is 0.3
+    at m = 32.
+    """
     m, n = shape
     G = prepared(rand(0, 3, m, rank) @ rand(1, 3, rank, n))
-    left, right = torch.linalg.svd(G.double())[0][..., rank:], torch.linalg.svd(G.double())[2][:, rank:]
+    left, right = (
+        torch.linalg.svd(G.double())[0][..., rank:],
+        torch.linalg.svd(G.double())[2][:, rank:],
+    )
     orthogonal = iterate_rounded(G.clone(), POLYNOMIALS, dtype).double()
     assert largest(left.mT @ orthogonal @ right.mT) <= DARK[dtype]
 
@@ -107,7 +119,9 @@ def test_dark_directions_stay_dark(dtype, shape, rank):
 @every_format
 @every_shape
 def test_one_direction_alone_grows_no_longer_than_one(dtype, shape):
-    """Its singular value lies exactly at the upper end of the interval, beyond which polynomials grow steeply."""
+    """Its singular value lies exactly at the upper end of the interval, beyond which polynomials
+    grow steeply.
+    """
     m, n = shape
     G = prepared(orthonormal(0, 50, m, 1) @ orthonormal(1, 50, n, 1).mT)
     assert largest(iterate_rounded(G.clone(), POLYNOMIALS, dtype)) <= 1.05
@@ -124,7 +138,11 @@ def test_a_matrix_with_one_huge_entry(dtype, shape, rest):
 
 
 @every_format
-@pytest.mark.parametrize("fill", [lambda n: torch.ones(1, 32, n), lambda n: rand(0, 1, 32, n).sign()], ids=["ones", "signs"])
+@pytest.mark.parametrize(
+    "fill",
+    [lambda n: torch.ones(1, 32, n), lambda n: rand(0, 1, 32, n).sign()],
+    ids=["ones", "signs"],
+)
 @pytest.mark.parametrize("n", [32, 300, 2000])
 def test_no_sum_overflows(dtype, fill, n):
     assert largest(iterate_rounded(fill(n).float(), POLYNOMIALS, dtype)) <= 1.05
@@ -133,10 +151,11 @@ def test_no_sum_overflows(dtype, fill, n):
 @every_format
 @pytest.mark.parametrize("n", [32, 300, 2000])
 def test_no_square_underflows(dtype, n):
-    """One entry of 1 beside entries of a thousandth: two singular values, the second of them 1e-3·√(32n) ≤ 0.25 of the first.
+    """One entry of 1 beside entries of a thousandth: two singular values, the second of them
+    1e-3·√(32n) ≤ 0.25 of the first.
 
-    The Gram matrix has entries 1e-6 of its largest, which are spaced by a few percent in float16, where rows have length 1, and all of
-    them are rounded the same way.
+    The Gram matrix has entries 1e-6 of its largest, which are spaced by a few percent in float16,
+    where rows have length 1, and all of them are rounded the same way.
     """
     G = torch.full((1, 32, n), 1e-3)
     G[0, 0, 0] = 1

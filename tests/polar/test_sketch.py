@@ -35,14 +35,21 @@ def test_matrices_of_low_rank_are_orthogonalised_exactly(shape, seed, rank):
 @every_shape
 @pytest.mark.parametrize("rank", [1, 3, 8])
 def test_exactly_the_leading_directions_are_kept_where_there_is_a_gap(shape, rank):
-    G = with_singular_values(0, torch.cat([falling(rank, 0.5), 1e-3 * falling(30 - rank, 0.1)]), *shape, count=2)
+    G = with_singular_values(
+        0, torch.cat([falling(rank, 0.5), 1e-3 * falling(30 - rank, 0.1)]), *shape, count=2
+    )
     close(orthogonalize(G, Sketch(rank=rank)), leading(G, rank), atol=1e-8)
 
 
 @every_shape
 def test_power_iterations_find_the_leading_directions_where_there_is_hardly_a_gap(shape):
     G = with_singular_values(0, torch.cat([falling(4, 0.9), 0.6 * falling(26, 0.5)]), *shape)
-    gaps = [(orthogonalize(G, Sketch(rank=4, power_iterations=q, oversampling=2)) - leading(G, 4)).norm().item() for q in (0, 2, 8, 30)]
+    gaps = [
+        (orthogonalize(G, Sketch(rank=4, power_iterations=q, oversampling=2)) - leading(G, 4))
+        .norm()
+        .item()
+        for q in (0, 2, 8, 30)
+    ]
     assert gaps == sorted(gaps, reverse=True)
     assert gaps[-1] < 1e-4
 
@@ -51,7 +58,11 @@ def test_power_iterations_find_the_leading_directions_where_there_is_hardly_a_ga
 @pytest.mark.parametrize(("tolerance", "kept"), [(0.9, 1), (0.35, 2), (0.05, 3), (1e-3, 20)])
 def test_a_tolerance_keeps_what_is_above_it_and_nothing_else(shape, tolerance, kept):
     """17 equal values straddle the first 16 directions that are tried."""
-    G = with_singular_values(0, torch.cat([steps_down([1.0, 0.5, 0.1]), steps_down([0.01] * 17), steps_down([1e-4] * 10)]), *shape)
+    G = with_singular_values(
+        0,
+        torch.cat([steps_down([1.0, 0.5, 0.1]), steps_down([0.01] * 17), steps_down([1e-4] * 10)]),
+        *shape,
+    )
     close(orthogonalize(G, Sketch(tolerance=tolerance)), leading(G, kept), atol=1e-6)
 
 
@@ -61,14 +72,18 @@ def test_a_tolerance_may_keep_all():
 
 
 def test_matrices_of_a_batch_keep_as_many_directions_as_each_has():
-    G = torch.cat([with_singular_values(rank, torch.ones(rank).double(), 30, 50) for rank in (1, 5, 20, 30)])
+    G = torch.cat(
+        [with_singular_values(rank, torch.ones(rank).double(), 30, 50) for rank in (1, 5, 20, 30)]
+    )
     orthogonal = orthogonalize(G, Sketch(tolerance=0.5))
     for each, matrix, rank in zip(orthogonal, G, (1, 5, 20, 30), strict=True):
         close(each, leading(matrix, rank), atol=1e-8)
 
 
 @every_shape
-@pytest.mark.parametrize("method", [Sketch(rank=7), Sketch(tolerance=0.3), Sketch(rank=5, power_iterations=0)], ids=str)
+@pytest.mark.parametrize(
+    "method", [Sketch(rank=7), Sketch(tolerance=0.3), Sketch(rank=5, power_iterations=0)], ids=str
+)
 def test_singular_values_of_the_result_are_one_or_zero(method, shape):
     values = torch.linalg.svdvals(orthogonalize(rand(0, 2, *shape), method))
     close(values, values.round(), atol=1e-10)
@@ -95,7 +110,9 @@ def test_the_global_generator_is_left_alone():
 
 def test_another_seed_is_another_sketch():
     G = rand(0, 30, 40)
-    one, other = (orthogonalize(G, Sketch(rank=3, power_iterations=0, seed=seed)) for seed in (0, 1))
+    one, other = (
+        orthogonalize(G, Sketch(rank=3, power_iterations=0, seed=seed)) for seed in (0, 1)
+    )
     assert not torch.equal(one, other)
 
 

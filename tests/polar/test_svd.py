@@ -1,4 +1,6 @@
-"""The reference: exactly orthogonal on what the matrix touches, exactly zero on what it does not."""
+"""The reference: exactly orthogonal on what the matrix touches, exactly zero on what it does
+not.
+"""
 
 import pytest
 import torch

@@ -2,10 +2,11 @@
 
     python -m tests.typing.corpus
 
-A line of a program that ends in `# E: what is wrong` must be rejected by both checkers and must raise when it is run; every other line
-must pass all three. `# E static: …` marks what only a checker sees (Python does not look at annotations), `# E run: …` what only the
-interpreter sees (widths). Every such exception is argued in docs/type-errors.md. Types are pinned by `assert_type`, which both
-checkers fail if the type has degraded to Any.
+A line of a program that ends in `# E: what is wrong` must be rejected by both checkers and must
+raise when it is run; every other line must pass all three. `# E static: …` marks what only a
+checker sees (Python does not look at annotations), `# E run: …` what only the interpreter sees
+(widths). Every such exception is argued in docs/type-errors.md. Types are pinned by `assert_type`,
+which both checkers fail if the type has degraded to Any.
 """
 
 from __future__ import annotations
@@ -30,7 +31,14 @@ CACHE = ROOT / ".mypy_cache" / "corpus"
 PROGRAMS = Path("tests/typing/programs")
 MARK = re.compile(r"#\s*E(?P<only> static| run)?: (?P<reason>\S.*)$")
 
-MYPY = ["--strict", "--warn-unreachable", "--disallow-any-expr", "--python-version=3.11", "--config-file=", "--no-error-summary"]
+MYPY = [
+    "--strict",
+    "--warn-unreachable",
+    "--disallow-any-expr",
+    "--python-version=3.11",
+    "--config-file=",
+    "--no-error-summary",
+]
 
 
 @dataclass(frozen=True)
@@ -47,11 +55,24 @@ class Program:
         text = path.read_text(encoding="utf-8")
         found = ((line, MARK.search(content)) for line, content in enumerate(text.splitlines(), 1))
         marks = {line: _verdict(mark["only"]) for line, mark in found if mark}
-        calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-        return cls(path, ast.parse(text, str(path)), marks, sum(getattr(call.func, "id", "") == "assert_type" for call in calls))
+        calls = [
+            node
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        ]
+        return cls(
+            path,
+            ast.parse(text, str(path)),
+            marks,
+            sum(getattr(call.func, "id", "") == "assert_type" for call in calls),
+        )
 
     def rejected_by(self, judge: Literal["static", "run"]) -> set[Place]:
-        return {(self.path.name, line) for line, verdict in self.marks.items() if verdict in ("both", judge)}
+        return {
+            (self.path.name, line)
+            for line, verdict in self.marks.items()
+            if verdict in ("both", judge)
+        }
 
 
 def _verdict(only: str | None) -> Verdict:
@@ -59,24 +80,44 @@ def _verdict(only: str | None) -> Verdict:
 
 
 def programs(root: Path = ROOT) -> list[Program]:
-    return [Program.read(path) for path in sorted((root / PROGRAMS).glob("*.py")) if path.name != "__init__.py"]
+    return [
+        Program.read(path)
+        for path in sorted((root / PROGRAMS).glob("*.py"))
+        if path.name != "__init__.py"
+    ]
 
 
 def mypy_errors(root: Path = ROOT) -> dict[Place, str]:
     """The first message of mypy for each line that it rejects."""
-    command = [sys.executable, "-m", "mypy", *MYPY, f"--cache-dir={root / CACHE.relative_to(ROOT)}", str(PROGRAMS)]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        *MYPY,
+        f"--cache-dir={root / CACHE.relative_to(ROOT)}",
+        str(PROGRAMS),
+    ]
     output = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if output.returncode not in (0, 1):
         raise RuntimeError(f"mypy did not run:\n{output.stdout}{output.stderr}")
     found: dict[Place, str] = {}
-    for path, line, message in re.findall(r"^([^:\n]+):(\d+): error: (.*)$", output.stdout, re.MULTILINE):
+    for path, line, message in re.findall(
+        r"^([^:\n]+):(\d+): error: (.*)$", output.stdout, re.MULTILINE
+    ):
         found.setdefault(_place(path, int(line)), f"mypy: {message}")
     return found
 
 
 def pyright_errors(root: Path = ROOT) -> dict[Place, str]:
     """The first message of pyright for each line that it rejects."""
-    command = [sys.executable, "-m", "pyright", "--outputjson", f"--pythonpath={sys.executable}", f"--project={PROGRAMS.parent}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pyright",
+        "--outputjson",
+        f"--pythonpath={sys.executable}",
+        f"--project={PROGRAMS.parent}",
+    ]
     output = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if output.returncode not in (0, 1):
         raise RuntimeError(f"pyright did not run:\n{output.stdout}{output.stderr}")
@@ -84,7 +125,9 @@ def pyright_errors(root: Path = ROOT) -> dict[Place, str]:
     for entry in json.loads(output.stdout)["generalDiagnostics"]:
         if entry["severity"] == "error":
             message = entry["message"].splitlines()[0]
-            found.setdefault(_place(entry["file"], entry["range"]["start"]["line"] + 1), f"pyright: {message}")
+            found.setdefault(
+                _place(entry["file"], entry["range"]["start"]["line"] + 1), f"pyright: {message}"
+            )
     return found
 
 
@@ -126,7 +169,11 @@ def check_static(root: Path = ROOT) -> list[str]:
 
 def check_run(root: Path = ROOT) -> list[str]:
     """All differences between the marks and the interpreter."""
-    return [line for program in programs(root) for line in differences(program.rejected_by("run"), run(program), "the interpreter")]
+    return [
+        line
+        for program in programs(root)
+        for line in differences(program.rejected_by("run"), run(program), "the interpreter")
+    ]
 
 
 def summary() -> str:
@@ -135,8 +182,9 @@ def summary() -> str:
     verdicts = [verdict for program in every for verdict in program.marks.values()]
     static, at_run = len(verdicts) - verdicts.count("run"), len(verdicts) - verdicts.count("static")
     return (
-        f"{len(every)} programs: {sum(program.pins for program in every)} pinned types; {static} lines rejected by mypy and by pyright, "
-        f"{at_run} by the interpreter, {verdicts.count('both')} of them by all three"
+        f"{len(every)} programs: {sum(program.pins for program in every)} pinned types; {static} "
+        f"lines rejected by mypy and by pyright, {at_run} by the interpreter, "
+        f"{verdicts.count('both')} of them by all three"
     )
 
 

@@ -1,10 +1,12 @@
-"""Widen each overload of modula/module.py to Any, one at a time, and see what in the corpus notices.
+"""Widen each overload of modula/module.py to Any, one at a time, and see what in the corpus
+notices.
 
     python -m tests.typing.mutate [--only NAME]
 
-An overload is widened in up to three ways: its operands, its self type where it names one, its result. A mutant is caught if one of the two
-checkers then disagrees with a mark or a pinned type of some program. Those that nobody catches are listed at the end, and fail the
-command. The whole takes about a quarter of an hour.
+An overload is widened in up to three ways: its operands, its self type where it names one, its
+result. A mutant is caught if one of the two checkers then disagrees with a mark or a pinned type of
+some program. Those that nobody catches are listed at the end, and fail the command. The whole takes
+about a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -59,8 +61,14 @@ def mutants(source: str) -> Iterator[Mutant]:
 
 
 def _widenings(owner: str, node: ast.FunctionDef) -> Iterator[Mutant]:
-    arguments = [*node.args.posonlyargs, *node.args.args, *([node.args.vararg] if node.args.vararg else [])]
-    annotated = [(argument.arg, argument.annotation) for argument in arguments if argument.annotation]
+    arguments = [
+        *node.args.posonlyargs,
+        *node.args.args,
+        *([node.args.vararg] if node.args.vararg else []),
+    ]
+    annotated = [
+        (argument.arg, argument.annotation) for argument in arguments if argument.annotation
+    ]
     parts = {
         "operands": [note for name, note in annotated if name != "self"],
         "self": [note for name, note in annotated if name == "self"],
@@ -70,18 +78,25 @@ def _widenings(owner: str, node: ast.FunctionDef) -> Iterator[Mutant]:
         parts["operands"] = []  # they are Value in every overload, and do not choose among them
     written = ", ".join(f"{name}: {ast.unparse(note)}" for name, note in annotated)
     for part, notes in parts.items():
-        spans = tuple((note.lineno, note.col_offset, note.end_lineno or 0, note.end_col_offset or 0) for note in notes)
+        spans = tuple(
+            (note.lineno, note.col_offset, note.end_lineno or 0, note.end_col_offset or 0)
+            for note in notes
+        )
         if spans:
             yield Mutant(owner, node.lineno, f"{node.name}({written})", part, spans)
 
 
 class Laboratory:
-    """A copy of the project's sources in a temporary folder, where mutants can be looked at without disturbing anybody."""
+    """A copy of the project's sources in a temporary folder, where mutants can be looked at without
+    disturbing anybody.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
         for part in ("modula", "tests/typing"):
-            shutil.copytree(corpus.ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                corpus.ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__")
+            )
         (folder / "tests/__init__.py").touch()
         if corpus.CACHE.exists():  # what mypy has learnt of torch holds there too
             shutil.copytree(corpus.CACHE, folder / corpus.CACHE.relative_to(corpus.ROOT))
@@ -96,29 +111,46 @@ class Laboratory:
             (self.root / TARGET).write_text(self.source, encoding="utf-8")
 
     def _first_disagreement(self) -> str | None:
-        expected = {place for program in corpus.programs(self.root) for place in program.rejected_by("static")}
+        expected = {
+            place
+            for program in corpus.programs(self.root)
+            for place in program.rejected_by("static")
+        }
         names = {program.path.name for program in corpus.programs(self.root)}
         for judge, look in (("mypy", corpus.mypy_errors), ("pyright", corpus.pyright_errors)):
-            found = {place: message for place, message in look(self.root).items() if place[0] in names}
+            found = {
+                place: message for place, message in look(self.root).items() if place[0] in names
+            }
             for line in corpus.differences(expected, found, judge):
                 return line
         return None
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="take only overloads whose class and name contain this")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", default="", help="take only overloads whose class and name contain this"
+    )
     only: str = parser.parse_args().only
     with tempfile.TemporaryDirectory() as folder:
         laboratory = Laboratory(Path(folder))
-        chosen = [mutant for mutant in mutants(laboratory.source) if only in f"{mutant.owner}.{mutant.signature}"]
+        chosen = [
+            mutant
+            for mutant in mutants(laboratory.source)
+            if only in f"{mutant.owner}.{mutant.signature}"
+        ]
         escaped = []
         for number, mutant in enumerate(chosen, 1):
             caught = laboratory.catch(mutant)
             print(f"[{number}/{len(chosen)}] {mutant}\n    {caught or 'NOT CAUGHT'}", flush=True)
             if caught is None:
                 escaped.append(mutant)
-    print(f"{len(chosen)} mutants of the overloads in {TARGET}: {len(chosen) - len(escaped)} caught, {len(escaped)} not")
+    print(
+        f"{len(chosen)} mutants of the overloads in {TARGET}: {len(chosen) - len(escaped)} caught, "
+        f"{len(escaped)} not"
+    )
     print("\n".join(f"  not caught: {mutant}" for mutant in escaped))
     return 1 if escaped else 0
 

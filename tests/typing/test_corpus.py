@@ -22,13 +22,22 @@ def test_the_interpreter_agrees_with_every_line(program):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        assert list(corpus.differences(program.rejected_by("run"), corpus.run(program), "the interpreter")) == []
+        assert (
+            list(
+                corpus.differences(
+                    program.rejected_by("run"), corpus.run(program), "the interpreter"
+                )
+            )
+            == []
+        )
     finally:
         torch.set_num_threads(threads)
 
 
 def test_there_is_enough_of_it(capsys):
-    rejected = sum(len(program.rejected_by("static") & program.rejected_by("run")) for program in PROGRAMS)
+    rejected = sum(
+        len(program.rejected_by("static") & program.rejected_by("run")) for program in PROGRAMS
+    )
     assert rejected >= 120
     assert sum(program.pins for program in PROGRAMS) >= 200
     with capsys.disabled():
@@ -36,14 +45,23 @@ def test_there_is_enough_of_it(capsys):
 
 
 def test_every_public_name_is_in_a_program():
-    used = {node.id for program in PROGRAMS for node in ast.walk(program.tree) if isinstance(node, ast.Name)}
+    used = {
+        node.id
+        for program in PROGRAMS
+        for node in ast.walk(program.tree)
+        if isinstance(node, ast.Name)
+    }
     assert set(modula.__all__) - used <= NEVER_WRITTEN
 
 
 def test_what_is_rejected_is_refused_by_modula_itself():
-    """Compositions, pairs of norms and mixtures are refused in words of modula's, not by an accident further in."""
+    """Compositions, pairs of norms and mixtures are refused in words of modula's, not by an
+    accident further in.
+    """
     for name in ("linear_pairs", "tuples", "attention"):
         program = next(program for program in PROGRAMS if program.path.stem == name)
         for place, message in corpus.run(program).items():
             assert "has no meaning" in message or "Error: " in message, (place, message)
-            assert not message.startswith(("run: AttributeError", "run: NameError", "run: IndexError")), (place, message)
+            assert not message.startswith(
+                ("run: AttributeError", "run: NameError", "run: IndexError")
+            ), (place, message)

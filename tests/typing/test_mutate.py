@@ -1,4 +1,6 @@
-"""A sample of the mutants that `python -m tests.typing.mutate` makes of every overload is caught."""
+"""A sample of the mutants that `python -m tests.typing.mutate` makes of every overload is
+caught.
+"""
 
 from tests.typing import corpus
 from tests.typing.mutate import TARGET, Laboratory, mutants
@@ -21,6 +23,10 @@ def test_every_class_with_overloads_has_mutants():
 def test_composition_widened_to_any_is_caught(tmp_path):
     laboratory = Laboratory(tmp_path)
     composition = "__matmul__(other: Takes[Z, X])"
-    chosen = [mutant for mutant in mutants(laboratory.source) if mutant.owner == "Module" and mutant.signature == composition]
+    chosen = [
+        mutant
+        for mutant in mutants(laboratory.source)
+        if mutant.owner == "Module" and mutant.signature == composition
+    ]
     assert [mutant.part for mutant in chosen] == ["operands", "result"]
     assert all(laboratory.catch(mutant) for mutant in chosen)

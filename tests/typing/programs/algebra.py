@@ -75,9 +75,19 @@ assert_type(Concatenation(f(), f()) + Concatenation(f(), f()), Module[RMS, tuple
 assert_type(Concatenation(f(), f()) + (f(), Identity()), Module[RMS, tuple[RMS, RMS]])
 assert_type((f(), f()) + Concatenation(f(), f()), Module[RMS, tuple[RMS, RMS]])
 assert_type(Concatenation(f(), f(), f()) + (f(), f(), f()), Module[RMS, tuple[RMS, RMS, RMS]])
-assert_type((f(), Identity(), f()) + Concatenation(f(), f(), f()), Module[RMS, tuple[RMS, RMS, RMS]])
-Concatenation(f(), f(), f(), f()) + (f(), f(), f(), f())  # E static: beyond three write Concatenation
-assert_type(Concatenation(f(), f(), f(), f()) + Concatenation(f(), f(), f(), f()), Module[RMS, tuple[RMS, RMS, RMS, RMS]])
+assert_type(
+    (f(), Identity(), f()) + Concatenation(f(), f(), f()), Module[RMS, tuple[RMS, RMS, RMS]]
+)
+Concatenation(f(), f(), f(), f()) + (  # E static: beyond three write Concatenation
+    f(),
+    f(),
+    f(),
+    f(),
+)
+assert_type(
+    Concatenation(f(), f(), f(), f()) + Concatenation(f(), f(), f(), f()),
+    Module[RMS, tuple[RMS, RMS, RMS, RMS]],
+)
 f() + (f(), f())  # E: a tuple is no plain space
 (f(), f()) + f()  # E: a tuple is no plain space
 Concatenation(f(), f()) + (f(), f(), f())  # E: two are not three
@@ -170,4 +180,6 @@ def whole() -> AnyModule:
 
 
 assert_type(whole().mass, float)
-whole() @ Enumerate()  # E static: of a module of unknown spaces a checker does not know whether it fits
+whole() @ (  # E static: of a module of unknown spaces a checker does not know whether it fits
+    Enumerate()
+)

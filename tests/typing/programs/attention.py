@@ -58,14 +58,26 @@ assert_type(Softmax() @ Identity() @ AttentionQK(), Module[tuple[HeadRMS, HeadRM
 assert_type(scores(), Module[RMS, L1])
 assert_type(ApplyAttentionScores() @ (head(), scores()), Module[RMS, HeadRMS])
 assert_type(MergeHeads() @ ApplyAttentionScores() @ (head(), scores()), Module[RMS, RMS])
-assert_type(Linear(8, 8) @ MergeHeads() @ ApplyAttentionScores() @ (head(), scores()) @ Embed(8, 9), Module[OneHot, RMS])
+assert_type(
+    Linear(8, 8) @ MergeHeads() @ ApplyAttentionScores() @ (head(), scores()) @ Embed(8, 9),
+    Module[OneHot, RMS],
+)
 
 assert_type(FunctionalAttention() @ (head(), head(), head()), Module[RMS, HeadRMS])
-assert_type(FunctionalAttention(causal=False, scale=0.5) @ (head(), head(), head()), Module[RMS, HeadRMS])
-assert_type(Ungroup() @ (Rope(4) @ (head(), head()), head()), Module[RMS, tuple[HeadRMS, HeadRMS, HeadRMS]])
-assert_type(FunctionalAttention() @ Ungroup() @ (Rope(4) @ (head(), head()), head()), Module[RMS, HeadRMS])
+assert_type(
+    FunctionalAttention(causal=False, scale=0.5) @ (head(), head(), head()), Module[RMS, HeadRMS]
+)
+assert_type(
+    Ungroup() @ (Rope(4) @ (head(), head()), head()), Module[RMS, tuple[HeadRMS, HeadRMS, HeadRMS]]
+)
+assert_type(
+    FunctionalAttention() @ Ungroup() @ (Rope(4) @ (head(), head()), head()), Module[RMS, HeadRMS]
+)
 assert_type(FunctionalAttention() @ Ungroup() @ ((head(), head()), head()), Module[RMS, HeadRMS])
-assert_type(MergeHeads() @ FunctionalAttention() @ (head(), head(), head()) @ Embed(8, 9), Module[OneHot, RMS])
+assert_type(
+    MergeHeads() @ FunctionalAttention() @ (head(), head(), head()) @ Embed(8, 9),
+    Module[OneHot, RMS],
+)
 
 # Heads only through SplitIntoHeads, and back only through MergeHeads.
 MergeHeads() @ Linear(8, 8)  # E: insert SplitIntoHeads(num_heads)
@@ -96,7 +108,10 @@ Softmax() @ Softmax()  # E: probabilities are no scores
 Softmax() @ head()  # E: heads are no scores
 Softmax() @ Linear(8, 8)  # E: features are no scores; Linear(…, codomain=Linf) gives some
 ApplyAttentionScores() @ (scores(), head())  # E: the value comes first
-ApplyAttentionScores() @ (head(), CausalMask() @ AttentionQK() @ (head(), head()))  # E: the softmax is missing
+ApplyAttentionScores() @ (  # E: the softmax is missing
+    head(),
+    CausalMask() @ AttentionQK() @ (head(), head()),
+)
 ApplyAttentionScores() @ (Linear(8, 8), scores())  # E: the value is no head
 ApplyAttentionScores() @ scores()  # E: the value is missing
 FunctionalAttention() @ (head(), head())  # E: the value is missing

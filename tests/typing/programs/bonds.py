@@ -148,11 +148,21 @@ Conv2D(4, 3) @ Enumerate()  # E: Enumerate gives ids
 
 # A bond around a function.
 assert_type(FunctionBond(torch.sin, domain=RMS, codomain=RMS), FunctionBond[RMS, RMS])
-assert_type(FunctionBond(torch.sin, domain=RMS, codomain=Linf, sensitivity=8.0) @ Linear(4, 3), Module[RMS, Linf])
-assert_type(Linear(2, 3) @ FunctionBond(torch.sin, domain=ChannelRMS, codomain=RMS) @ Conv2D(4, 3), Module[ChannelRMS, RMS])
+assert_type(
+    FunctionBond(torch.sin, domain=RMS, codomain=Linf, sensitivity=8.0) @ Linear(4, 3),
+    Module[RMS, Linf],
+)
+assert_type(
+    Linear(2, 3) @ FunctionBond(torch.sin, domain=ChannelRMS, codomain=RMS) @ Conv2D(4, 3),
+    Module[ChannelRMS, RMS],
+)
 FunctionBond(torch.sin, domain=RMS, codomain=L2) @ Conv2D(4, 3)  # E: its domain is RMS
 Linear(4, 3) @ FunctionBond(torch.sin, domain=RMS, codomain=L2)  # E: its codomain is L2
 FunctionBond(torch.sin)  # E: a function does not say its norms
 FunctionBond(torch.sin, RMS, RMS)  # E: the norms are given by name
 FunctionBond(torch.sin, domain=RMS, codomain=RMS, sensitivity="1")  # E: a sensitivity is a number
-FunctionBond("sin", domain=RMS, codomain=RMS)  # E static: what can be called is seen when it is called
+FunctionBond(
+    "sin",  # E static: what can be called is seen when it is called
+    domain=RMS,
+    codomain=RMS,
+)

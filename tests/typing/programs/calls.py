@@ -5,7 +5,22 @@ from typing import assert_type
 import torch
 from torch import Tensor
 
-from modula import RMS, Add, Attention, Concatenation, Conv2D, Embed, Identity, Linear, Linf, Module, Mul, ReLU, Rope, SplitIntoHeads
+from modula import (
+    RMS,
+    Add,
+    Attention,
+    Concatenation,
+    Conv2D,
+    Embed,
+    Identity,
+    Linear,
+    Linf,
+    Module,
+    Mul,
+    ReLU,
+    Rope,
+    SplitIntoHeads,
+)
 from modula.spaces import Value
 
 x = torch.randn(2, 4)
@@ -31,14 +46,27 @@ assert_type(((f(), f()) @ f())(x), tuple[Tensor, Tensor])
 assert_type(((f(), f(), f()) @ f())(x), tuple[Tensor, Tensor, Tensor])
 assert_type(((f(), f(), f(), f()) @ f())(x), tuple[Tensor, Tensor, Tensor, Tensor])
 assert_type(((f(), f(), f(), f(), f()) @ f())(x), tuple[Tensor, Tensor, Tensor, Tensor, Tensor])
-assert_type(((f(), f(), f(), f(), f(), f()) @ f())(x), tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor])
-assert_type(((f(), f(), f(), f(), f(), f(), f()) @ f())(x), tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor])
-assert_type(((f(), f(), f(), f(), f(), f(), f(), f()) @ f())(x), tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor])
+assert_type(
+    ((f(), f(), f(), f(), f(), f()) @ f())(x), tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+)
+assert_type(
+    ((f(), f(), f(), f(), f(), f(), f()) @ f())(x),
+    tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
+)
+assert_type(
+    ((f(), f(), f(), f(), f(), f(), f(), f()) @ f())(x),
+    tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
+)
 assert_type(((f(), f(), f(), f(), f(), f(), f(), f(), f()) @ f())(x), tuple[Tensor, ...])
 assert_type((((f(), f()), f()) @ f())(x), tuple[tuple[Tensor, Tensor], Tensor])
 assert_type(((f(), (f(), f())) @ f())(x), tuple[Tensor, tuple[Tensor, Tensor]])
-assert_type((((f(), f()), (f(), f())) @ f())(x), tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]])
-assert_type((Rope(4) @ (SplitIntoHeads(1) @ f(), SplitIntoHeads(1) @ f()))(torch.randn(2, 3, 4)), tuple[Tensor, Tensor])
+assert_type(
+    (((f(), f()), (f(), f())) @ f())(x), tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+)
+assert_type(
+    (Rope(4) @ (SplitIntoHeads(1) @ f(), SplitIntoHeads(1) @ f()))(torch.randn(2, 3, 4)),
+    tuple[Tensor, Tensor],
+)
 assert_type((Add() @ (f(), f()))(x), Tensor)
 
 # Identity and Mul give what they take.

@@ -52,11 +52,15 @@ assert_type(2 * mlp(), Module[RMS, RMS])
 assert_type(attention() @ RMSNorm(), Module[RMS, RMS])
 assert_type(residual(attention() @ RMSNorm(), 2), Module[RMS, RMS])
 assert_type(ComposedAttention(8, 2) @ Embed(8, 9), Module[OneHot, RMS])
-assert_type(Linear(2, 10) @ ResCNN(10, 3, width=8, num_blocks=1) @ Conv2D(3, 1), Module[ChannelRMS, RMS])
+assert_type(
+    Linear(2, 10) @ ResCNN(10, 3, width=8, num_blocks=1) @ Conv2D(3, 1), Module[ChannelRMS, RMS]
+)
 assert_type(Linear(2, 4) @ ResMLP(4, 8, width=16, num_blocks=1), Module[RMS, RMS])
 assert_type(RMSNorm() @ GPT(9, d_embed=8, num_heads=2, num_blocks=1), Module[OneHot, RMS])
 assert_type(FeedForward(8, 4, GELU()), FeedForward)
-assert_type(TransformerBlock(attention(), mlp(), num_branches=2) ** 2 @ Embed(8, 9), Module[OneHot, RMS])
+assert_type(
+    TransformerBlock(attention(), mlp(), num_branches=2) ** 2 @ Embed(8, 9), Module[OneHot, RMS]
+)
 assert_type(mlp().tare(2.0), MLP)
 assert_type(mlp().mass, float)
 
@@ -65,7 +69,9 @@ Embed(8, 9) @ mlp()  # E: Embed takes ids
 mlp() + Embed(8, 9)  # E: the domains differ
 mlp() @ GPT(9, d_embed=8, num_heads=2, num_blocks=1) @ mlp()  # E: GPT takes ids
 GPT(9, d_embed=8, num_heads=2, num_blocks=1) ** 2  # E: GPT maps ids to features
-ResCNN(10, 3, width=8, num_blocks=1) @ ResCNN(3, 3, width=8, num_blocks=1)  # E: ResCNN takes images and gives features
+ResCNN(10, 3, width=8, num_blocks=1) @ ResCNN(  # E: ResCNN takes images and gives features
+    3, 3, width=8, num_blocks=1
+)
 ResCNN(10, 3, width=8, num_blocks=1) @ mlp()  # E: ResCNN takes images
 attention() @ Conv2D(8, 3)  # E: Attention takes features
 MLP(4, 8)  # E: a width
@@ -76,8 +82,14 @@ GPT(9, 8, 2, 1)  # E: options are given by name
 Attention(8)  # E: how many heads
 ResMLP(4, 8, width=16)  # E: how many blocks
 MLP(4, 8, width=16, activation=RMSNorm())  # E static: any bond from features to features would run
-MLP(4, 8, width=16, activation=Linear(16, 16) @ ReLU())  # E static: with a single hidden layer its weights are not shared
-MLP(4, 8, width=16, depth=3, activation=Linear(16, 16) @ ReLU())  # E: weights may not be shared by all layers
+weighted = Linear(16, 16) @ ReLU()
+MLP(
+    4,
+    8,
+    width=16,
+    activation=weighted,  # E static: with a single hidden layer its weights are not shared
+)
+MLP(4, 8, width=16, depth=3, activation=weighted)  # E: weights may not be shared by all layers
 Attention(8, 3)  # E run: 8 does not split into 3
 
 
@@ -93,7 +105,9 @@ assert_type(Block(4), Block)
 assert_type(Block(4) @ Embed(4, 9), Module[OneHot, RMS])
 assert_type(Block(4) ** 2, Module[RMS, RMS])
 Block(4) @ Conv2D(4, 3)  # E: a Block takes features
-Composition[OneHot, RMS](Linear(4, 4))  # E static: type arguments are not looked at when the program runs
+Composition[OneHot, RMS](
+    Linear(4, 4)  # E static: type arguments are not looked at when the program runs
+)
 assert_type(Composition(Linear(4, 4) @ Embed(4, 9)), Composition[OneHot, RMS])
 
 

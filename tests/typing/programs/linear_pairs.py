@@ -76,10 +76,16 @@ Linear(3, 4, domain=int)  # E: int is no norm type
 Linear(3, 4, codomain="RMS")  # E: a norm type is a class, not its name
 
 # The pairs compose end to end.
-assert_type(Linear(2, 3, domain=Linf, codomain=Linf) @ Linear(3, 4, codomain=Linf), Module[RMS, Linf])
+assert_type(
+    Linear(2, 3, domain=Linf, codomain=Linf) @ Linear(3, 4, codomain=Linf), Module[RMS, Linf]
+)
 assert_type(Linear(2, 3) @ Linear(3, 4, domain=L1), Module[L1, RMS])
-assert_type(Linear(2, 3, domain=L1, codomain=L2) @ Linear(3, 4, domain=L1, codomain=L1), Module[L1, L2])
-assert_type(Linear(2, 3, domain=L2, codomain=L2) @ Linear(3, 4, domain=L2, codomain=L2), Module[L2, L2])
+assert_type(
+    Linear(2, 3, domain=L1, codomain=L2) @ Linear(3, 4, domain=L1, codomain=L1), Module[L1, L2]
+)
+assert_type(
+    Linear(2, 3, domain=L2, codomain=L2) @ Linear(3, 4, domain=L2, codomain=L2), Module[L2, L2]
+)
 Linear(2, 3) @ Linear(3, 4, codomain=Linf)  # E: RMS is not Linf
 Linear(2, 3, domain=L2, codomain=L2) @ Linear(3, 4)  # E: L2 is not RMS
 Linear(2, 3, domain=L1) @ Linear(3, 4)  # E: L1 is not RMS

@@ -1,4 +1,6 @@
-"""Parts of one's own: a norm type, bonds, atoms, generic functions, and modules inside other torch modules."""
+"""Parts of one's own: a norm type, bonds, atoms, generic functions, and modules inside other torch
+modules.
+"""
 
 from dataclasses import dataclass
 from typing import TypeVar, assert_type
@@ -62,7 +64,10 @@ class Columns(VectorNorm):
 assert_type(Linear(3, 4, domain=L1, codomain=L4), Linear[L1, L4])
 assert_type(ReLU() @ Linear(3, 4, domain=L1, codomain=L4), Module[L1, L4])
 assert_type(Linear(3, 4, domain=Columns, codomain=Linf), Linear[Columns, Linf])
-assert_type(FunctionBond(torch.sin, domain=L4, codomain=RMS) @ Linear(3, 4, domain=L1, codomain=L4), Module[L1, RMS])
+assert_type(
+    FunctionBond(torch.sin, domain=L4, codomain=RMS) @ Linear(3, 4, domain=L1, codomain=L4),
+    Module[L1, RMS],
+)
 assert_type(L4.measure(torch.ones(3)), Tensor)
 Linear(3, 4) @ Linear(4, 2, domain=L1, codomain=L4)  # E: L4 is not RMS
 Linear(3, 4, domain=L4)  # E: L4 to RMS has no duality map
@@ -179,7 +184,9 @@ class Scalar(Geometry):
     def project(self, weight: Tensor) -> Tensor:
         return weight.sign()
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
+    def draw(
+        self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
+    ) -> Tensor:
         return torch.ones(shape, device=device)
 
 
@@ -202,7 +209,13 @@ class Rows(Atom[N, Linf]):
     """A matrix from any vector norm to Linf."""
 
     def __init__(self, fan_out: int, fan_in: int, domain: type[N]) -> None:
-        super().__init__((fan_out, fan_in), operator_geometry(domain, Linf), fan_out=fan_out, fan_in=fan_in, domain=domain)
+        super().__init__(
+            (fan_out, fan_in),
+            operator_geometry(domain, Linf),
+            fan_out=fan_out,
+            fan_in=fan_in,
+            domain=domain,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.weight.mT
@@ -334,5 +347,7 @@ assert_type(depth(Composition(network)), int)
 assert_type(measure(RMS, torch.ones(2)), Tensor)
 assert_type(name(OneHot), str)
 measure(OneHot, torch.ones(2))  # E static: OneHot is not dense, though it measures
-wrong: Module[RMS, RMS] = Embed(4, 9)  # E static: an annotation is not looked at when the program runs
+wrong: Module[RMS, RMS] = Embed(  # E static: an annotation is not looked at when the program runs
+    4, 9
+)
 named: Module[OneHot, RMS] = network

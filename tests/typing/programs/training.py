@@ -6,7 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from modula import GPT, RMS, Embed, Gradient, Linear, Module, OneHot, ReLU, SteepestDescent, Update, Weights, checkpoint, optim
+from modula import (
+    GPT,
+    RMS,
+    Embed,
+    Gradient,
+    Linear,
+    Module,
+    OneHot,
+    ReLU,
+    SteepestDescent,
+    Update,
+    Weights,
+    checkpoint,
+    optim,
+)
 from modula.polar import SVD, NewtonSchulz, PolarExpress, minimax_coefficients, orthogonalize
 
 model = Linear(3, 8) @ ReLU() @ Linear(8, 4)
@@ -81,7 +95,9 @@ assert_type(optimizer, SteepestDescent)
 assert_type(optimizer.step(), None)
 assert_type(optimizer.step(lambda: loss().item()), float)
 assert_type(optimizer.skipped, Tensor)
-SteepestDescent(model, torch.tensor(0.1), 0.9, nesterov=False, weight_decay=0.1, nonfinite="skip", method="svd")
+SteepestDescent(
+    model, torch.tensor(0.1), 0.9, nesterov=False, weight_decay=0.1, nonfinite="skip", method="svd"
+)
 SteepestDescent(model, 0.1, normalize=True, base="adam", betas=(0.9, 0.99), eps=1e-6)
 SteepestDescent(lookup, 0.1, nonfinite="raise", adapt_masses=0.3)
 assert_type(optimizer.masses(), dict[str, float])

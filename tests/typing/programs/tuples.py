@@ -134,9 +134,17 @@ assert_type((a(), b()) @ e(), Module[OneHot, tuple[RMS, Linf]])
 assert_type((a(), b(), a()) @ e(), Module[OneHot, tuple[RMS, Linf, RMS]])
 assert_type((a(), b(), a(), c()) @ e(), Module[OneHot, tuple[RMS, Linf, RMS, L2]])
 assert_type((a(), b(), a(), c(), a()) @ e(), Module[OneHot, tuple[RMS, Linf, RMS, L2, RMS]])
-assert_type((a(), b(), a(), c(), a(), b()) @ e(), Module[OneHot, tuple[RMS, Linf, RMS, L2, RMS, Linf]])
-assert_type((a(), b(), a(), c(), a(), b(), a()) @ e(), Module[OneHot, tuple[RMS, Linf, RMS, L2, RMS, Linf, RMS]])
-assert_type((a(), b(), a(), c(), a(), b(), a(), c()) @ e(), Module[OneHot, tuple[RMS, Linf, RMS, L2, RMS, Linf, RMS, L2]])
+assert_type(
+    (a(), b(), a(), c(), a(), b()) @ e(), Module[OneHot, tuple[RMS, Linf, RMS, L2, RMS, Linf]]
+)
+assert_type(
+    (a(), b(), a(), c(), a(), b(), a()) @ e(),
+    Module[OneHot, tuple[RMS, Linf, RMS, L2, RMS, Linf, RMS]],
+)
+assert_type(
+    (a(), b(), a(), c(), a(), b(), a(), c()) @ e(),
+    Module[OneHot, tuple[RMS, Linf, RMS, L2, RMS, Linf, RMS, L2]],
+)
 
 # Both at once, with and without parentheses.
 assert_type(Take1() @ ((a(),) @ e()), Module[OneHot, RMS])
@@ -150,7 +158,8 @@ assert_type(Take8() @ ((a(), b(), a(), c(), a(), b(), a(), c()) @ e()), Module[O
 assert_type(Take3() @ (a(), b(), a()) @ e(), Module[OneHot, RMS])
 assert_type((a(), b()) @ Take3() @ (a(), b(), a()) @ a(), Module[RMS, tuple[RMS, Linf]])
 
-# One module of the wrong codomain, in every place; one of the wrong domain; one too few; one too many.
+# One module of the wrong codomain, in every place; one of the wrong domain; one too few; one too
+# many.
 Take1() @ (b(),)  # E: place 0 takes RMS
 Take2() @ (b(), b())  # E: place 0 takes RMS
 Take2() @ (a(), a())  # E: place 1 takes Linf
@@ -210,15 +219,36 @@ Take6() @ ((b(), a(), a(), c(), a(), b()) @ e())  # E: the first two are exchang
 Take7() @ ((b(), a(), a(), c(), a(), b(), a()) @ e())  # E: the first two are exchanged
 Take8() @ ((b(), a(), a(), c(), a(), b(), a(), c()) @ e())  # E: the first two are exchanged
 
-# Beyond eight: places that are all alike keep their type; otherwise a checker follows the first eight, and the domain of all.
+# Beyond eight: places that are all alike keep their type; otherwise a checker follows the first
+# eight, and the domain of all.
 assert_type(Take9() @ (a(), b(), a(), c(), a(), b(), a(), c(), a()), Module[RMS, RMS])
 assert_type(Add() @ (a(), a(), a(), a(), a(), a(), a(), a(), a(), a()), Module[RMS, RMS])
 assert_type((a(), a(), a(), a(), a(), a(), a(), a(), a()) @ e(), Module[OneHot, tuple[RMS, ...]])
 assert_type(Add() @ ((a(), a(), a(), a(), a(), a(), a(), a(), a()) @ e()), Module[OneHot, RMS])
 Take9() @ (a(), a(), a(), c(), a(), b(), a(), c(), a())  # E: place 1 takes Linf
 Take9() @ (a(), b(), a(), c(), a(), b(), a(), c(), e())  # E: the last takes ids
-Take9() @ (a(), b(), a(), c(), a(), b(), a(), c(), b())  # E run: the ninth place is beyond what a checker follows
-(a(), b(), a(), c(), a(), b(), a(), c(), a()) @ e()  # E static: more than eight that differ have no static type
+Take9() @ (  # E run: the ninth place is beyond what a checker follows
+    a(),
+    b(),
+    a(),
+    c(),
+    a(),
+    b(),
+    a(),
+    c(),
+    b(),
+)
+(  # E static: more than eight that differ have no static type
+    a(),
+    b(),
+    a(),
+    c(),
+    a(),
+    b(),
+    a(),
+    c(),
+    a(),
+) @ e()
 (a(), a(), a(), a(), a(), a(), a(), a(), e()) @ e()  # E: the last takes ids
 
 
@@ -253,9 +283,14 @@ assert_type(Pairs() @ ((a(), b()), (b(), a())), Module[RMS, RMS])
 assert_type(Pairs() @ (((a(), b()), (b(), a())) @ e()), Module[OneHot, RMS])
 assert_type(((a(), b()), a()) @ e(), Module[OneHot, tuple[tuple[RMS, Linf], RMS]])
 assert_type((a(), (b(), a())) @ e(), Module[OneHot, tuple[RMS, tuple[Linf, RMS]]])
-assert_type(((a(), b()), (b(), a())) @ e(), Module[OneHot, tuple[tuple[RMS, Linf], tuple[Linf, RMS]]])
+assert_type(
+    ((a(), b()), (b(), a())) @ e(), Module[OneHot, tuple[tuple[RMS, Linf], tuple[Linf, RMS]]]
+)
 (((a(), b()), a()), a()) @ e()  # E static: a plain tuple is followed one level deep
-assert_type((Concatenation(Concatenation(a(), b()), a()), a()) @ e(), Module[OneHot, tuple[tuple[tuple[RMS, Linf], RMS], RMS]])
+assert_type(
+    (Concatenation(Concatenation(a(), b()), a()), a()) @ e(),
+    Module[OneHot, tuple[tuple[tuple[RMS, Linf], RMS], RMS]],
+)
 Left() @ (a(), b(), a())  # E: a tuple of three is not a pair and one more
 Left() @ ((b(), a()), a())  # E: the pair is exchanged
 Left() @ (a(), (b(), a()))  # E: the pair stands first
@@ -298,7 +333,9 @@ assert_type(Add() @ (e(), e(), e()), Module[OneHot, RMS])
 assert_type(Add() @ (i(), Identity()), Module[ChannelRMS, ChannelRMS])
 of_sum: Module[tuple[RMS, ...], RMS] = a() @ Add()
 assert_type(b() @ (a() @ Add()) @ (e(), e()), Module[OneHot, Linf])
-assert_type(a() @ Add() @ ((a(), a(), a(), a(), a(), a(), a(), a(), a()) @ e()), Module[OneHot, RMS])
+assert_type(
+    a() @ Add() @ ((a(), a(), a(), a(), a(), a(), a(), a(), a()) @ e()), Module[OneHot, RMS]
+)
 assert_type(a() @ Add() @ (e(), e()), Module[OneHot, RMS])
 assert_type(a() @ Add() @ (Identity(), a()), Module[RMS, RMS])
 assert_type(a() @ Add() @ (a(), a(), a(), a(), a(), a(), a(), a(), a(), a()), Module[RMS, RMS])
@@ -335,7 +372,8 @@ a() @ Add() @ ((b(), b(), b(), b(), b(), b(), b(), b(), b()) @ e())  # E: Linf i
 Add() @ ((a(), b()) @ e())  # E: the codomains differ
 Add() @ ((a(), b(), b()) @ e())  # E: the codomains differ
 assert_type(a() @ (Add() @ ((a(), a()) @ e())), Module[OneHot, RMS])
-a() @ Add() @ ((a(), a()) @ e())  # E static: Add has met its codomain, and a tuple of unknown length is not one of two
+a() @ Add() @ ((a(), a()) @ e())  # E static: Add has met its codomain, and a tuple of
+# unknown length is not one of two
 (a(), e()) @ Add()  # E: the domains differ
 (a(), b(), e()) @ Add()  # E: the domains differ
 assert_type(Add() @ ((a(),) @ e()), Module[OneHot, RMS])
@@ -366,7 +404,12 @@ assert_type((a(), b()) @ ReLU() @ e(), Module[OneHot, tuple[RMS, Linf]])
 (a(), b(), e()) @ Identity()  # E: the domains differ
 Identity() @ (a(), e())  # E: the domains differ
 Mul(2.0) @ (a(), b(), e())  # E: the domains differ
-(a(), b(), a(), c()) @ ReLU()  # E static: more than three that differ, next to a bond that has no neighbour yet
+(  # E static: more than three that differ, next to a bond that has no neighbour yet
+    a(),
+    b(),
+    a(),
+    c(),
+) @ ReLU()
 assert_type((a(), b(), a(), c()) @ (ReLU() @ a()), Module[RMS, tuple[RMS, Linf, RMS, L2]])
 
 # Concatenation is the tuple by name.
@@ -376,11 +419,24 @@ assert_type(Concatenation(e(), e()) @ Enumerate(), Module[OneHot, tuple[RMS, RMS
 assert_type(2 * Concatenation(a(), b()), Module[RMS, tuple[RMS, Linf]])
 assert_type(Concatenation(a(), b(), a()), Concatenation[RMS, tuple[RMS, Linf, RMS]])
 assert_type(Concatenation(a(), b(), a(), c()), Concatenation[RMS, tuple[RMS, Linf, RMS, L2]])
-assert_type(Concatenation(a(), b(), a(), c(), a()), Concatenation[RMS, tuple[RMS, Linf, RMS, L2, RMS]])
-assert_type(Concatenation(a(), b(), a(), c(), a(), b()), Concatenation[RMS, tuple[RMS, Linf, RMS, L2, RMS, Linf]])
-assert_type(Concatenation(a(), b(), a(), c(), a(), b(), a()), Concatenation[RMS, tuple[RMS, Linf, RMS, L2, RMS, Linf, RMS]])
-assert_type(Concatenation(a(), b(), a(), c(), a(), b(), a(), c()), Concatenation[RMS, tuple[RMS, Linf, RMS, L2, RMS, Linf, RMS, L2]])
-assert_type(Concatenation(a(), a(), a(), a(), a(), a(), a(), a(), a()), Concatenation[RMS, tuple[RMS, ...]])
+assert_type(
+    Concatenation(a(), b(), a(), c(), a()), Concatenation[RMS, tuple[RMS, Linf, RMS, L2, RMS]]
+)
+assert_type(
+    Concatenation(a(), b(), a(), c(), a(), b()),
+    Concatenation[RMS, tuple[RMS, Linf, RMS, L2, RMS, Linf]],
+)
+assert_type(
+    Concatenation(a(), b(), a(), c(), a(), b(), a()),
+    Concatenation[RMS, tuple[RMS, Linf, RMS, L2, RMS, Linf, RMS]],
+)
+assert_type(
+    Concatenation(a(), b(), a(), c(), a(), b(), a(), c()),
+    Concatenation[RMS, tuple[RMS, Linf, RMS, L2, RMS, Linf, RMS, L2]],
+)
+assert_type(
+    Concatenation(a(), a(), a(), a(), a(), a(), a(), a(), a()), Concatenation[RMS, tuple[RMS, ...]]
+)
 Concatenation(a(), e())  # E: the last takes ids
 Concatenation(a(), b(), e())  # E: the last takes ids
 Concatenation(a(), b(), a(), e())  # E: the last takes ids

@@ -131,7 +131,8 @@ u() @ g()  # E: the pairing is gradient @ update
 g() @ w()  # E: the pairing is gradient @ update
 g() @ g()  # E: the pairing is gradient @ update
 
-# The same in place; a fresh model each time, since a checker forgets the type of what it has found fault with.
+# The same in place; a fresh model each time, since a checker forgets the type of what it has found
+# fault with.
 Linear(4, 4).weights += w()  # E: points have no sum
 Linear(4, 4).weights += g()  # E: map the gradient with model.dualize(grad) first
 Linear(4, 4).weights -= w()  # E: weights are a point; there is no model.weights -= weights
