@@ -36,11 +36,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.page import write_between
+from benchmarks.docs_tables import write_between
 from modula import GPT, AnyModule, SteepestDescent
 from modula.compounds.gpt import TransformerBlock
-from modula.distributed import split_over, tensor_parallel_plan
 from modula.geometry import Vectors
+from modula.parallel import split_over, tensor_parallel_plan
 from modula.sharding import worth_sharing
 
 # Formulas

@@ -33,7 +33,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from benchmarks.page import write_between
+from benchmarks.docs_tables import write_between
 from modula.polar import (
     SVD,
     InverseRoot,

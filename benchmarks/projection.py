@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.communication import Stack, sent_when_hybrid, sent_when_sharded, stacks, total
-from benchmarks.page import write_between
+from benchmarks.docs_tables import write_between
 from modula import GPT
 from modula.polar.polar_express import STEPS
 from modula.sharding import worth_sharing

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.page import write_between
+from benchmarks.docs_tables import write_between
 
 ROOT = Path(__file__).parent.parent
 RATES = {

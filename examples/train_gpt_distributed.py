@@ -43,7 +43,7 @@ from train_gpt_optimizer import Progress
 
 from modula import GPT, SteepestDescent, checkpoint
 from modula.compounds.gpt import TransformerBlock
-from modula.distributed import split_over, tensor_parallel_plan
+from modula.parallel import split_over, tensor_parallel_plan
 
 
 def parse(given: Sequence[str] | None) -> argparse.Namespace:

@@ -6,7 +6,20 @@ depth.
 """
 
 from modula import checkpoint, geometry, optim, polar
-from modula.any_module import AnyModule
+from modula.algebra.core import (
+    Add,
+    Atom,
+    AtomOptions,
+    Bond,
+    Composition,
+    CompositionError,
+    Compound,
+    Concatenation,
+    Elementwise,
+    Identity,
+    Module,
+    Mul,
+)
 from modula.atoms import Bias, Conv2D, Embed, Gain, Linear
 from modula.bonds import (
     GELU,
@@ -38,20 +51,7 @@ from modula.bonds import (
 )
 from modula.compounds import GPT, MLP, Attention, ComposedAttention, ResCNN, ResMLP, residual
 from modula.geometry import NormPairError
-from modula.module import (
-    Add,
-    Atom,
-    AtomOptions,
-    Bond,
-    Composition,
-    CompositionError,
-    Compound,
-    Concatenation,
-    Elementwise,
-    Identity,
-    Module,
-    Mul,
-)
+from modula.network import AnyModule
 from modula.norms import L1, L2, RMS, ChannelRMS, Dense, HeadRMS, Linf, Norm, OneHot, VectorNorm
 from modula.optim import SteepestDescent
 from modula.vector import Gradient, LayoutError, Update, Weights

@@ -38,7 +38,7 @@ Pairwise: TypeAlias = Callable[[list[Tensor], list[Tensor]], Sequence[Tensor]]
 
 split_meshes: list[DeviceMesh] = []
 """The last entry is the mesh over which work on plain tensors is split;
-`modula.distributed.split_over` enters it. A list, not a context variable, because torch.compile
+`modula.parallel.split_over` enters it. A list, not a context variable, because torch.compile
 cannot read those."""
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, Self, TypeAlias, TypeVar, cast, over
 import torch
 from torch import Tensor
 
-from modula.declarations import is_number
+from modula.checks import is_number
 from modula.scaling import working_dtype
 from modula.sharding import dot, entrywise, parts, parts_as, placed_as, whole
 

@@ -12,7 +12,7 @@ CACHED_ENTRIES = 2**21
 memory that needs no new pages.
 
 Sixteen matrices of 768×768 at once take half as long again as a few at a time
-(`benchmarks.lost`)."""
+(`benchmarks.rejected_ideas`)."""
 
 _THREADS: int = torch.get_num_threads()
 """Asked once, when modula is imported: torch.compile cannot ask."""

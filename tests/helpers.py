@@ -16,7 +16,7 @@ from modula.polar import MethodLike, batching
 from modula.polar.preparation import Matrices
 from modula.spaces import AnySpace, Product, Space, measure
 
-Ends = tuple[AnySpace, AnySpace]
+Signature = tuple[AnySpace, AnySpace]
 PAIRS = [
     (RMS, RMS),
     (L2, L2),
@@ -135,12 +135,16 @@ def _steepest_vectors(space: Space, g: Tensor) -> Tensor:
 
 
 def largest_gain(
-    module: Module, x: Tensor | tuple, ends: Ends | None = None, starts: int = 6, rounds: int = 12
+    module: Module,
+    x: Tensor | tuple,
+    signature: Signature | None = None,
+    starts: int = 6,
+    rounds: int = 12,
 ) -> float:
     """The largest ‖∂f(x)·Δx‖ / ‖Δx‖ found from several random Δx by ascent, in the module's own
     spaces.
     """
-    domain, codomain = ends or (module.domain, module.codomain)
+    domain, codomain = signature or (module.domain, module.codomain)
     y, J = module(x), jacobian(module, x)
     best = 0.0
     for start in range(starts):
@@ -180,10 +184,10 @@ def largest_weight_gain(
 
 
 def step_gain(
-    module: Module, x: Tensor | tuple, step: Tensor | tuple, ends: Ends | None = None
+    module: Module, x: Tensor | tuple, step: Tensor | tuple, signature: Signature | None = None
 ) -> float:
     """‖f(x + Δx) − f(x)‖ / ‖Δx‖ for one finite step, in the module's own spaces."""
-    domain, codomain = ends or (module.domain, module.codomain)
+    domain, codomain = signature or (module.domain, module.codomain)
     y = module(x)
     change = flat(module(unflat(flat(x) + flat(step), x))) - flat(y)
     return float(measure(codomain, unflat(change.detach(), y)) / measure(domain, step))

@@ -36,7 +36,7 @@ from modula import (
     Softmax,
     Tanh,
 )
-from modula.module import X, Y
+from modula.algebra.core import X, Y
 from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, Product, Space
 from tests.helpers import rand
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.page import write_between
+from benchmarks.docs_tables import write_between
 
 SMALL = {
     "orthogonalize": ["--works", "batch", "--rounds", "1"],

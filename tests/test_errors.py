@@ -228,9 +228,9 @@ def test_an_impossible_norm_pair():
     [((OneHot, RMS), "Embed"), ((ChannelRMS, ChannelRMS), "Conv2D")],
     ids=["ids", "images"],
 )
-def test_a_linear_between_spaces_that_have_an_atom_of_their_own(ends, atom):
+def test_a_linear_between_spaces_that_have_an_atom_of_their_own(signature, atom):
     with pytest.raises(NormPairError, match=f"use {atom}"):
-        Linear(3, 4, domain=ends[0], codomain=ends[1])
+        Linear(3, 4, domain=signature[0], codomain=signature[1])
 
 
 # Mass and sensitivity
@@ -268,9 +268,10 @@ def test_a_bond_has_no_mass(model):
 @pytest.mark.parametrize(
     ("name", "cure"), [("mass", r"tare\(mass\)"), ("sensitivity", r"0\.5 \* module")]
 )
-def test_derived_numbers_of_a_compound_cannot_be_set(model, name, cure):
+def test_derived_numbers_of_a_compound_cannot_be_set(model, name, fix):
     with pytest.raises(
-        AttributeError, match=rf"{name} of Linear\(3, 4\).* follows from the modules inside.*{cure}"
+        AttributeError,
+        match=rf"{name} of Linear\(3, 4\).* follows from the modules inside.*{fix}",
     ):
         setattr(model, name, 2.0)
 

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from tests.distributed.launcher import torchrun
+from tests.parallel.launcher import torchrun
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

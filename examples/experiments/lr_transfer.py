@@ -341,13 +341,13 @@ def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
                     mean(losses[rates[0]]) / mean(losses[rate]) - 1
                     for losses, rate in zip(curves, rates, strict=True)
                 ]
-                ends = f"{getattr(axis[0], name)} to {getattr(axis[-1], name)}"
+                signature = f"{getattr(axis[0], name)} to {getattr(axis[-1], name)}"
                 shown = ", ".join(f"{rate:.3g}" for rate in rates)
                 moved, moved_smooth = (max(some) / min(some) for some in (rates, smooth))
                 rows.append(
                     [
                         network,
-                        f"{name} {ends}",
+                        f"{name} {signature}",
                         NAMES[system],
                         shown,
                         f"{moved:.2f}",

@@ -54,10 +54,10 @@ class Scaled(Geometry):
     def project(self, weight: Tensor) -> Tensor:
         return self.inner.project(weight) * self.unit
 
-    def draw(
+    def sample(
         self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
     ) -> Tensor:
-        return self.inner.draw(shape, generator, device) * self.unit
+        return self.inner.sample(shape, generator, device) * self.unit
 
 
 def geometry(name: str, fan_in: int) -> Geometry:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from modula.declarations import Claim
+from modula.algebra.core import Atom, AtomOptions
+from modula.checks import Claim
 from modula.geometry import BallVectors
-from modula.module import Atom, AtomOptions
 from modula.norms import RMS, Linf
 
 
@@ -35,7 +35,7 @@ class Bias(Atom[RMS, RMS]):
     def __init__(self, d: int, **options: Unpack[AtomOptions]) -> None:
         super().__init__((d,), BallVectors(RMS, axes=1), fan_out=d, fan_in=d, **options)
 
-    def draw(self, generator: torch.Generator | None) -> None:
+    def initialize_weight(self, generator: torch.Generator | None) -> None:
         """Set the bias to zero."""
         self.weight.zero_()
 
@@ -70,7 +70,7 @@ class Gain(Atom[RMS, RMS]):
     def __init__(self, d: int, **options: Unpack[AtomOptions]) -> None:
         super().__init__((d,), BallVectors(Linf, axes=1), fan_out=d, fan_in=d, **options)
 
-    def draw(self, generator: torch.Generator | None) -> None:
+    def initialize_weight(self, generator: torch.Generator | None) -> None:
         """Set the gain to one."""
         self.weight.fill_(1.0)
 

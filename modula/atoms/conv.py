@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from modula.declarations import Claim
+from modula.algebra.core import Atom, AtomOptions
+from modula.checks import Claim
 from modula.geometry import Taps
-from modula.module import Atom, AtomOptions
 from modula.norms import ChannelRMS
 
 

@@ -14,10 +14,10 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from modula.any_module import Ends
+from modula.algebra.core import Bond
 from modula.bonds.base import SameSpace
-from modula.declarations import Claim
-from modula.module import Bond
+from modula.checks import Claim
+from modula.network import Signature
 from modula.norms import L1, RMS, HeadRMS, Linf
 from modula.scaling import working_dtype
 from modula.spaces import AnySpace, MismatchError, Product, Space, meet
@@ -49,8 +49,8 @@ class SplitIntoHeads(Bond[RMS, HeadRMS]):
             raise ValueError(f"SplitIntoHeads takes at least 1 head, got {num_heads}")
         self.num_heads = num_heads
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
-        whole, head = super().narrow(domain, codomain)
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        whole, head = super().unify(domain, codomain)
         if isinstance(whole, Space) and whole.width is not None:
             if whole.width % self.num_heads:
                 raise MismatchError(
@@ -152,8 +152,8 @@ class AttentionQK(Bond[tuple[HeadRMS, HeadRMS], Linf]):
     sensitivity: float = 1.0
     claim: Claim = "conditional"
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
-        pair, scores = super().narrow(domain, codomain)
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        pair, scores = super().unify(domain, codomain)
         query, key = _parts(pair)
         head = meet(query, key)
         return Product((head, head)), scores
@@ -214,8 +214,8 @@ class ApplyAttentionScores(Bond[tuple[HeadRMS, L1], HeadRMS]):
     sensitivity: float = 1.0
     claim: Claim = "conditional"
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
-        pair, output = super().narrow(domain, codomain)
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        pair, output = super().unify(domain, codomain)
         value, scores = _parts(pair)
         head = meet(value, output)
         return Product((head, scores)), head
@@ -250,8 +250,8 @@ class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
         self.scale = scale
         self.sensitivity: float = max(1.0, abs(scale)) if math.isfinite(scale) and scale else 0.0
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
-        triple, output = super().narrow(domain, codomain)
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        triple, output = super().unify(domain, codomain)
         query, key, value = _parts(triple)
         head, output = meet(query, key), meet(value, output)
         return Product((head, head, output)), output
@@ -278,8 +278,8 @@ class Ungroup(Bond[tuple[tuple[HeadRMS, HeadRMS], HeadRMS], tuple[HeadRMS, HeadR
     sensitivity: float = 1.0
     claim: Claim = "proved"
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
-        grouped, flat = super().narrow(domain, codomain)
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        grouped, flat = super().unify(domain, codomain)
         pair, value = _parts(grouped)
         parts = [meet(a, b) for a, b in zip((*_parts(pair), value), _parts(flat), strict=True)]
         return Product((Product((parts[0], parts[1])), parts[2])), Product(tuple(parts))

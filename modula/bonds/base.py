@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from modula.any_module import Ends
-from modula.module import Bond, SpaceType
+from modula.algebra.core import Bond, SpaceType
+from modula.network import Signature
 from modula.norms import Norm
 from modula.spaces import AnySpace, Space, meet
 
@@ -21,7 +21,7 @@ Q = TypeVar("Q", bound=Norm)
 class SameSpace(Bond[X, Y]):
     """A bond from one space to itself, whose output is as wide as its input."""
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
         own, _ = self._declared
         space = meet(meet(own, domain), codomain)
         return space, space
@@ -57,11 +57,11 @@ class FunctionBond(Bond[P, Q]):
     ) -> None:
         super().__init__()
         self.function = function
-        self._ends = (Space(domain), Space(codomain))
+        self._signature = (Space(domain), Space(codomain))
         self.sensitivity = sensitivity
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
-        return meet(self._ends[0], domain), meet(self._ends[1], codomain)
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        return meet(self._signature[0], domain), meet(self._signature[1], codomain)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)

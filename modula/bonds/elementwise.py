@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from modula.declarations import Claim
-from modula.module import Elementwise
+from modula.algebra.core import Elementwise
+from modula.checks import Claim
 
 
 def _gelu_lipschitz() -> float:

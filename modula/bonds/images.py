@@ -5,9 +5,9 @@ from __future__ import annotations
 from einops import rearrange, reduce
 from torch import Tensor
 
-from modula.any_module import Ends
-from modula.declarations import Claim
-from modula.module import Bond
+from modula.algebra.core import Bond
+from modula.checks import Claim
+from modula.network import Signature
 from modula.norms import RMS, ChannelRMS
 from modula.spaces import AnySpace, Space, meet
 
@@ -21,8 +21,8 @@ class AvgPool(Bond[ChannelRMS, RMS]):
     sensitivity: float = 1.0
     claim: Claim = "proved"
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
-        image, vector = super().narrow(domain, codomain)
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        image, vector = super().unify(domain, codomain)
         width = meet(Space(RMS, _width(image)), vector)
         return Space(ChannelRMS, _width(width)), width
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modula.bonds.base import SameSpace
-from modula.declarations import Claim
+from modula.checks import Claim
 from modula.norms import RMS
 
 

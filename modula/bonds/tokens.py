@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modula.declarations import Claim
-from modula.module import Bond
+from modula.algebra.core import Bond
+from modula.checks import Claim
 from modula.norms import OneHot
 
 

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias, TypedDict, cast
 import torch
 from torch import Tensor, nn
 
-from modula.any_module import AnyModule
 from modula.checkpoint.error import CheckpointError
+from modula.network import AnyModule
 from modula.optim import SteepestDescent
 
 State: TypeAlias = dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modula.algebra.core import Composition, Identity, Module
 from modula.atoms import Linear
 from modula.bonds import (
     ApplyAttentionScores,
@@ -15,7 +16,6 @@ from modula.bonds import (
     Ungroup,
 )
 from modula.bonds.attention import ROPE_BASE
-from modula.module import Composition, Identity, Module
 from modula.norms import RMS, HeadRMS
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from modula.algebra.core import Composition, Elementwise
 from modula.atoms import Conv2D, Linear
 from modula.bonds import AvgPool, ReLU
 from modula.compounds.residual import residual
-from modula.module import Composition, Elementwise
 from modula.norms import RMS, ChannelRMS
 
 

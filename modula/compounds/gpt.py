@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from modula.algebra.core import Composition, Elementwise, Module
 from modula.atoms import Embed, Linear
 from modula.bonds import RMSNorm, SquaredReLU
 from modula.bonds.attention import ROPE_BASE
 from modula.compounds.attention import Attention
 from modula.compounds.residual import residual
-from modula.module import Composition, Elementwise, Module
 from modula.norms import RMS, OneHot
 
 

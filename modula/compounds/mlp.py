@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from modula.algebra.core import Composition, Elementwise, Module
 from modula.atoms import Linear
 from modula.bonds import ReLU
 from modula.compounds.residual import residual
-from modula.module import Composition, Elementwise, Module
 from modula.norms import RMS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from modula.module import Identity, Module
+from modula.algebra.core import Identity, Module
 from modula.norms import RMS, ChannelRMS
 
 S = TypeVar("S", RMS, ChannelRMS)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jvp
 
-from modula.any_module import AnyModule
+from modula.algebra.core import Atom, SpaceType
 from modula.instruments.derivative import differentiable
 from modula.instruments.places import Visit, visits
 from modula.instruments.report import (
@@ -23,7 +23,7 @@ from modula.instruments.report import (
     table,
     where,
 )
-from modula.module import Atom, SpaceType
+from modula.network import AnyModule
 from modula.spaces import Value, measure
 from modula.vector import Update
 
@@ -155,7 +155,7 @@ def _aligned(visit: Visit, update: Update) -> Alignment:
     atom = cast("Atom[SpaceType, SpaceType]", place.module)
     change = update[f"{place.path}.weight".lstrip(".")]
     weight = atom.weight.detach()
-    domain, codomain = place.ends
+    domain, codomain = place.signature
 
     def output(moved: Tensor) -> Value:
         return cast("Value", functional_call(atom, {"weight": moved}, (visit.x,)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from modula.any_module import AnyModule
+from modula.algebra.core import Bond, SpaceType
 from modula.instruments.derivative import differentiable, own_generator
 from modula.instruments.places import visits
 from modula.instruments.report import (
@@ -28,7 +28,7 @@ from modula.instruments.report import (
     where,
 )
 from modula.instruments.sensitivity import Stretch, stretch
-from modula.module import Bond, SpaceType
+from modula.network import AnyModule
 from modula.spaces import Value
 
 if TYPE_CHECKING:

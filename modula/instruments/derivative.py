@@ -104,7 +104,7 @@ class Derivative(Generic[V, G]):
 
 def in_input(visit: Visit) -> Derivative[Value, Value]:
     """The derivative of a module in its input, at what flowed through it."""
-    module, x, (domain, codomain) = visit.place.module, visit.x, visit.place.ends
+    module, x, (domain, codomain) = visit.place.module, visit.x, visit.place.signature
     pullback = vjp(module, x)[1]
 
     def push(direction: Value) -> Value:
@@ -137,7 +137,7 @@ def in_weights(visit: Visit) -> Derivative[Update, Gradient]:
         return Gradient(pullback(functional)[0])
 
     return Derivative(
-        push, pull, module.norm, lambda g: module.dualize(g, method="svd"), visit.place.ends[1]
+        push, pull, module.norm, lambda g: module.dualize(g, method="svd"), visit.place.signature[1]
     )
 
 

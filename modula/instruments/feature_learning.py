@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from torch import Tensor
 from torch.func import functional_call, jvp
 
-from modula.any_module import AnyModule
+from modula.algebra.core import Atom
 from modula.instruments.derivative import differentiable
 from modula.instruments.places import Place, is_inside, parts, places
 from modula.instruments.report import (
@@ -24,7 +24,7 @@ from modula.instruments.report import (
     table,
     where,
 )
-from modula.module import Atom
+from modula.network import AnyModule
 from modula.spaces import Value, measure
 from modula.vector import Update
 
@@ -153,7 +153,7 @@ def feature_learning(model: AnyModule, update: Update, x: Value) -> FeatureLearn
 
     Source: Large et al. 2024 (arXiv:2405.14813), proposition 3.
     """
-    standing = list(places(model))
+    tall = list(places(model))
     norm = float(model.norm(update))
     if not 0 < norm < float("inf"):
         raise ValueError(
@@ -162,9 +162,9 @@ def feature_learning(model: AnyModule, update: Update, x: Value) -> FeatureLearn
         )
     survey = _Survey(model, update, x, norm)
     with differentiable():
-        survey.enter(standing[0], standing)
+        survey.enter(tall[0], tall)
     return FeatureLearningReport(
-        tuple([survey.rows[place.path] for place in standing if place.path in survey.rows]), norm
+        tuple([survey.rows[place.path] for place in tall if place.path in survey.rows]), norm
     )
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from modula.any_module import AnyModule
-from modula.declarations import check_mass
+from modula.checks import check_mass
 from modula.instruments.report import canvas, caption, table
+from modula.network import AnyModule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

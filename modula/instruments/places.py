@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from modula.any_module import AnyModule, Ends
-from modula.module import Compound
+from modula.algebra.core import Compound
+from modula.network import AnyModule, Signature
 from modula.spaces import ANYTHING, Value
 
 
@@ -24,7 +24,7 @@ class Place:
     """Dotted, as in `model.get_submodule`; empty for the model itself."""
 
     module: AnyModule
-    ends: Ends
+    signature: Signature
 
     @property
     def label(self) -> str:
@@ -52,7 +52,7 @@ def places(model: AnyModule) -> Iterator[Place]:
             "instruments measure modules composed with modula; got "
             f"{type(model).__name__}{_unwrapped(model)}"
         )
-    yield from _inside(Place("", model, model.narrow(ANYTHING, ANYTHING)))
+    yield from _inside(Place("", model, model.unify(ANYTHING, ANYTHING)))
 
 
 def _inside(place: Place) -> Iterator[Place]:
@@ -60,10 +60,12 @@ def _inside(place: Place) -> Iterator[Place]:
     if isinstance(place.module, Compound):
         compound: Compound[object, object] = place.module
         parts = list(compound)
-        for i, (part, ends) in enumerate(
-            zip(parts, compound._places(parts, *place.ends), strict=True)
+        for i, (part, signature) in enumerate(
+            zip(parts, compound._infer_signatures(parts, *place.signature), strict=True)
         ):
-            yield from _inside(Place(f"{place.path}.{i}" if place.path else str(i), part, ends))
+            yield from _inside(
+                Place(f"{place.path}.{i}" if place.path else str(i), part, signature)
+            )
 
 
 def _unwrapped(model: object) -> str:
@@ -89,30 +91,30 @@ def visits(model: AnyModule, x: Value) -> list[Visit]:
         TypeError: `model` is no module of modula's.
         ValueError: a module was called more often than it stands in the network.
     """
-    standing = list(places(model))
+    tall = list(places(model))
     calls: dict[AnyModule, list[tuple[Value, Value]]] = defaultdict(list)
 
     def note(module: nn.Module, arguments: tuple[Value, ...], output: Value) -> None:
         if isinstance(module, AnyModule):
             calls[module].append((_detached(arguments[0]), _detached(output)))
 
-    hooks = [module.register_forward_hook(note) for module in {place.module for place in standing}]
+    hooks = [module.register_forward_hook(note) for module in {place.module for place in tall}]
     try:
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             model(x)
     finally:
         for hook in hooks:
             hook.remove()
-    return list(_matched(standing, calls))
+    return list(_matched(tall, calls))
 
 
 def _matched(
-    standing: list[Place], calls: dict[AnyModule, list[tuple[Value, Value]]]
+    tall: list[Place], calls: dict[AnyModule, list[tuple[Value, Value]]]
 ) -> Iterator[Visit]:
     """A module's first call belongs to the first place where it stands, and so on: data flows in
     the order of the places.
     """
-    counts = Counter(place.module for place in standing)
+    counts = Counter(place.module for place in tall)
     for module, made in calls.items():
         if len(made) != counts[module]:
             raise ValueError(
@@ -120,7 +122,7 @@ def _matched(
                 "instruments follow networks whose forward is that of Composition and Concatenation"
             )
     seen: Counter[AnyModule] = Counter()
-    for place in standing:
+    for place in tall:
         if calls.get(place.module):
             x, y = calls[place.module][seen[place.module]]
             seen[place.module] += 1

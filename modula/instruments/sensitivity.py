@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from modula.any_module import AnyModule, arrow
 from modula.instruments.derivative import (
     differentiable,
     holds_ids,
@@ -31,6 +30,7 @@ from modula.instruments.report import (
     table,
     where,
 )
+from modula.network import AnyModule, arrow
 from modula.spaces import Value
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def stretch(visit: Visit, steps: int, directions: int, generator: torch.Generato
     row = Stretch(
         place.path,
         place.label,
-        arrow(place.ends),
+        arrow(place.signature),
         place.module.sensitivity,
         None,
         None,
@@ -197,7 +197,7 @@ def stretch(visit: Visit, steps: int, directions: int, generator: torch.Generato
     if row.skipped:
         return row
     derivative = in_input(visit)
-    domain, codomain = place.ends
+    domain, codomain = place.signature
     random = largest(
         [derivative.gain(random_direction(domain, visit.x, generator)) for _ in range(directions)]
     )
@@ -211,6 +211,6 @@ def _obstacle(visit: Visit) -> str:
     """Why the derivative in the input cannot be measured; empty if it can."""
     if holds_ids(visit.x):
         return "token ids are discrete, so that the input has no direction"
-    if not all(map(is_known, visit.place.ends)):
+    if not all(map(is_known, visit.place.signature)):
         return "no neighbour says which space it maps"
     return ""

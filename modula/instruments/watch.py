@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 from torch import Tensor
 
-from modula.any_module import AnyModule
 from modula.instruments.alignment import alignment
 from modula.instruments.feature_learning import feature_learning
 from modula.instruments.log import Log, Sink, open_log
@@ -19,6 +18,7 @@ from modula.instruments.report import canvas, caption, shades
 from modula.instruments.sensitivity import sensitivity
 from modula.instruments.spectra import spectra
 from modula.instruments.well_normed import well_normed
+from modula.network import AnyModule
 from modula.spaces import Value
 from modula.vector import Gradient, Update, Weights
 

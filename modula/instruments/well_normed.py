@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from modula.any_module import AnyModule
-from modula.declarations import Claim
+from modula.algebra.core import Atom, Bond, SpaceType
+from modula.checks import Claim
 from modula.instruments.derivative import differentiable, draw, in_weights, own_generator, targets
 from modula.instruments.places import Visit, is_inside, visits
 from modula.instruments.report import (
@@ -27,7 +27,7 @@ from modula.instruments.report import (
     where,
 )
 from modula.instruments.sensitivity import stretch
-from modula.module import Atom, Bond, SpaceType
+from modula.network import AnyModule
 from modula.spaces import Value, measure
 from modula.vector import Gradient
 
@@ -224,7 +224,7 @@ def _weight_gain(visit: Visit, steps: int, generator: torch.Generator) -> float:
     start = Gradient({name: draw(weight, generator) for name, weight in module.weights.items()})
     return in_weights(visit).worst(
         [module.dualize(start, method="svd")],
-        targets(visit.place.ends[1], visit.y, generator),
+        targets(visit.place.signature[1], visit.y, generator),
         steps,
     )
 
@@ -253,7 +253,7 @@ def _shortcoming_of_atom(atom: Atom[SpaceType, SpaceType], visit: Visit) -> str:
         return f"{atom!r} at {path} is {_article(atom.claim)}"
     weight, entering = (
         float(atom.geometry.norm(atom.weight[None])),
-        float(measure(visit.place.ends[0], visit.x)),
+        float(measure(visit.place.signature[0], visit.x)),
     )
     if not weight <= 1 + ROUNDING:
         return f"‖w‖ = {weight:.3g} at {path}"

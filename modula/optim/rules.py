@@ -12,9 +12,9 @@ from typing import ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from modula.duality import Plan
 from modula.optim.nonfinite import Verdict
 from modula.optim.settings import Settings
+from modula.plan import Plan
 from modula.polar import MethodLike
 from modula.scaling import working_dtype
 from modula.sharding import parts, parts_as, placed_as
@@ -64,7 +64,7 @@ class DualizedMomentum(Rule):
         settings: Settings,
         verdict: Verdict,
     ) -> Update:
-        average = averaged(gradient, states, settings, verdict)
+        average = accumulate(gradient, states, settings, verdict)
         return plan.dualize(average, target_norm=length(settings, verdict), method=self.method)
 
 
@@ -85,7 +85,7 @@ class NormalizedMomentum(Rule):
         settings: Settings,
         verdict: Verdict,
     ) -> Update:
-        average = averaged(gradient, states, settings, verdict)
+        average = accumulate(gradient, states, settings, verdict)
         return plan.normalize(
             Update._of(average.names, average.tensors), target_norm=length(settings, verdict)
         )
@@ -140,7 +140,7 @@ class NormalizedAdam(Rule):
         )
 
 
-def averaged(
+def accumulate(
     gradient: Gradient, states: list[State], settings: Settings, verdict: Verdict
 ) -> Gradient:
     """m ← momentum·m + g, in place; returns m, or momentum·m + g for Nesterov's look-ahead."""

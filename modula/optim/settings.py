@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from torch import Tensor
 
-from modula.declarations import is_number
+from modula.checks import is_number
 
 
 class Settings(TypedDict):

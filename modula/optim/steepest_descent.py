@@ -8,11 +8,16 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor, nn
 
-from modula.any_module import AnyModule
-from modula.duality import Plan
-from modula.optim.loading import check_state_dict
-from modula.optim.masses import LAST_UPDATE, LOG_MASS, drift, remember, shared_out
-from modula.optim.master import MASTER, master_of, masters, needs_master, publish, restore_precision
+from modula.network import AnyModule
+from modula.optim.adaptive_masses import LAST_UPDATE, LOG_MASS, drift, remember, scale_by_mass
+from modula.optim.master_weights import (
+    MASTER,
+    master_of,
+    masters,
+    needs_master,
+    publish,
+    restore_precision,
+)
 from modula.optim.nonfinite import POLICIES, NonFinite, Policy
 from modula.optim.rules import (
     Base,
@@ -31,6 +36,8 @@ from modula.optim.settings import (
     check_momentum,
     check_weight_decay,
 )
+from modula.optim.state_checks import check_state_dict
+from modula.plan import Plan
 from modula.polar import MethodLike
 from modula.polar.methods import resolve
 from modula.vector import Gradient, Weights
@@ -219,13 +226,13 @@ class SteepestDescent(torch.optim.Optimizer):
         update = self._rule(plan, gradient, states, settings, verdict)
         if self._adapts:
             drift(plan, gradient, states, settings["adapt_masses"])
-            shared_out(update, states)
+            scale_by_mass(update, states)
             remember(update, states, verdict)
         weights = Weights._of(names, masters(plan.weights, states))
         if settings["weight_decay"]:
             decay = decayed(weights, plan.coefficients, settings, verdict)
             if self._adapts:
-                shared_out(decay, states)
+                scale_by_mass(decay, states)
             weights -= decay
         weights -= update
         publish(plan.weights, weights.tensors)

@@ -36,7 +36,7 @@ class Piece:
         return len(self.matrices)
 
     @property
-    def lying(self) -> Tensor:
+    def wide(self) -> Tensor:
         rows, columns = self.matrices.shape[1:]
         return self.matrices.mT if rows > columns else self.matrices
 
@@ -85,7 +85,7 @@ def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = Non
     run = resolve(method)
     results: dict[int, Tensor] = {}
     for group in _groups([piece for i, batch in enumerate(batches) for piece in _pieces(i, batch)]):
-        matrices = Matrices([piece.lying for piece in group.members], group.rows, group.columns)
+        matrices = Matrices([piece.wide for piece in group.members], group.rows, group.columns)
         found = (
             run.on(matrices) if matrices.shape.numel() else matrices.in_parts(matrices.prepared())
         )

@@ -96,13 +96,11 @@ class Matrices:
         """
         products: list[Tensor] = []
         start = 0
-        for standing, parts in groupby(self.parts, key=_is_standing):
+        for tall, parts in groupby(self.parts, key=_is_tall):
             counts = [len(part) for part in parts]
             end = start + sum(counts)
             p, x = P[start:end], X[start:end]
-            products += torch.split(
-                torch.bmm(x.mT, p.mT).mT if standing else torch.bmm(p, x), counts
-            )
+            products += torch.split(torch.bmm(x.mT, p.mT).mT if tall else torch.bmm(p, x), counts)
             start = end
         return products
 
@@ -135,7 +133,7 @@ class Matrices:
         return part.shape[1] == self.rows and part.shape[2] == self.columns
 
 
-def _is_standing(part: Tensor) -> bool:
+def _is_tall(part: Tensor) -> bool:
     """Whether columns lie in one piece where rows do not, in matrices that are small enough to be
     turned by a product.
     """

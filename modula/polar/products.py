@@ -16,7 +16,7 @@ def gram(X: Tensor) -> Tensor:
 
     In low precision, where products are fast, copying the blocks would cost more than halves save.
     There a single matrix is taken out of its batch: in a batch of one a CPU takes longer to
-    multiply it by its transpose (`benchmarks.lost`).
+    multiply it by its transpose (`benchmarks.rejected_ideas`).
     """
     if _is_worth_halving(X):
         return gram_in_halves(X)

@@ -67,8 +67,8 @@ proved = pytest.mark.parametrize(
 @proved
 @few
 @given(seed=seeds)
-def test_no_change_grows_beyond_a_proved_sensitivity(bond, draw, ends, seed):
-    assert largest_gain(bond, draw(seed), ends, starts=3) <= bond.sensitivity * (1 + 1e-9)
+def test_no_change_grows_beyond_a_proved_sensitivity(bond, draw, signature, seed):
+    assert largest_gain(bond, draw(seed), signature, starts=3) <= bond.sensitivity * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -78,18 +78,18 @@ def test_no_change_grows_beyond_a_proved_sensitivity(bond, draw, ends, seed):
 )
 @given(seed=seeds)
 def test_no_random_step_grows_beyond_a_proved_sensitivity(row, seed):
-    bond, draw, ends = row
-    assert step_gain(bond, draw(seed), draw(seed + 50), ends) <= bond.sensitivity * (1 + 1e-9)
+    bond, draw, signature = row
+    assert step_gain(bond, draw(seed), draw(seed + 50), signature) <= bond.sensitivity * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(
     "row", [row for row in PROVED if not isinstance(row[0], Softmax)], ids=lambda row: repr(row[0])
 )
 def test_a_proved_sensitivity_is_attained(row):
-    bond, draw, ends = row
+    bond, draw, signature = row
     x = draw(0)
     same = torch.ones_like(x) if isinstance(bond, MergeHeads) else None
-    gain = largest_gain(bond, x, ends) if same is None else step_gain(bond, x, same, ends)
+    gain = largest_gain(bond, x, signature) if same is None else step_gain(bond, x, same, signature)
     close(gain, bond.sensitivity, rtol=1e-6)
 
 

@@ -57,8 +57,8 @@ def test_the_sensitivity_is_the_largest_slope(bond):
 @settings(max_examples=8)
 @given(seed=seeds, scale=scales)
 def test_no_change_of_the_input_grows_beyond_the_sensitivity(bond, norm, seed, scale):
-    ends = Space(norm), Space(norm)
-    assert largest_gain(bond, scale * rand(seed, 2, 4), ends, starts=3) <= bond.sensitivity * (
+    signature = Space(norm), Space(norm)
+    assert largest_gain(bond, scale * rand(seed, 2, 4), signature, starts=3) <= bond.sensitivity * (
         1 + 1e-9
     )
 
@@ -67,9 +67,9 @@ def test_no_change_of_the_input_grows_beyond_the_sensitivity(bond, norm, seed, s
 @every_norm
 @given(seed=seeds, scale=scales, size=scales)
 def test_no_random_step_grows_beyond_the_sensitivity(bond, norm, seed, scale, size):
-    ends = Space(norm), Space(norm)
+    signature = Space(norm), Space(norm)
     assert step_gain(
-        bond, scale * rand(seed, 2, 4), size * rand(seed + 1, 2, 4), ends
+        bond, scale * rand(seed, 2, 4), size * rand(seed + 1, 2, 4), signature
     ) <= bond.sensitivity * (1 + 1e-9)
 
 

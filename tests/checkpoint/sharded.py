@@ -23,7 +23,7 @@ from torch import Tensor
 
 from modula import GPT, SteepestDescent, checkpoint
 from modula.checkpoint import CheckpointError
-from tests.distributed.setup import batch, gathered, gpt, loss_of, mesh_of, shard, ways, whole
+from tests.parallel.setup import batch, gathered, gpt, loss_of, mesh_of, shard, ways, whole
 
 STEPS = 3
 PLAIN = "plain"

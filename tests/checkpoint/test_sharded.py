@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from tests.checkpoint.sharded import SAVED, main
-from tests.distributed.launcher import torchrun
+from tests.parallel.launcher import torchrun
 
 
 def launch(processes: int, folder: Path) -> dict[str, list[str]]:

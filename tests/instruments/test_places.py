@@ -33,7 +33,7 @@ def test_places_are_the_submodules_in_flow_order():
 def test_a_bond_takes_the_space_of_its_place():
     relu = ReLU()
     model = Linear(2, 5) @ relu @ Linear(5, 3) @ relu @ Linear(3, 4)
-    assert [place.ends[0] for place in places(model) if place.module is relu] == [
+    assert [place.signature[0] for place in places(model) if place.module is relu] == [
         Space(RMS, 3),
         Space(RMS, 5),
     ]
@@ -43,7 +43,7 @@ def test_heads_and_tuples_have_their_spaces():
     by_path = {place.path: place for place in places(GPT(7, d_embed=8, num_heads=2, num_blocks=1))}
     rope = next(place for place in by_path.values() if repr(place.module) == "Rope(4)")
     head = Space(HeadRMS, 4)
-    assert rope.ends == (Product((head, head)), Product((head, head)))
+    assert rope.signature == (Product((head, head)), Product((head, head)))
 
 
 def test_every_place_sees_what_enters_and_leaves_it():

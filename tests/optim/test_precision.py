@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modula import SteepestDescent
-from modula.optim.master import MASTER
+from modula.optim.master_weights import MASTER
 from tests.helpers import random_gradient
 from tests.optim.helpers import frozen_copy, loss_of, mlp, same, train
 from tests.optim.test_nonfinite import RULES, every_rule, state_of, unchanged

@@ -85,14 +85,14 @@ def test_momentum_is_an_average_of_gradients_and_not_of_updates():
 def test_the_length_of_the_gradient_plays_no_part(lr, seed):
     model = mlp()
     start, gradient = frozen_copy(model), random_gradient(model, seed)
-    ends = []
+    signature = []
     for size in (1.0, 1000.0):
         model.weights = start
         optimizer = SteepestDescent(model, lr)
         assign(model, size * gradient)
         optimizer.step()
-        ends.append(frozen_copy(model))
-    for one, other in zip(ends[0].tensors, ends[1].tensors, strict=True):
+        signature.append(frozen_copy(model))
+    for one, other in zip(signature[0].tensors, signature[1].tensors, strict=True):
         close(one, other, rtol=1e-9, atol=1e-9)
 
 

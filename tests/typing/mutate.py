@@ -1,4 +1,4 @@
-"""Widen each overload of modula/module.py to Any, one at a time, and see what in the corpus
+"""Widen each overload of modula/algebra/core.py to Any, one at a time, and see what in the corpus
 notices.
 
     python -m tests.typing.mutate [--only NAME]
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.typing import corpus
 
-TARGET = Path("modula/module.py")
+TARGET = Path("modula/algebra/core.py")
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from modula import (
     Tanh,
     residual,
 )
-from modula.any_module import AnyModule
-from modula.module import Elementwise, Transparent
+from modula.algebra.core import Elementwise, Transparent
+from modula.network import AnyModule
 
 
 def f() -> Module[RMS, RMS]:

@@ -37,7 +37,7 @@ from modula import (
     SquaredReLU,
     Tanh,
 )
-from modula.module import Transparent
+from modula.algebra.core import Transparent
 
 # Functions of single entries take their neighbour's type, on either side.
 assert_type(Linear(4, 3) @ ReLU(), Module[RMS, RMS])

@@ -184,7 +184,7 @@ class Scalar(Geometry):
     def project(self, weight: Tensor) -> Tensor:
         return weight.sign()
 
-    def draw(
+    def sample(
         self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
     ) -> Tensor:
         return torch.ones(shape, device=device)

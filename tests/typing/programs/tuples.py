@@ -25,7 +25,7 @@ from modula import (
     ReLU,
     Tanh,
 )
-from modula.module import Transparent
+from modula.algebra.core import Transparent
 
 
 class Bridge(Bond[RMS, L2]):

@@ -237,8 +237,8 @@ def test_every_other_pair_is_an_error_that_gives_a_reason(pair):
     ],
     ids=name,
 )
-def test_an_impossible_pair_names_the_way_out(pair, cure):
-    with pytest.raises(NormPairError, match=cure):
+def test_an_impossible_pair_names_the_way_out(pair, fix):
+    with pytest.raises(NormPairError, match=fix):
         operator_geometry(*pair)
 
 
@@ -312,7 +312,7 @@ def test_a_norm_without_a_dual_says_what_to_define():
 def test_draw_has_norm_one(pair):
     geometry = operator_geometry(*pair)
     for shape in ((3, 5), (5, 3), (1, 4), (4, 1)):
-        weight = geometry.draw((*shape, *(3, 2)[: 2 * (pair == TAPS)]), None, torch.device("cpu"))
+        weight = geometry.sample((*shape, *(3, 2)[: 2 * (pair == TAPS)]), None, torch.device("cpu"))
         close(geometry.norm(weight[None])[0], 1.0, rtol=1e-5)
 
 
@@ -320,7 +320,9 @@ def test_draw_has_norm_one(pair):
 def test_draw_is_reproducible(pair):
     shape = (3, 4, *(2, 2)[: 2 * (pair == TAPS)])
     first, second = (
-        operator_geometry(*pair).draw(shape, torch.Generator().manual_seed(7), torch.device("cpu"))
+        operator_geometry(*pair).sample(
+            shape, torch.Generator().manual_seed(7), torch.device("cpu")
+        )
         for _ in range(2)
     )
     assert torch.equal(first, second)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modula import Gradient, Linear, SteepestDescent
 from modula.optim import StateMismatchError
-from modula.optim.masses import LAST_UPDATE
+from modula.optim.adaptive_masses import LAST_UPDATE
 from tests.helpers import close, random_gradient
 from tests.optim.helpers import frozen_copy, gpt, mlp, same, train
 
@@ -75,7 +75,7 @@ def test_the_total_stays(seed, rate):
 
 @given(st.lists(st.floats(1e-15, 1e15), min_size=3, max_size=3))
 def test_the_sizes_of_gradients_play_no_part(sizes):
-    ends = []
+    signature = []
     for factors in ([1.0] * 3, sizes):
         model = mlp()
         optimizer = SteepestDescent(model, lr=0.1, adapt_masses=RATE)
@@ -91,8 +91,8 @@ def test_the_sizes_of_gradients_play_no_part(sizes):
                 ),
             )
             optimizer.step()
-        ends.append(list(optimizer.masses().values()))
-    assert ends[1] == pytest.approx(ends[0], rel=1e-5)
+        signature.append(list(optimizer.masses().values()))
+    assert signature[1] == pytest.approx(signature[0], rel=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"normalize": True}, {"normalize": True, "base": "adam"}])

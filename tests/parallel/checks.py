@@ -42,10 +42,11 @@ from modula import (
     SteepestDescent,
     Weights,
 )
-from modula.distributed import split_over, tensor_parallel_plan
 from modula.geometry import Spectral
+from modula.parallel import split_over, tensor_parallel_plan
 from modula.workspace import set_workspace_limit
-from tests.distributed.setup import (
+from tests.helpers import random_gradient
+from tests.parallel.setup import (
     batch,
     gathered,
     gpt,
@@ -60,7 +61,6 @@ from tests.distributed.setup import (
     ways,
     whole,
 )
-from tests.helpers import random_gradient
 
 Check = Callable[[], None]
 

@@ -9,12 +9,12 @@ from modula.norms import HeadRMS, Norm, VectorNorm
 from modula.spaces import AnySpace, MismatchError, Product, Space, meet
 
 
-def cure(given: AnySpace, wanted: AnySpace) -> str:
+def suggest_fix(given: AnySpace, wanted: AnySpace) -> str:
     """What to do where one module gives `given` and the next takes `wanted`, if something is
     known.
     """
     if isinstance(given, Product) and isinstance(wanted, Product):
-        return _cure_of_parts(given.parts, wanted.parts)
+        return _fix_of_parts(given.parts, wanted.parts)
     if isinstance(wanted, Product):
         return (
             f"; a tuple of {len(wanted.parts)} modules is taken, as in … @ (f, g)"
@@ -33,13 +33,13 @@ def cure(given: AnySpace, wanted: AnySpace) -> str:
     if given.norm is wanted.norm:
         widths = given.width, wanted.width
         return f"; make both widths {widths[0]} or both {widths[1]}" if None not in widths else ""
-    known = _CURES.get((given.norm.__name__, wanted.norm.__name__)) or _CURES.get(
+    known = _FIXES.get((given.norm.__name__, wanted.norm.__name__)) or _FIXES.get(
         ("", wanted.norm.__name__)
     )
     return f"; {known}" if known else _bridge(given.norm, wanted.norm)
 
 
-_CURES = {
+_FIXES = {
     ("ChannelRMS", "RMS"): "insert AvgPool() or Flatten() between them",
     ("RMS", "HeadRMS"): "insert SplitIntoHeads(num_heads) between them",
     ("HeadRMS", "RMS"): "insert MergeHeads() between them",
@@ -51,7 +51,7 @@ _CURES = {
 """By the norms that are given and wanted; given "" stands for every other."""
 
 
-def _cure_of_parts(given: tuple[AnySpace, ...], wanted: tuple[AnySpace, ...]) -> str:
+def _fix_of_parts(given: tuple[AnySpace, ...], wanted: tuple[AnySpace, ...]) -> str:
     if len(given) != len(wanted):
         grouped = len(given) == 2 and isinstance(given[0], Product) and len(given[0].parts) == 2
         if grouped and len(wanted) == 3 and not _clash(wanted[0], Space(HeadRMS)):
@@ -59,9 +59,9 @@ def _cure_of_parts(given: tuple[AnySpace, ...], wanted: tuple[AnySpace, ...]) ->
         return f"; a tuple of {len(wanted)} is taken and one of {len(given)} given"
     return next(
         (
-            f"{cure(g, w)} (part {i})"
+            f"{suggest_fix(g, w)} (part {i})"
             for i, (g, w) in enumerate(zip(given, wanted, strict=True))
-            if _clash(g, w) and cure(g, w)
+            if _clash(g, w) and suggest_fix(g, w)
         ),
         "",
     )

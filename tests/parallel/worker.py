@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from tests.distributed.checks import checks
+from tests.parallel.checks import checks
 
 
 def main(folder: Path) -> None:

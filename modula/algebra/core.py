@@ -27,14 +27,14 @@ from typing import (
 import torch
 from torch import Tensor, nn
 
-from modula.any_module import AnyModule, Ends, Roster, arrow, refuse_repeated
-from modula.cures import cure
-from modula.declarations import Claim, check_mass, is_number
+from modula.algebra.hints import suggest_fix
+from modula.algebra.render import Node
+from modula.checks import Claim, check_mass, is_number
 from modula.geometry import Geometry
+from modula.network import AnyModule, Roster, Signature, arrow, refuse_repeated
 from modula.norms import Dense, Norm
 from modula.sharding import fill
 from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, MismatchError, Product, Space, Value, meet
-from modula.tree import Node
 
 SpaceType: TypeAlias = Norm | tuple[object, ...]
 """What a space is, to a checker: a norm type, or a tuple of spaces."""
@@ -410,12 +410,12 @@ class Module(AnyModule, Generic[X, Y]):
                 fresh = copy.deepcopy(self)
                 fresh.initialize()
                 copies.append(fresh)
-            ends = self.narrow(ANYTHING, ANYTHING)
+            signature = self.unify(ANYTHING, ANYTHING)
             return (
                 copies[0]
                 if n == 1
                 else Composition._in_flow_order(
-                    [part for one in copies for part in one._links()], ends
+                    [part for one in copies for part in one._links()], signature
                 )
             )
 
@@ -497,7 +497,7 @@ class Atom(Module[S, T]):
                 f"{name} maps {own_domain} to {own_codomain} by its class and takes no domain or "
                 "codomain"
             )
-        self._ends = (
+        self._signature = (
             _with_width(domain, own_domain, fan_in),
             _with_width(codomain, own_codomain, fan_out),
         )
@@ -508,20 +508,20 @@ class Atom(Module[S, T]):
         self.weight = nn.Parameter(weight)
         self.mass = mass  # pyright: ignore[reportIncompatibleMethodOverride]
         with torch.no_grad():
-            self.draw(None)
+            self.initialize_weight(None)
 
-    def draw(self, generator: torch.Generator | None) -> None:
+    def initialize_weight(self, generator: torch.Generator | None) -> None:
         """Fill the weight with a random one of norm 1. Does nothing on the meta device."""
         if not self.weight.is_meta:
             device = self.weight.device if generator is None else generator.device
-            fill(self.weight, self.geometry.draw(tuple(self.weight.shape), generator, device))
+            fill(self.weight, self.geometry.sample(tuple(self.weight.shape), generator, device))
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
-        return meet(self._ends[0], domain), meet(self._ends[1], codomain)
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        return meet(self._signature[0], domain), meet(self._signature[1], codomain)
 
     def _check_width(self, x: Tensor) -> None:
         """Refuse an input whose measured axis is not as wide as the domain."""
-        space = self._ends[0]
+        space = self._signature[0]
         if isinstance(space, Space) and issubclass(space.norm, Dense) and space.width is not None:
             axis = space.norm.axis
             if x.dim() < -axis or x.shape[axis] != space.width:
@@ -536,8 +536,8 @@ class Atom(Module[S, T]):
         )
         return roster.note_sensitivity(self)
 
-    def _node(self, place: str, ends: Ends) -> Node:
-        return super()._node(place, ends)._replace(shape=tuple(self.weight.shape))
+    def _node(self, place: str, signature: Signature) -> Node:
+        return super()._node(place, signature)._replace(shape=tuple(self.weight.shape))
 
 
 class Bond(Module[S, T]):
@@ -594,7 +594,7 @@ class Elementwise(Bond[Neighbour, Neighbour]):
 
     _declared = (ANY_DENSE, ANY_DENSE)
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
         own, _ = self._declared
         space = meet(meet(own, domain), codomain)
         return space, space
@@ -737,7 +737,7 @@ class Add(Bond[Neighbour, Neighbour]):
 
     claim: Claim = "proved"
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
         if domain == ANYTHING:
             return domain, codomain
         if not isinstance(domain, Product):
@@ -822,19 +822,19 @@ class Compound(Module[X, Y]):
     them. `compound[i] = module` puts another in place if it maps the same spaces.
     """
 
-    _ends: Ends
+    _signature: Signature
     _last_survey: Roster | None = None
 
-    def _adopt(self, parts: Sequence[AnyModule], ends: Ends) -> None:
+    def _adopt(self, parts: Sequence[AnyModule], signature: Signature) -> None:
         """Take `parts` in, in flow order."""
-        self._ends = ends
+        self._signature = signature
         for i, part in enumerate(parts):
             self.add_module(str(i), part)
         self._survey()
 
-    def _places(
+    def _infer_signatures(
         self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace
-    ) -> list[Ends]:
+    ) -> list[Signature]:
         """The ends of each part, given those of the whole.
 
         Raises:
@@ -845,16 +845,20 @@ class Compound(Module[X, Y]):
             "Concatenation"
         )
 
-    def _outer_ends(self, places: list[Ends]) -> Ends:
+    def _outer_signature(self, places: list[Signature]) -> Signature:
         """The ends of the whole, given those of each part."""
         raise NotImplementedError(
             f"{type(self).__name__} does not say how its parts meet: subclass Composition or "
             "Concatenation"
         )
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
-        ends = meet(self._ends[0], domain), meet(self._ends[1], codomain)
-        return ends if ends == self._ends else self._outer_ends(self._places(list(self), *ends))
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        signature = meet(self._signature[0], domain), meet(self._signature[1], codomain)
+        return (
+            signature
+            if signature == self._signature
+            else self._outer_signature(self._infer_signatures(list(self), *signature))
+        )
 
     def _roster(self) -> Roster:
         if torch.compiler.is_compiling():
@@ -886,13 +890,13 @@ class Compound(Module[X, Y]):
         parts[index] = _as_module(module, "[…] =", self)
         place = f"cannot put {module!r} in place {index} of {self!r}"
         try:
-            ends = self._outer_ends(self._places(parts, ANYTHING, ANYTHING))
+            signature = self._outer_signature(self._infer_signatures(parts, ANYTHING, ANYTHING))
         except MismatchError as mismatch:
             raise CompositionError(f"{place}: {mismatch}") from None
-        if ends != self._ends:
+        if signature != self._signature:
             raise CompositionError(
-                f"{place}: that would turn {arrow(self._ends)} into {arrow(ends)} inside whatever "
-                "holds it"
+                f"{place}: that would turn {arrow(self._signature)} into {arrow(signature)} inside "
+                "whatever holds it"
             )
         refuse_repeated([atom for part in parts for atom in part._survey().atoms])
         self._modules[str(range(len(self))[index])] = module
@@ -914,11 +918,11 @@ class Compound(Module[X, Y]):
             "atom or bond inside"
         )
 
-    def _node(self, place: str, ends: Ends) -> Node:
-        whole = super()._node(place, ends)
+    def _node(self, place: str, signature: Signature) -> Node:
+        whole = super()._node(place, signature)
         if not self._survey().atoms:
             return whole
-        places = self._places(list(self), *ends)
+        places = self._infer_signatures(list(self), *signature)
         children = tuple(
             [
                 part._node(str(i), place)
@@ -955,13 +959,13 @@ class Composition(Compound[S, T]):
 
     def __init__(self, module: Module[S, T]) -> None:
         super().__init__()
-        self._adopt(module._links(), module.narrow(ANYTHING, ANYTHING))
+        self._adopt(module._links(), module.unify(ANYTHING, ANYTHING))
 
     @classmethod
-    def _in_flow_order(cls, parts: Sequence[AnyModule], ends: Ends) -> AnyModule:
+    def _in_flow_order(cls, parts: Sequence[AnyModule], signature: Signature) -> AnyModule:
         made: Composition[SpaceType, SpaceType] = Composition.__new__(Composition)
         nn.Module.__init__(made)
-        made._adopt(parts, ends)
+        made._adopt(parts, signature)
         return made
 
     def forward(self, x: Value) -> Value:
@@ -979,8 +983,8 @@ class Composition(Compound[S, T]):
     def _links(self) -> list[AnyModule]:
         return list(self) if type(self) is Composition and not _is_sum(self) else [self]
 
-    def _node(self, place: str, ends: Ends) -> Node:
-        whole = super()._node(place, ends)
+    def _node(self, place: str, signature: Signature) -> Node:
+        whole = super()._node(place, signature)
         if not _is_sum(self) or not whole.children:
             return whole
         terms = tuple(
@@ -988,18 +992,18 @@ class Composition(Compound[S, T]):
         )
         return whole._replace(name="Sum", children=terms)
 
-    def _places(
+    def _infer_signatures(
         self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace
-    ) -> list[Ends]:
+    ) -> list[Signature]:
         seams: list[AnySpace] = [domain, *[ANYTHING] * (len(parts) - 1), codomain]
         before: list[AnySpace] = []
         while before != seams:
             before = list(seams)
             for i in (*range(len(parts)), *reversed(range(len(parts)))):
-                seams[i], seams[i + 1] = parts[i].narrow(seams[i], seams[i + 1])
+                seams[i], seams[i + 1] = parts[i].unify(seams[i], seams[i + 1])
         return list(pairwise(seams))
 
-    def _outer_ends(self, places: list[Ends]) -> Ends:
+    def _outer_signature(self, places: list[Signature]) -> Signature:
         return places[0][0], places[-1][1]
 
     def __repr__(self) -> str:
@@ -1111,13 +1115,13 @@ class Concatenation(Compound[X, Y]):
                 raise ValueError("a concatenation takes at least one module, got an empty tuple")
             parts = [_as_module(module, ",", self) for module in modules]
             try:
-                ends = self._outer_ends(self._places(parts, ANYTHING, ANYTHING))
+                signature = self._outer_signature(self._infer_signatures(parts, ANYTHING, ANYTHING))
             except MismatchError as mismatch:
                 listed = "; ".join(f"{part!r} takes {part.domain}" for part in parts)
                 raise CompositionError(
                     f"cannot concatenate modules whose domains differ: {mismatch}. {listed}"
                 ) from None
-            self._adopt(parts, ends)
+            self._adopt(parts, signature)
 
     def forward(self, x: Value) -> tuple[Value, ...]:
         return tuple([part(x) for part in self._parts().values()])
@@ -1129,19 +1133,19 @@ class Concatenation(Compound[X, Y]):
             sensitivity += part._walk(f"{prefix}{name}.", downstream, roster)
         return sensitivity
 
-    def _places(
+    def _infer_signatures(
         self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace
-    ) -> list[Ends]:
+    ) -> list[Signature]:
         outputs = meet(Product((ANYTHING,) * len(parts)), codomain)
         codomains = list(typing.cast("Product", outputs).parts)
         before = None
         while before != (domain, codomains):
             before = (domain, list(codomains))
             for i, part in enumerate(parts):
-                domain, codomains[i] = part.narrow(domain, codomains[i])
+                domain, codomains[i] = part.unify(domain, codomains[i])
         return [(domain, place) for place in codomains]
 
-    def _outer_ends(self, places: list[Ends]) -> Ends:
+    def _outer_signature(self, places: list[Signature]) -> Signature:
         return places[0][0], Product(tuple(codomain for _, codomain in places))
 
     def __repr__(self) -> str:
@@ -1153,21 +1157,21 @@ def _compose(outer: AnyModule, inner: AnyModule) -> AnyModule:
     return Composition._in_flow_order([*inner._links(), *outer._links()], _join(outer, inner))
 
 
-def _join(outer: AnyModule, inner: AnyModule) -> Ends:
+def _join(outer: AnyModule, inner: AnyModule) -> Signature:
     """The ends of outer ∘ inner.
 
     Raises:
         CompositionError: the codomain of `inner` is not the domain of `outer`.
     """
     try:
-        seam, codomain = outer.narrow(meet(outer.domain, inner.codomain), ANYTHING)
-        domain, _ = inner.narrow(ANYTHING, seam)
+        seam, codomain = outer.unify(meet(outer.domain, inner.codomain), ANYTHING)
+        domain, _ = inner.unify(ANYTHING, seam)
         return domain, codomain
     except MismatchError as mismatch:
         wanted, given = outer.domain, inner.codomain
         raise CompositionError(
             f"cannot compose {_operand(outer)} @ {_operand(inner)}: {outer!r} takes {wanted} and "
-            f"{inner!r} gives {given}: {mismatch}{cure(given, wanted)}"
+            f"{inner!r} gives {given}: {mismatch}{suggest_fix(given, wanted)}"
         ) from None
 
 
@@ -1182,7 +1186,7 @@ def _sum(first: AnyModule, second: AnyModule) -> AnyModule:
         return _compose(Add(), _concatenate(terms))
     except CompositionError as error:
         listed = "; ".join(
-            f"{term!r} maps {arrow(term.narrow(ANYTHING, ANYTHING))}" for term in terms
+            f"{term!r} maps {arrow(term.unify(ANYTHING, ANYTHING))}" for term in terms
         )
         raise CompositionError(
             f"cannot add {first!r} + {second!r}, whose ends differ: {listed}"

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from modula.duality import Plan
 from modula.optim.nonfinite import Verdict
+from modula.plan import Plan
 from modula.sharding import dots, parts, parts_as
 from modula.vector import Gradient, Scalar, Update
 
@@ -52,7 +52,7 @@ def drift(
         state[LOG_MASS].copy_(log_mass)
 
 
-def shared_out(vector: Update, states: Sequence[dict[str, Tensor]]) -> None:
+def scale_by_mass(vector: Update, states: Sequence[dict[str, Tensor]]) -> None:
     """Multiply each atom's part by how its mass has changed, in place."""
     for p, state in zip(parts(vector.tensors), states, strict=True):
         p.mul_(state[LOG_MASS].exp().to(p))

@@ -1,8 +1,8 @@
 """What was tried to orthogonalise faster on a CPU, and lost; or won in one format and lost in
 another.
 
-    python -m benchmarks.lost
-    python -m benchmarks.lost --write docs/engine.md
+    python -m benchmarks.rejected_ideas
+    python -m benchmarks.rejected_ideas --write docs/engine.md
 
 An idea and what it is compared with are timed in turns; the ratio of their medians is below 1 where
 the idea is faster.
@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.docs_tables import write_between
 from benchmarks.orthogonalize import decompositions, errors, gradients, joined, machine
-from benchmarks.page import write_between
 from modula.polar import PolarExpress
 from modula.polar.iteration import iterate
 from modula.polar.preparation import copy_matrices
@@ -141,18 +141,18 @@ def batches(size: int, rounds: int) -> Iterator[str]:
 
 
 def transposes(size: int, rounds: int) -> Iterator[str]:
-    standing = torch.randn(2, 4 * size, size)
-    lying = standing.new_empty(2, size, 4 * size)
+    tall = torch.randn(2, 4 * size, size)
+    wide = tall.new_empty(2, size, 4 * size)
 
     def one_by_one() -> None:
-        for target, source in zip(lying, standing, strict=True):
+        for target, source in zip(wide, tall, strict=True):
             target.copy_(source.mT)
 
-    in_strips = partial(copy_matrices, lying, standing.mT)
+    in_strips = partial(copy_matrices, wide, tall.mT)
     yield line(
         f"transposing two matrices {4 * size}×{size} at once",
         "in strips",
-        ratio(lambda: lying.copy_(standing.mT), in_strips, rounds),
+        ratio(lambda: wide.copy_(tall.mT), in_strips, rounds),
     )
     yield line(
         f"transposing two matrices {4 * size}×{size} one by one",
@@ -165,13 +165,13 @@ def transposes(size: int, rounds: int) -> Iterator[str]:
 
 def turned(size: int, rounds: int) -> str:
     P, X = torch.randn(1, size, size).bfloat16(), torch.randn(1, size, 4 * size).bfloat16()
-    standing = torch.empty(1, 4 * size, size)
+    tall = torch.empty(1, 4 * size, size)
     return line(
         f"P·X of a matrix {size}×{4 * size} in bfloat16, then transposed in strips",
         "Xᵀ·P",
         ratio(
-            lambda: copy_matrices(standing, torch.bmm(P, X).mT),
-            lambda: standing.copy_(torch.bmm(X.mT, P.mT)),
+            lambda: copy_matrices(tall, torch.bmm(P, X).mT),
+            lambda: tall.copy_(torch.bmm(X.mT, P.mT)),
             rounds,
         ),
     )

@@ -215,8 +215,13 @@ class Plan:
         factors = orthogonalize_all(matrices, method)
         for batch, geometry, found in zip(batches, geometries, factors, strict=True):
             shape = tuple(batch.tensors[0].shape)
-            duals = geometry.weight(found.view(len(batch.tensors), -1, *found.shape[1:]), shape)
-            yield batch, duals.mul_(self._column(batch, geometry.unit(shape), duals) * target_norm)
+            duals = geometry.from_matrices(
+                found.view(len(batch.tensors), -1, *found.shape[1:]), shape
+            )
+            yield (
+                batch,
+                duals.mul_(self._column(batch, geometry.radius(shape), duals) * target_norm),
+            )
 
     def _column(self, batch: Batch, unit: float, like: Tensor) -> Tensor:
         """unit · coefficient_i for each member of the batch, shaped to multiply `like`."""

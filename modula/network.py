@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, Self, TypeAlias,
 import torch
 from torch import Tensor, nn
 
-from modula.declarations import check_mass, check_sensitivity
-from modula.duality import Plan
+from modula.algebra.render import Node, render
+from modula.checks import check_mass, check_sensitivity
 from modula.geometry import Geometry
+from modula.plan import Plan
 from modula.polar import MethodLike
 from modula.sharding import refuse_fully_sharded
 from modula.spaces import ANYTHING, AnySpace, Value, meet, space_of
-from modula.tree import Node, render
 from modula.vector import Gradient, Scalar, Update, Weights
 
-Ends: TypeAlias = tuple[AnySpace, AnySpace]
+Signature: TypeAlias = tuple[AnySpace, AnySpace]
 """The domain and the codomain of a module, as far as they are known."""
 
 
@@ -39,7 +39,7 @@ class HasWeight(Protocol):
     geometry: Geometry
     weight: nn.Parameter
 
-    def draw(self, generator: torch.Generator | None) -> None: ...
+    def initialize_weight(self, generator: torch.Generator | None) -> None: ...
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class AnyModule(nn.Module):
 
     # so that a NumPy scalar on the left leaves the product to __rmul__
     __array_ufunc__: ClassVar[None] = None
-    _declared: Ends = (ANYTHING, ANYTHING)
+    _declared: Signature = (ANYTHING, ANYTHING)
 
     if TYPE_CHECKING:
         # torch's takes any arguments, and refuses them when it runs
@@ -121,9 +121,9 @@ class AnyModule(nn.Module):
                     f"{wrong[0].__name__} is no norm type: {cls.__name__} maps between norm types, "
                     "such as RMS, and tuples of them"
                 )
-            ends = [space_of(one) for one in arguments]
-            if len(ends) == 2 and "_declared" not in cls.__dict__:
-                cls._declared = (ends[0] or ANYTHING, ends[1] or ANYTHING)
+            signature = [space_of(one) for one in arguments]
+            if len(signature) == 2 and "_declared" not in cls.__dict__:
+                cls._declared = (signature[0] or ANYTHING, signature[1] or ANYTHING)
         for name, check in (("mass", check_mass), ("sensitivity", check_sensitivity)):
             if isinstance(cls.__dict__.get(name), (int, float)):
                 check(cls.__name__, cls.__dict__[name])
@@ -153,7 +153,7 @@ class AnyModule(nn.Module):
 
     # Types
 
-    def narrow(self, domain: AnySpace, codomain: AnySpace) -> Ends:
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
         """What is known of both ends, given what the neighbours know of them.
 
         A bond whose ends depend on one another overrides this.
@@ -171,12 +171,12 @@ class AnyModule(nn.Module):
     @property
     def domain(self) -> AnySpace:
         """The space of the input, with its width if that is known."""
-        return self.narrow(ANYTHING, ANYTHING)[0]
+        return self.unify(ANYTHING, ANYTHING)[0]
 
     @property
     def codomain(self) -> AnySpace:
         """The space of the output, with its width if that is known."""
-        return self.narrow(ANYTHING, ANYTHING)[1]
+        return self.unify(ANYTHING, ANYTHING)[1]
 
     @overload
     def tare(self, mass: float = 1.0, at: str = "") -> Self: ...
@@ -448,7 +448,7 @@ class AnyModule(nn.Module):
                 that of each weight.
         """
         for atom in self._survey().atoms:
-            atom.draw(generator)
+            atom.initialize_weight(generator)
 
     def _plan(self) -> Plan:
         roster = self._roster()
@@ -492,9 +492,9 @@ class AnyModule(nn.Module):
         """The modules that a composition with this one strings together, in flow order."""
         return [self]
 
-    def _node(self, place: str, ends: Ends) -> Node:
+    def _node(self, place: str, signature: Signature) -> Node:
         """This module and what is below it, for print(model)."""
-        return Node(place, repr(self), arrow(ends), self.mass, self.sensitivity, None)
+        return Node(place, repr(self), arrow(signature), self.mass, self.sensitivity, None)
 
     def extra_repr(self) -> str:
         """The arguments as written, for errors and the tree."""
@@ -504,7 +504,7 @@ class AnyModule(nn.Module):
         return f"{type(self).__name__}({self.extra_repr()})"
 
     def __str__(self) -> str:
-        return render(self._node("", self.narrow(ANYTHING, ANYTHING)))
+        return render(self._node("", self.unify(ANYTHING, ANYTHING)))
 
 
 def _refuse_vector(model: AnyModule, operation: str, wanted: str, got: object) -> NoReturn:
@@ -549,6 +549,6 @@ def refuse_repeated(atoms: Sequence[HasWeight]) -> None:
     )
 
 
-def arrow(ends: Ends) -> str:
+def arrow(signature: Signature) -> str:
     """The two ends as written in errors and in the tree."""
-    return f"{ends[0]} → {ends[1]}"
+    return f"{signature[0]} → {signature[1]}"

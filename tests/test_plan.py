@@ -24,7 +24,7 @@ from modula import (
     ReLU,
     Update,
 )
-from modula.module import Bond
+from modula.algebra.core import Bond
 from tests import reference
 from tests.helpers import close, rand, random_gradient, random_update
 from tests.strategies import feature_trees, seeds, trained_trees, trees

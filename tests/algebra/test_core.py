@@ -413,8 +413,8 @@ def test_tare_names_its_parts_once():
     ],
     ids=str,
 )
-def test_ends_are_inferred(model, ends):
-    assert (str(model.domain), str(model.codomain)) == ends
+def test_ends_are_inferred(model, signature):
+    assert (str(model.domain), str(model.codomain)) == signature
 
 
 def test_widths_travel_through_elementwise_bonds_from_either_side():

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from modula import GPT, Gradient, Module, SteepestDescent, Update
 from modula.compounds.gpt import TransformerBlock
-from modula.distributed import split_over, tensor_parallel_plan
+from modula.parallel import split_over, tensor_parallel_plan
 from modula.vector import Vector
 
 VOCABULARY, BATCH, CONTEXT = 31, 16, 16

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.checks import checks
-from tests.distributed.launcher import torchrun
+from tests.parallel.checks import checks
+from tests.parallel.launcher import torchrun
 
 
 @cache
@@ -25,7 +25,7 @@ def reports(processes: int, folder: Path) -> dict[str, dict[int, str | None]]:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "output").exists():
-            done = torchrun(processes, "-m", "tests.distributed.worker", str(folder), timeout=900)
+            done = torchrun(processes, "-m", "tests.parallel.worker", str(folder), timeout=900)
             (folder / "output").write_text(done.stdout)
     found: dict[str, dict[int, str | None]] = {}
     for rank in range(processes):

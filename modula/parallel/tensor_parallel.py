@@ -1,15 +1,7 @@
-"""Training by many processes: sharing the duality map among replicas, and plans for tensor
-parallelism.
-
-Sharded parameters (`fully_shard`, `parallelize_module`, `distribute_tensor`) need nothing from
-here: `model.dualize` sees that they are DTensors, and the processes share the work. See
-docs/scaling-out.md.
-"""
+"""Plans for tensor parallelism: modules of which every process computes a part."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -18,59 +10,11 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_modul
 from torch.distributed.tensor.parallel import ParallelStyle
 from torch.distributed.tensor.placement_types import Placement
 
-from modula.any_module import AnyModule
+from modula.algebra.core import Composition, Elementwise, Mul
 from modula.atoms import Embed, Linear
 from modula.bonds import MergeHeads, SplitIntoHeads
 from modula.compounds import Attention, ComposedAttention
-from modula.module import Composition, Elementwise, Mul
-from modula.sharding import split_meshes
-
-__all__ = [
-    "Sharded",
-    "ShardedHeads",
-    "column_parallel",
-    "row_parallel",
-    "split_over",
-    "tensor_parallel_plan",
-    "vocabulary_parallel",
-]
-
-
-@contextmanager
-def split_over(mesh: DeviceMesh) -> Iterator[None]:
-    """Inside this context the processes of `mesh` share the duality maps of plain tensors, of which
-    all of them hold the same.
-
-    That is what DistributedDataParallel leaves: every process has all gradients. Without this
-    context every process dualizes all of them, which is right too, and needs no communication. With
-    it each process orthogonalises its share of the matrices, and one all-gather for each batch of
-    equal shapes gives the results to all. Vectors (rows of an embedding, biases, gains) are
-    dualized by every process, since that is cheaper than to send them. DTensors are shared out
-    whether in this context or not.
-
-    All processes of the mesh must enter with the same gradients. If they do not (a gradient that
-    was not reduced), each matrix is moved by what the one process saw that dualized it.
-
-    Args:
-        mesh: as `torch.distributed.device_mesh.init_device_mesh` makes it.
-
-    Example:
-        >>> import torch
-        >>> from modula import Linear, ReLU, SteepestDescent
-        >>> from modula.distributed import split_over
-        >>> def train(ddp, mesh, batches):
-        ...     optimizer = SteepestDescent(ddp.module, lr=0.1)
-        ...     for x, y in batches:
-        ...         optimizer.zero_grad()
-        ...         torch.nn.functional.cross_entropy(ddp(x), y).backward()
-        ...         with split_over(mesh):
-        ...             optimizer.step()
-    """
-    split_meshes.append(mesh)
-    try:
-        yield
-    finally:
-        split_meshes.pop()
+from modula.network import AnyModule
 
 
 class Sharded(ParallelStyle):
@@ -194,7 +138,7 @@ def tensor_parallel_plan(model: AnyModule) -> dict[str, ParallelStyle]:
 
     Example:
         >>> from modula import MLP
-        >>> from modula.distributed import tensor_parallel_plan
+        >>> from modula.parallel import tensor_parallel_plan
         >>> for path, style in tensor_parallel_plan(MLP(10, 784, width=256)).items():
         ...     print(path, style)
         0 Sharded(taken=R, given=S(-1), weight=S(0))

@@ -1,0 +1,1 @@
+"""The algebra: networks written by composing modules."""

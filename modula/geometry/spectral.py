@@ -1,0 +1,116 @@
+"""Weights made of matrices, whose singular values the duality map sets to one value.
+
+Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from modula.geometry.base import Geometry
+from modula.norms import Euclidean
+from modula.polar import MethodLike, PolarExpress, orthogonalize
+from modula.scaling import split_scale, working_dtype
+
+
+class Orthogonal(Geometry):
+    """Weights made of matrices whose singular values the duality map sets to one value.
+
+    The dual of each matrix is `radius`·UVᵀ.
+
+    Matrices of one shape, or of its transpose, are orthogonalised in one batch, whichever of these
+    geometries and weights they come from.
+    """
+
+    @abstractmethod
+    def radius(self, shape: tuple[int, ...]) -> float:
+        """What the singular values of each matrix are, in the dual of a gradient of that shape."""
+
+    @abstractmethod
+    def matrices(self, weight: Tensor) -> Tensor:
+        """The matrices of each weight, without a copy: [..., *shape] -> [..., count, d_out,
+        d_in].
+        """
+
+    @abstractmethod
+    def from_matrices(self, matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """What `matrices` has taken apart: [..., count, d_out, d_in] -> [..., *shape]."""
+
+    def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
+        shape = tuple(gradient.shape[-self.axes :])
+        return self.from_matrices(
+            orthogonalize(self.matrices(gradient), method=method) * self.radius(shape), shape
+        )
+
+    def project(self, weight: Tensor) -> Tensor:
+        return self.dualize(weight, method=PolarExpress(accuracy="high"))
+
+
+@dataclass(frozen=True)
+class Spectral(Orthogonal):
+    """Matrices [d_out, d_in] between Euclidean norms.
+
+    With r the radius of each end's unit ball (√d for RMS, 1 for L2), ‖W‖ = r(d_in)/r(d_out)·σ_max,
+    and the duality map of G = UΣVᵀ is r(d_out)/r(d_in)·UVᵀ.
+    """
+
+    domain: type[Euclidean]
+    codomain: type[Euclidean]
+    axes = 2
+
+    def radius(self, shape: tuple[int, ...]) -> float:
+        d_out, d_in = shape
+        return self.codomain.radius(d_out) / self.domain.radius(d_in)
+
+    def matrices(self, weight: Tensor) -> Tensor:
+        return weight.unsqueeze(-3)
+
+    def from_matrices(self, matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return matrices.squeeze(-3)
+
+    def norm(self, weight: Tensor) -> Tensor:
+        return _largest_singular_value(weight) / self.radius(tuple(weight.shape[-2:]))
+
+    def dual_norm(self, gradient: Tensor) -> Tensor:
+        return _sum_of_singular_values(gradient) * self.radius(tuple(gradient.shape[-2:]))
+
+    def sample(
+        self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
+    ) -> Tensor:
+        weight = torch.empty(shape, device=device)
+        return torch.nn.init.orthogonal_(weight, generator=generator) * self.radius(shape)
+
+
+def _largest_singular_value(matrix: Tensor) -> Tensor:
+    """σ_max of each matrix of a batch, from the smaller Gram matrix; NaN where an entry is not
+    finite.
+    """
+    direction, scale = split_scale(matrix.to(working_dtype(matrix.dtype)), dim=(-2, -1))
+    direction, finite = _finite_matrices(direction)
+    gram = (
+        direction.mT @ direction
+        if matrix.shape[-2] >= matrix.shape[-1]
+        else direction @ direction.mT
+    )
+    largest = torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0).sqrt() * scale[..., 0, 0]
+    return torch.where(finite, largest, torch.nan)
+
+
+def _sum_of_singular_values(matrix: Tensor) -> Tensor:
+    """The nuclear norm of each matrix of a batch; NaN where an entry is not finite."""
+    direction, scale = split_scale(matrix.to(working_dtype(matrix.dtype)), dim=(-2, -1))
+    direction, finite = _finite_matrices(direction)
+    total = torch.linalg.svdvals(direction).sum(dim=-1) * scale[..., 0, 0]
+    return torch.where(finite, total, torch.nan)
+
+
+def _finite_matrices(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The batch with every matrix that has a non-finite entry zeroed, and which matrices are
+    finite.
+    """
+    finite = matrix.isfinite().all(dim=-1).all(dim=-1)
+    return torch.where(finite[..., None, None], matrix, 0), finite

@@ -1,0 +1,70 @@
+"""Weights whose norm is the largest among their vectors along one axis.
+
+Source: Pethick et al. 2025 (arXiv:2502.07529), table 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from modula.geometry.base import Geometry
+from modula.norms import Dense
+from modula.polar import MethodLike
+from modula.scaling import split_scale, working_dtype
+
+
+@dataclass(frozen=True)
+class Vectors(Geometry):
+    """Weights whose norm is the largest among their vectors along one axis: rows, columns, or a
+    single vector.
+
+    The dual norm is the sum of the vectors' dual norms; the duality map treats each vector by
+    itself.
+    """
+
+    vector_norm: type[Dense]
+    axes: int = 2
+    axis: int = -1
+
+    def norm(self, weight: Tensor) -> Tensor:
+        return self._over_vectors(self.vector_norm.norm(self._upright(weight))).amax(dim=-1)
+
+    def dual_norm(self, gradient: Tensor) -> Tensor:
+        return self._over_vectors(self.vector_norm.dual_norm(self._upright(gradient))).sum(dim=-1)
+
+    def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
+        return self.vector_norm.dualize(gradient.movedim(self.axis, -1)).movedim(-1, self.axis)
+
+    def project(self, weight: Tensor) -> Tensor:
+        direction, _ = split_scale(weight, dim=self.axis)
+        length = self.vector_norm.norm(direction.movedim(self.axis, -1)).unsqueeze(self.axis)
+        return direction / torch.where(length == 0, 1, length)
+
+    def sample(
+        self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
+    ) -> Tensor:
+        return self.project(torch.randn(shape, generator=generator, device=device))
+
+    def _upright(self, weight: Tensor) -> Tensor:
+        return weight.movedim(self.axis, -1).to(working_dtype(weight.dtype))
+
+    def _over_vectors(self, values: Tensor) -> Tensor:
+        return (
+            values.flatten(start_dim=values.dim() - (self.axes - 1))
+            if self.axes > 1
+            else values.unsqueeze(-1)
+        )
+
+
+@dataclass(frozen=True)
+class BallVectors(Vectors):
+    """`Vectors` whose natural constraint set is the whole unit ball: a bias may be small, a gain
+    may be weak.
+    """
+
+    def project(self, weight: Tensor) -> Tensor:
+        length = self.vector_norm.norm(weight.movedim(self.axis, -1)).unsqueeze(self.axis)
+        return torch.where(length > 1, super().project(weight), weight)
