@@ -208,10 +208,11 @@ def record_batches(patch: pytest.MonkeyPatch) -> list[torch.Size]:
     class Noting:
         def __init__(self, method: MethodLike | None) -> None:
             self.method = resolve(method)
+            self.takes_padding = self.method.takes_padding
 
-        def on(self, matrices: Matrices) -> Sequence[Tensor]:
+        def on_batch(self, matrices: Matrices) -> Sequence[Tensor]:
             seen.append(matrices.shape)
-            return self.method.on(matrices)
+            return self.method.on_batch(matrices)
 
     patch.setattr(batching, "resolve", Noting)
     return seen

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from modula.polar.method import is_small
 from modula.polar.methods import MethodLike, resolve
 from modula.polar.preparation import Matrices, divided, restore
-from modula.polar.rounded_iteration import SMALLEST
 from modula.workspace import matrices_at_once
 
 PADDED_ENTRIES = 2**16
@@ -64,14 +64,15 @@ class Group:
         size = self.rows * self.columns
         fits = other.rows <= self.rows and other.columns <= self.columns and size <= PADDED_ENTRIES
         few = other.count <= PADDED_SHARE * self.count and self.count + other.count <= self.room
-        return fits and few and (other.rows < SMALLEST) == (self.rows < SMALLEST)
+        return fits and few and is_small(other.rows) == is_small(self.rows)
 
 
 def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = None) -> list[Tensor]:
     """The orthogonal factors of batches of matrices, each batch of another shape.
 
     Batches of one shape, or of its transpose, are joined, and a few small matrices are padded with
-    zeros to join a long batch of larger ones; long batches are divided. The result is the same but
+    zeros to join a long batch of larger ones, where the method takes padding; long batches are
+    divided. The result is the same but
     for rounding. No more is computed at once than the workspace limit allows, and on a CPU no more
     than its caches hold.
 
@@ -84,11 +85,10 @@ def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = Non
     """
     run = resolve(method)
     results: dict[int, Tensor] = {}
-    for group in _groups([piece for i, batch in enumerate(batches) for piece in _pieces(i, batch)]):
+    pieces = [piece for i, batch in enumerate(batches) for piece in _pieces(i, batch)]
+    for group in _groups(pieces, run.takes_padding):
         matrices = Matrices([piece.wide for piece in group.members], group.rows, group.columns)
-        found = (
-            run.on(matrices) if matrices.shape.numel() else matrices.in_parts(matrices.prepared())
-        )
+        found = run.on_batch(matrices) if matrices.shape.numel() else matrices.parts
         for piece, factors in zip(group.members, found, strict=True):
             if piece.batch not in results:  # not before, so that less is held while a method runs
                 results[piece.batch] = torch.empty_like(
@@ -111,9 +111,9 @@ def _room(matrices: Tensor) -> int:
     return matrices_at_once(matrices.shape[1] * matrices.shape[2], matrices.device)
 
 
-def _groups(pieces: Sequence[Piece]) -> list[Group]:
-    """Which pieces are joined: those of one shape, dtype and device, and small ones with larger
-    ones.
+def _groups(pieces: Sequence[Piece], with_padding: bool) -> list[Group]:
+    """Which pieces are joined: those of one shape, dtype and device, and with padding small ones
+    with larger ones.
     """
     kinds: dict[tuple[torch.dtype, torch.device], dict[tuple[int, int], list[Group]]] = {}
     for piece in pieces:
@@ -123,11 +123,11 @@ def _groups(pieces: Sequence[Piece]) -> list[Group]:
         if not of_shape or of_shape[-1].count + piece.count > of_shape[-1].room:
             of_shape.append(Group(rows, columns, _room(first)))
         of_shape[-1].add(piece)
-    return [
-        group
-        for shapes in kinds.values()
-        for group in _joined([group for groups in shapes.values() for group in groups])
-    ]
+    found: list[Group] = []
+    for shapes in kinds.values():
+        of_kind = [group for groups in shapes.values() for group in groups]
+        found += _joined(of_kind) if with_padding else of_kind
+    return found
 
 
 def _joined(groups: list[Group]) -> list[Group]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,8 @@ class InverseRoot(Method):
     Raises:
         ValueError: `steps` < 1, or other sides.
     """
+
+    takes_padding: ClassVar[bool] = True
 
     steps: int = 26
     sides: Literal["left", "both"] = "left"

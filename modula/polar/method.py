@@ -1,10 +1,10 @@
-"""What every method of orthogonalisation is: settings, and a map on prepared matrices."""
+"""The contract of a method of orthogonalisation: settings, and a map on prepared matrices."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from torch import Tensor
 
@@ -12,32 +12,55 @@ from modula.polar.preparation import Matrices
 
 Accuracy: TypeAlias = Literal["default", "high"]
 
+SMALL_ROWS = 32
+"""Matrices with fewer rows are small. Over so few rows the rounding errors of 16 bits do not
+average out, and 16 bits are no faster."""
+
+
+def is_small(rows: int) -> bool:
+    """Return whether matrices of so many rows are small, and may be computed in another way."""
+    return rows < SMALL_ROWS
+
 
 class Method(ABC):
     """One way to compute UVᵀ from G = UΣVᵀ.
 
-    A method is a frozen dataclass of its settings. It is called on a batch that `orthogonalize` has
-    prepared: [batch, m, n] with m ≤ n, float32 or float64, no entry beyond ±1, which it may
-    overwrite. A matrix that was not finite holds a NaN.
+    A method is a frozen dataclass of its settings. `__call__` is all that a subclass has to define.
+    """
+
+    takes_padding: ClassVar[bool] = False
+    """Whether matrices may be padded with zeros, rows and columns, to join a batch of larger ones.
+
+    A method may say True if the zeros stay zero and change the other entries by no more than
+    rounding. Matrices of fewer than 32 rows are never padded to 32 or more, so that a method may
+    compute the two in different ways.
     """
 
     @abstractmethod
     def __call__(self, X: Tensor) -> Tensor:
-        """UVᵀ for each matrix of the batch: zero where the matrix is zero, all NaN where it holds a
-        NaN.
-        """
-
-    def on(self, matrices: Matrices) -> Sequence[Tensor]:
-        """The same from matrices that are not prepared yet. A method overrides it that takes them
-        in another form.
+        """Return UVᵀ of each matrix of a batch.
 
         Args:
-            matrices: [batch, m, n] with m ≤ n, of any scale and floating-point dtype, not to be
-                overwritten.
+            X: [batch, m, n] with m ≤ n, float32 or float64, with no entry beyond ±1. A matrix that
+                was not finite holds a NaN. X is the method's own, which may overwrite it.
 
         Returns:
-            A tensor for each of its parts, [count, m, n], in any floating-point dtype and memory
-            layout.
+            [batch, m, n]: zero for a matrix of zeros, all NaN for one that holds a NaN. No matrix
+            depends on the others of its batch.
+        """
+
+    def on_batch(self, matrices: Matrices) -> Sequence[Tensor]:
+        """Return UVᵀ of matrices that are not prepared yet.
+
+        Override this in a method that takes its matrices in another form than `__call__` does.
+
+        Args:
+            matrices: [batch, m, n] with m ≤ n, of any scale and floating-point dtype. A method must
+                not overwrite them.
+
+        Returns:
+            A tensor for each part of `matrices`, [count, m, n], in any floating-point dtype and
+            memory layout.
         """
         return matrices.in_parts(self(matrices.prepared()))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -50,6 +50,8 @@ class NewtonSchulz(Method):
         >>> orthogonalize(torch.diag(torch.tensor([3.0, 2.0])), muon).diagonal()
         tensor([0.7018, 1.1072])
     """
+
+    takes_padding: ClassVar[bool] = True
 
     steps: int | None = None
     degree: Literal[3, 5] = 5

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from modula.polar.formats import low_precision
 from modula.polar.iteration import iterate
-from modula.polar.method import Accuracy, Method
+from modula.polar.method import Accuracy, Method, is_small
 from modula.polar.minimax import OddQuintic, minimax_coefficients, smallest_lower_bound
 from modula.polar.preparation import Matrices
 from modula.polar.rounded_iteration import (
-    SMALLEST,
     continue_rounded,
     factors_from_halves,
     iterate_rounded,
@@ -60,6 +60,8 @@ class PolarExpress(Method):
         ValueError: `steps` < 1, `lower_bound` not between 0 and 1, or no such accuracy.
     """
 
+    takes_padding: ClassVar[bool] = True
+
     steps: int | None = None
     lower_bound: float | None = None
     accuracy: Accuracy = "default"
@@ -86,16 +88,16 @@ class PolarExpress(Method):
     def __call__(self, X: Tensor) -> Tensor:
         dtype = self._low_precision(X.shape[-2], X.dtype, X.device)
         if dtype is None:
-            small = X.dtype == torch.float64 or X.shape[-2] < SMALLEST
-            return iterate(X, self._polynomials["high" if small else self.accuracy])
+            is_exact = X.dtype == torch.float64 or is_small(X.shape[-2])
+            return iterate(X, self._polynomials["high" if is_exact else self.accuracy])
         if self.accuracy == "high":
             return iterate(X, self._polynomials["high"], corrected=2, dtype=dtype)
         return _rounded_when_late(X, self._polynomials["default"], dtype)
 
-    def on(self, matrices: Matrices) -> Sequence[Tensor]:
+    def on_batch(self, matrices: Matrices) -> Sequence[Tensor]:
         dtype = self._low_precision(matrices.rows, matrices.dtype, matrices.device)
         if dtype is None or self.accuracy == "high" or late(self._polynomials["default"]):
-            return super().on(matrices)
+            return super().on_batch(matrices)
         halves = matrices.rounded(dtype, largest_entry(matrices.columns))
         return matrices.product(*factors_from_halves(*halves, self._polynomials["default"]))
 
@@ -103,7 +105,7 @@ class PolarExpress(Method):
         self, rows: int, dtype: torch.dtype, device: torch.device
     ) -> torch.dtype | None:
         """The format of 16 bits in which matrices are multiplied, or None where that is no gain."""
-        return None if dtype == torch.float64 or rows < SMALLEST else low_precision(device)
+        return None if dtype == torch.float64 or is_small(rows) else low_precision(device)
 
     def with_steps(self, steps: int) -> PolarExpress:
         return replace(self, steps=steps)

@@ -32,10 +32,6 @@ GROWTH = 20.0
 """How much the polynomials after the first may multiply noise. Rounding to bfloat16 then leaves a
 few hundredths."""
 
-SMALLEST = 32
-"""Rounding averages out over many rows. Of fewer rows than this it would be seen, and there is no
-time to be won."""
-
 
 def late(polynomials: Sequence[OddQuintic]) -> int:
     """The first position such that the slopes at zero after it multiply to no more than GROWTH."""

@@ -8,6 +8,7 @@ Sources: Halko, Martinsson & Tropp 2011 (arXiv:0909.4061), algorithm 4.4; Martin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +48,8 @@ class Sketch(Method):
         >>> orthogonalize(G, Sketch(tolerance=0.1)).diagonal().abs().round()
         tensor([1., 1., 0.])
     """
+
+    takes_padding: ClassVar[bool] = True
 
     rank: int | None = None
     tolerance: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ class SVD(Method):
     Directions whose singular value is rounding error (at most eps·max(m, n)·σ_max, the convention
     of `matrix_rank`) count as directions that the matrix does not touch, and stay zero.
     """
+
+    takes_padding: ClassVar[bool] = True
 
     def __call__(self, X: Tensor) -> Tensor:
         broken = X.isnan().any(dim=-1, keepdim=True).any(dim=-2, keepdim=True)

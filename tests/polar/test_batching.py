@@ -79,6 +79,13 @@ def test_nothing_is_nothing():
     assert orthogonalize_all([]) == []
 
 
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4), (2, 4, 0)], ids=str)
+def test_a_batch_without_entries_stays_as_it_is(shape):
+    found, other = orthogonalize_all([torch.zeros(shape), rand(0, 2, 3, 4)])
+    assert found.shape == shape
+    assert not other.isnan().any()
+
+
 def test_batches_of_one_shape_and_of_its_transpose_are_one_call(calls):
     orthogonalize_all([rand(0, 2, 4, 7), rand(1, 3, 7, 4), rand(2, 1, 4, 7)])
     assert calls == [(6, 4, 7)]
