@@ -37,7 +37,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.docs_tables import write_between
-from modula import GPT, AnyModule, SteepestDescent
+from modula import GPT, Network, SteepestDescent
 from modula.compounds.gpt import TransformerBlock
 from modula.geometry import Vectors
 from modula.parallel import split_over, tensor_parallel_plan
@@ -65,11 +65,11 @@ class Stack:
         return self.count * self.rows * self.columns
 
 
-def stacks(model: AnyModule) -> list[Stack]:
+def stacks(model: Network) -> list[Stack]:
     """The batches in which the weights of a model are dualized. Its rows are what is sharded: the
     first axis, if the model is plain.
     """
-    plan = model._plan()
+    plan = model.plan()
     keys = [
         (geometry, w.shape, _sharded_axis(w))
         for geometry, w in zip(plan.geometries, plan.weights, strict=True)

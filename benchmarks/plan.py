@@ -49,7 +49,7 @@ def main() -> None:
     stacked = torch.stack(grad.tensors)
     geometry = operator_geometry(RMS, RMS)
 
-    plan = median_ms(model._plan, options.repeats)
+    plan = median_ms(model.plan, options.repeats)
     mathematics = median_ms(lambda: geometry.dualize(stacked), options.repeats)
     dualize = median_ms(lambda: model.dualize(grad), options.repeats)
     print(

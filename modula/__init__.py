@@ -8,11 +8,11 @@ depth.
 from modula import checkpoint, geometry, optim, polar
 from modula.algebra.core import (
     Add,
+    AnyModule,
     Atom,
     AtomOptions,
     Bond,
     Composition,
-    CompositionError,
     Compound,
     Concatenation,
     Elementwise,
@@ -50,11 +50,19 @@ from modula.bonds import (
     Ungroup,
 )
 from modula.compounds import GPT, MLP, Attention, ComposedAttention, ResCNN, ResMLP, residual
-from modula.geometry import NormPairError
-from modula.network import AnyModule
+from modula.errors import (
+    CheckpointError,
+    CompositionError,
+    LayoutError,
+    MismatchError,
+    NormPairError,
+    ParameterError,
+    StateMismatchError,
+)
+from modula.network import Network
 from modula.norms import L1, L2, RMS, ChannelRMS, Dense, HeadRMS, Linf, Norm, OneHot, VectorNorm
 from modula.optim import SteepestDescent
-from modula.vector import Gradient, LayoutError, Update, Weights
+from modula.vector import Gradient, Update, Weights
 
 __version__ = "0.1.0"
 
@@ -78,6 +86,7 @@ __all__ = [
     "Bond",
     "CausalMask",
     "ChannelRMS",
+    "CheckpointError",
     "ComposedAttention",
     "Composition",
     "CompositionError",
@@ -102,11 +111,14 @@ __all__ = [
     "Mean",
     "MeanSubtract",
     "MergeHeads",
+    "MismatchError",
     "Module",
     "Mul",
+    "Network",
     "Norm",
     "NormPairError",
     "OneHot",
+    "ParameterError",
     "RMSNorm",
     "ReLU",
     "ResCNN",
@@ -119,6 +131,7 @@ __all__ = [
     "Softmax",
     "SplitIntoHeads",
     "SquaredReLU",
+    "StateMismatchError",
     "SteepestDescent",
     "Tanh",
     "Ungroup",

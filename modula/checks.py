@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 from typing import Literal, TypeAlias, TypeGuard
 
 Claim: TypeAlias = Literal["proved", "conditional", "estimate"]
 """How sure a sensitivity is: for all inputs (and weights of norm at most 1), for those inputs that
 the docstring names, or neither."""
+
+
+Acts: TypeAlias = Literal["matrix", "table", "entrywise", "split_heads", "merge_heads", "otherwise"]
+"""How an operation acts on features, by which plans for tensor parallelism divide it."""
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -35,3 +40,9 @@ def check_sensitivity(module: object, sensitivity: object) -> None:
 
 def _written(module: object) -> str:
     return module if isinstance(module, str) else repr(module)
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Return the first `most` names as an error lists them, and how many more there are."""
+    shown = ", ".join(map(repr, names[:most])) or "nothing"
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,190 +1,151 @@
-"""What every module is, whatever its spaces: a node of a tree that has mass, sensitivity and
-weights, and can be dualized.
+"""Networks: everything that needs only a graph of operations and the parameters of a torch module.
 
-The algebra, which needs to know the spaces, stands on top of it in `module`.
+A producer (the algebra of `modula.algebra`, or a trace of a torch module) says which operations
+there are and what flows through them. All that consumers ask of a network (weights, gradients,
+duality, masses) is computed here, and optimizers, checkpoints and instruments know nothing else.
 """
 
 from __future__ import annotations
 
 import math
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, Self, TypeAlias, overload
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Self, TypeAlias, overload
 
 import torch
 from torch import Tensor, nn
 
-from modula.algebra.render import Node, render
-from modula.checks import check_mass, check_sensitivity
-from modula.geometry import Geometry
+from modula.checks import check_mass, listed
+from modula.errors import ParameterError
+from modula.graph import Graph, Operation, Radius, Weight
 from modula.plan import Plan
 from modula.polar import MethodLike
 from modula.sharding import refuse_fully_sharded
-from modula.spaces import ANYTHING, AnySpace, Value, meet, space_of
+from modula.spaces import AnySpace, Signature
+from modula.values import Value
 from modula.vector import Gradient, Scalar, Update, Weights
 
-Signature: TypeAlias = tuple[AnySpace, AnySpace]
-"""The domain and the codomain of a module, as far as they are known."""
+SMALLEST = torch.finfo(torch.float32).tiny
+LARGEST = torch.finfo(torch.float32).max
+"""Between these a coefficient must lie, since updates are computed in float32."""
+
+PartialMap: TypeAlias = Callable[[Mapping[str, Tensor], Value], Value]
+"""A part's map, as a function of some of its weights, by name, and of its input."""
 
 
-Held: TypeAlias = Mapping[str, "nn.Module | nn.Parameter | None"]
-"""The modules inside of one, or its own parameters, by name, as torch keeps them."""
+@dataclass(frozen=True)
+class Observation:
+    """One part of a network, and what flowed through it in one run.
 
-
-class HasWeight(Protocol):
-    """What the tree needs of an atom."""
-
-    mass: float
-    geometry: Geometry
-    weight: nn.Parameter
-
-    def initialize_weight(self, generator: torch.Generator | None) -> None: ...
-
-
-@dataclass(slots=True)
-class Roster:
-    """The atoms of a tree in parameter order. Three lists, not a list of triples, which would cost
-    more than the walk.
+    Args:
+        path: of the part, as in `model.get_submodule`; empty for the whole.
+        label: the part as an expression.
+        domain, codomain: the spaces of its input and output, where it stands.
+        x, y: what entered and left it, detached.
+        part: the part as a network of its own, with weights named from `path` on.
+        operation: the constants of a single operation; None for a part of several.
+        weight: the name, in the whole network, of the weight that a single operation uses.
+        apply: the part's own map, for Jacobian products.
     """
 
-    names: list[str] = field(default_factory=list)
-    """Of the atoms' parameters."""
+    path: str
+    label: str
+    domain: AnySpace
+    codomain: AnySpace
+    x: Value
+    y: Value
+    part: Network
+    operation: Operation | None
+    weight: str | None
+    apply: PartialMap
 
-    atoms: list[HasWeight] = field(default_factory=list)
+    @property
+    def signature(self) -> Signature:
+        """The spaces of input and output."""
+        return self.domain, self.codomain
 
-    downstream: list[float] = field(default_factory=list)
-    """S: for each atom the product of the sensitivities applied after it."""
 
-    held: list[tuple[Held, tuple[tuple[str, object], ...]]] = field(default_factory=list)
-    """The modules and parameters that modules held, by name."""
+class Network(ABC):
+    """A network whose weights have masses and norms, whatever it was made from.
 
-    empty: list[Held] = field(default_factory=list)
-    """The same of those that held none."""
+    Code that treats a network as data should accept this class: the optimizer, checkpoints and
+    instruments do. Its subclasses say which operations there are: modules composed by the algebra
+    (`Module`).
+    """
 
-    sensitivities: list[tuple[AnyModule, float]] = field(default_factory=list)
-    """What atoms and bonds declared."""
+    @abstractmethod
+    def graph(self) -> Graph:
+        """Return the graph of operations. Its structure may be cached; its numbers are live.
 
-    def enter_atom(self, name: str, atom: HasWeight, downstream: float) -> None:
-        """The next atom, in the reverse of parameter order."""
-        self.names.append(name)
-        self.atoms.append(atom)
-        self.downstream.append(downstream)
-
-    def note_held(self, held: Held) -> None:
-        """Remember what a module holds now."""
-        if held:
-            self.held.append((held, tuple(held.items())))
-        else:
-            self.empty.append(held)
-
-    def note_sensitivity(self, module: AnyModule) -> float:
-        """What an atom or a bond declares now, remembered."""
-        declared = module.sensitivity
-        self.sensitivities.append((module, declared))
-        return declared
-
-    def is_current(self, root: nn.Module) -> bool:
-        """Whether another walk from this compound would find the same. To look at all that a walk
-        reads takes less time than the walk.
+        Raises:
+            ParameterError: a parameter of the module requires a gradient and is no weight of the
+                network, or is shared in a way for which there is no norm.
         """
-        return (
-            self.held[0][0]
-            is root._modules  # and not those of the module that the root is a copy of
-            and not any(self.empty)
-            and all(tuple(held.items()) == items for held, items in self.held)
-            and all(module.sensitivity == sensitivity for module, sensitivity in self.sensitivities)
-        )
 
+    @abstractmethod
+    def observe(self, *inputs: Value) -> list[Observation]:
+        """Run the network once, and return what flowed through each of its parts.
 
-class AnyModule(nn.Module):
-    """A module whatever its spaces: all but the algebra, which needs to know them. What code that
-    treats a network as data works with.
-    """
+        The whole comes first, then its parts in the order in which data enters them.
 
-    # so that a NumPy scalar on the left leaves the product to __rmul__
-    __array_ufunc__: ClassVar[None] = None
-    _declared: Signature = (ANYTHING, ANYTHING)
+        Args:
+            inputs: of the network.
+        """
 
-    if TYPE_CHECKING:
-        # torch's takes any arguments, and refuses them when it runs
-        def __init__(self) -> None: ...
-        def __call__(self, x: Value, /) -> Value: ...
+    @abstractmethod
+    def describe(self) -> Mapping[str, str]:
+        """Return what stands at each path, for errors and checkpoints."""
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        for base in cls.__dict__.get("__orig_bases__", ()):
-            arguments = typing.get_args(base)
-            wrong = [one for one in arguments if isinstance(one, type) and space_of(one) is None]
-            if wrong and issubclass(typing.get_origin(base), AnyModule):
-                raise TypeError(
-                    f"{wrong[0].__name__} is no norm type: {cls.__name__} maps between norm types, "
-                    "such as RMS, and tuples of them"
-                )
-            signature = [space_of(one) for one in arguments]
-            if len(signature) == 2 and "_declared" not in cls.__dict__:
-                cls._declared = (signature[0] or ANYTHING, signature[1] or ANYTHING)
-        for name, check in (("mass", check_mass), ("sensitivity", check_sensitivity)):
-            if isinstance(cls.__dict__.get(name), (int, float)):
-                check(cls.__name__, cls.__dict__[name])
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in ("mass", "sensitivity"):
-            self._check_declaration(name, value)
-        super().__setattr__(name, typing.cast("Tensor", value))
-
-    def _check_declaration(self, name: str, value: object) -> None:
-        """Refuse a mass or sensitivity that this module cannot have."""
-        (check_mass if name == "mass" else check_sensitivity)(self, value)
+    @property
+    @abstractmethod
+    def torch_module(self) -> nn.Module:
+        """The torch module that holds the parameters."""
 
     @property
     def mass(self) -> float:
-        """The share of feature learning that the module takes, m ≥ 0, relative to others: the sum
-        over the atoms inside.
-        """
-        return math.fsum([atom.mass for atom in self._survey().atoms])
+        """The share of feature learning, m ≥ 0, relative to others: the sum over the weights."""
+        return math.fsum([weight.mass for weight in self.graph().weights.values()])
 
     @property
     def sensitivity(self) -> float:
-        """s > 0 with ‖∂f·Δx‖ ≤ s·‖Δx‖: how much a change of the input can grow on its way
-        through.
-        """
-        return self._walk("", 1.0, Roster())
+        """s > 0 with ‖∂f·Δx‖ ≤ s·‖Δx‖: how much a change of the input can grow on its way."""
+        return self.graph().sensitivities()[0]
 
-    # Types
-
-    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
-        """What is known of both ends, given what the neighbours know of them.
-
-        A bond whose ends depend on one another overrides this.
-
-        Args:
-            domain: what the neighbour before knows of the space that they share.
-            codomain: what the neighbour after knows.
+    def plan(self) -> Plan:
+        """Return the duality map of the whole network, by weight and coefficient.
 
         Raises:
-            MismatchError: the module cannot stand there.
+            ValueError: a coefficient leaves the range of float32.
         """
-        own_domain, own_codomain = self._declared
-        return meet(own_domain, domain), meet(own_codomain, codomain)
+        graph = self.graph()
+        fractions = graph.mass_fractions()
+        reach = self.weight_sensitivities()
+        coefficients = [
+            p / reach[name] if p else 0.0 for name, p in zip(graph.weights, fractions, strict=True)
+        ]
+        trained = [c for c, p in zip(coefficients, fractions, strict=True) if p]
+        if trained and not SMALLEST <= min(trained) <= max(trained) <= LARGEST:
+            _refuse_coefficients(self, coefficients)
+        return Plan(
+            names=tuple(graph.weights),
+            weights=[weight.weight for weight in graph.weights.values()],
+            geometries=[weight.geometry for weight in graph.weights.values()],
+            mass_fractions=fractions,
+            coefficients=coefficients,
+            owner=self.__repr__,
+        )
 
-    @property
-    def domain(self) -> AnySpace:
-        """The space of the input, with its width if that is known."""
-        return self.unify(ANYTHING, ANYTHING)[0]
-
-    @property
-    def codomain(self) -> AnySpace:
-        """The space of the output, with its width if that is known."""
-        return self.unify(ANYTHING, ANYTHING)[1]
+    def weight_sensitivities(self) -> Mapping[str, float]:
+        """Return S for each weight: ‖∂f·Δw‖ ≤ S·‖Δw‖, by which its coefficient is divided."""
+        return self.graph().weight_sensitivities()
 
     @overload
     def tare(self, mass: float = 1.0, at: str = "") -> Self: ...
     @overload
     def tare(self, mass: Mapping[str, float]) -> Self: ...
     def tare(self, mass: float | Mapping[str, float] = 1.0, at: str = "") -> Self:
-        """Rescale the masses of the atoms inside, in place: so that all of them sum to `mass`, or
-        those of single parts.
+        """Rescale masses in place: all of them to sum to `mass`, or those of single parts.
 
         Inside a part the proportions stay. Outside the parts that are named masses stay as they
         are, so that the total becomes the new sum. Updates depend on ratios alone; to have a
@@ -198,11 +159,11 @@ class AnyModule(nn.Module):
                 for the whole.
 
         Returns:
-            The module itself.
+            The network itself.
 
         Raises:
             ValueError: a negative or non-finite mass, or a positive one for a part that has mass 0;
-                a part that is not there; an atom that is in two of the parts. Nothing is changed
+                a part that is not there; a weight that is in two of the parts. Nothing is changed
                 then.
 
         Example:
@@ -217,52 +178,45 @@ class AnyModule(nn.Module):
                 f"at={at!r}; got both"
             )
         masses = mass if isinstance(mass, Mapping) else {at: mass}
-        parts = {part: self._atoms_of(part) for part in masses}
-        refuse_overlap(self, parts)
+        graph = self.graph()
+        parts = {part: self._weights_in(part, graph) for part in masses}
+        _refuse_overlap(self, parts)
         factors = {
             part: _factor(
-                f"{part!r} in {self!r}" if part else repr(self), parts[part], masses[part]
+                f"{part!r} in {self!r}" if part else repr(self), list(names.values()), masses[part]
             )
-            for part in masses
+            for part, names in parts.items()
         }
-        for part, atoms in parts.items():
-            for atom in atoms:
-                atom.mass = atom.mass * factors[part]
+        for part, weights in parts.items():
+            for weight in weights.values():
+                weight.mass = weight.mass * factors[part]
         return self
 
-    def _atoms_of(self, part: str) -> list[HasWeight]:
-        """The atoms of the module at the path `part`, or of all the modules of the class with that
-        name.
-        """
-        named = {
-            path: module for path, module in self.named_modules() if isinstance(module, AnyModule)
+    def _weights_in(self, part: str, graph: Graph) -> dict[str, Weight]:
+        """The weights that are used at the path `part`, or in the modules of that class."""
+        named = {path: type(module).__name__ for path, module in self.torch_module.named_modules()}
+        chosen = [part] if part in named else [path for path, kind in named.items() if kind == part]
+        inside = {
+            name: graph.weights[name]
+            for i, name in graph.uses()
+            if any(is_inside(graph.nodes[i].path, path) for path in chosen)
         }
-        chosen = (
-            [named[part]]
-            if part in named
-            else [module for module in named.values() if type(module).__name__ == part]
-        )
-        if not chosen:
-            classes = ", ".join(
-                sorted(
-                    {type(module).__name__ for module in named.values() if module._survey().atoms}
-                )
+        if not inside and not chosen:
+            uses = [graph.nodes[i].path for i, _ in graph.uses()]
+            classes = sorted(
+                {kind for path, kind in named.items() if any(is_inside(use, path) for use in uses)}
             )
             raise ValueError(
                 f"there is no part {part!r} in {self!r}: give a path that its tree shows, such as "
-                f"'0', or a class: {classes}"
+                f"'0', or a class: {', '.join(classes)}"
             )
-        return list(
-            {id(atom): atom for module in chosen for atom in module._survey().atoms}.values()
-        )
-
-    # Weights and duality
+        return inside
 
     @property
     def weights(self) -> Weights:
         """A live view of all weights: `model.weights -= update` writes the parameters in place."""
-        roster = self._roster()
-        return Weights._of(tuple(roster.names), [atom.weight for atom in roster.atoms])
+        weights = self.graph().weights
+        return Weights.from_tensors(tuple(weights), [w.weight for w in weights.values()])
 
     @weights.setter
     def weights(self, value: Weights) -> None:
@@ -272,17 +226,17 @@ class AnyModule(nn.Module):
                 "write model.weights -= update"
             )
         live = self.weights
-        if any(
-            old is not new for old, new in zip(live.tensors, value.tensors, strict=False)
-        ) or len(live) != len(value):
+        if len(live) != len(value) or any(
+            old is not new for old, new in zip(live.tensors, value.tensors, strict=True)
+        ):
             live.copy_(value)
 
     def gradient(self, loss: Tensor | None = None) -> Gradient:
-        """The gradient of `loss`, or what `loss.backward()` has left in the parameters' `.grad`.
+        """Return the gradient of `loss`, or the one that `loss.backward()` left in `.grad`.
 
         Args:
-            loss: a scalar computed from this model's output. None collects `.grad`, without a copy:
-                the gradient is a live view.
+            loss: a scalar computed from this network's output. None collects `.grad`, without a
+                copy: the gradient is a live view.
 
         Returns:
             One tensor a parameter. Weights that are frozen (`requires_grad=False`), or that the
@@ -292,11 +246,15 @@ class AnyModule(nn.Module):
             ValueError: the loss is no scalar, or depends on none of the weights; or no loss is
                 given and a `.grad` is missing.
             TypeError: a `.grad` is not of floating-point dtype.
-            RuntimeError: a loss is given and the model is under `fully_shard`, which sums gradients
-                over processes in `backward()`.
+            RuntimeError: a loss is given, and the network is under `fully_shard`, which sums
+                gradients over processes in `backward()`, or a part of it was computed in a
+                reentrant checkpoint, which hides its weights.
         """
         weights = self.weights
-        grads = self._collected(weights) if loss is None else self._derivative(weights, loss)
+        if loss is None:
+            grads: Sequence[Tensor | None] = self._collected(weights)
+        else:
+            grads = self._derivative(weights, loss)
         filled = [
             torch.zeros_like(w) if g is None else g.detach()
             for w, g in zip(weights.tensors, grads, strict=True)
@@ -307,17 +265,14 @@ class AnyModule(nn.Module):
                     f"the gradient of {name!r} in {self!r} is of dtype {g.dtype}; gradients are "
                     "floating-point tensors"
                 )
-        return Gradient._of(weights.names, filled)
+        return Gradient.from_tensors(weights.names, filled)
 
     def _collected(self, weights: Weights) -> list[Tensor | None]:
         missing = [name for name, w in weights.items() if w.requires_grad and w.grad is None]
         if missing:
-            shown = ", ".join(map(repr, missing[:4])) + (
-                f" and {len(missing) - 4} more" if len(missing) > 4 else ""
-            )
             raise ValueError(
-                f"no .grad in {shown} of {self!r}: call loss.backward() first, or pass the loss, "
-                "as in model.gradient(loss)"
+                f"no .grad in {listed(missing)} of {self!r}: call loss.backward() first, or pass "
+                "the loss, as in model.gradient(loss)"
             )
         return [w.grad for w in weights.tensors]
 
@@ -327,13 +282,13 @@ class AnyModule(nn.Module):
                 f"a gradient is taken of a scalar loss, got one of shape {list(loss.shape)}: "
                 "reduce it, as in loss.mean()"
             )
-        refuse_fully_sharded(self)
+        refuse_fully_sharded(self.torch_module)
         trained = [w for w in weights.tensors if w.requires_grad]
-        grads = (
-            torch.autograd.grad(loss, trained, allow_unused=True)
-            if loss.requires_grad and trained
-            else [None] * len(trained)
-        )
+        grads: Sequence[Tensor | None] = [None] * len(trained)
+        if loss.requires_grad and trained:
+            grads = torch.autograd.grad(loss, trained, allow_unused=True)
+            if any(g is None for g in grads):
+                _refuse_reentrant_checkpoints(loss)
         if all(g is None for g in grads):
             raise ValueError(
                 f"the loss depends on no weight of {self!r}: compute it from this model's output, "
@@ -346,11 +301,12 @@ class AnyModule(nn.Module):
     def dualize(
         self, grad: Gradient, target_norm: Scalar = 1.0, *, method: MethodLike | None = None
     ) -> Update:
-        """The update of norm `target_norm` along which `grad` says the loss rises fastest; subtract
-        it to descend.
+        """Return the update of norm `target_norm` along which the loss rises fastest.
+
+        Subtract it to descend.
 
         Args:
-            grad: the gradient of this model, as `model.gradient` returns it.
+            grad: the gradient of this network, as `model.gradient` returns it.
             target_norm: the norm of the update, a number or a scalar tensor (which a compiled step
                 takes without compiling anew).
             method: how matrices are orthogonalised, one of `modula.polar`'s; None is its default.
@@ -360,8 +316,8 @@ class AnyModule(nn.Module):
             are zero.
 
         Raises:
-            TypeError: `grad` is no Gradient.
-            LayoutError: `grad` belongs to another model.
+            TypeError: `grad` is not a Gradient.
+            LayoutError: `grad` belongs to another network.
 
         Example:
             >>> import torch
@@ -376,15 +332,15 @@ class AnyModule(nn.Module):
         """
         if not isinstance(grad, Gradient):
             _refuse_vector(self, "dualize", "a Gradient, as model.gradient(loss) returns it", grad)
-        return self._plan().dualize(grad, target_norm, method)
+        return self.plan().dualize(grad, target_norm, method)
 
     @torch.no_grad()
     def norm(self, update: Update) -> Tensor:
-        """The modular norm of an update, as a scalar tensor.
+        """Return the modular norm of an update, as a scalar tensor.
 
         Raises:
-            TypeError: `update` is no Update.
-            LayoutError: `update` belongs to another model.
+            TypeError: `update` is not an Update.
+            LayoutError: `update` belongs to another network.
 
         Source: Large et al. 2024 (arXiv:2405.14813), definitions 3 and 4.
         """
@@ -392,33 +348,34 @@ class AnyModule(nn.Module):
             _refuse_vector(
                 self, "norm", "an Update (a gradient is measured by model.dual_norm)", update
             )
-        return self._plan().norm(update)
+        return self.plan().norm(update)
 
     @torch.no_grad()
     def dual_norm(self, grad: Gradient) -> Tensor:
-        """max over ‖t‖ = 1 of <grad, t>, as a scalar tensor: how fast the loss can fall to first
-        order in one unit of norm.
+        """Return max over ‖t‖ = 1 of <grad, t>, as a scalar tensor.
+
+        It is how fast the loss can fall to first order in one unit of norm.
 
         Raises:
-            TypeError: `grad` is no Gradient.
-            LayoutError: `grad` belongs to another model.
+            TypeError: `grad` is not a Gradient.
+            LayoutError: `grad` belongs to another network.
         """
         if not isinstance(grad, Gradient):
             _refuse_vector(
                 self, "dual_norm", "a Gradient (an update is measured by model.norm)", grad
             )
-        return self._plan().dual_norm(grad)
+        return self.plan().dual_norm(grad)
 
     @torch.no_grad()
     def normalize(self, update: Update, target_norm: Scalar = 1.0) -> Update:
-        """Rescale every atom's part to its full share of `target_norm`, keeping its direction.
+        """Rescale each weight's part to its full share of `target_norm`, keeping its direction.
 
         This is the normalisation of Large et al. 2024 (arXiv:2405.14813), algorithm 1, for any
         direction, such as Adam's. Parts that are zero stay zero.
 
         Raises:
-            TypeError: `update` is no Update.
-            LayoutError: `update` belongs to another model.
+            TypeError: `update` is not an Update.
+            LayoutError: `update` belongs to another network.
         """
         if not isinstance(update, Update):
             _refuse_vector(
@@ -427,15 +384,18 @@ class AnyModule(nn.Module):
                 "an Update (a gradient is mapped to one by model.dualize)",
                 update,
             )
-        return self._plan().normalize(update, target_norm)
+        return self.plan().normalize(update, target_norm)
 
     @torch.no_grad()
     def project(self) -> None:
-        """Move every weight to its natural constraint set: semi-orthogonal matrices, unit rows,
-        biases and gains within the unit ball.
+        """Project each weight onto its natural constraint set.
+
+        These are the semi-orthogonal matrices, the rows of norm 1, and for biases and gains the
+        unit ball.
         """
         weights = self.weights
-        weights.copy_(Weights._of(weights.names, self._plan().project(weights.tensors)))
+        projected = self.plan().project(weights.tensors)
+        weights.copy_(Weights.from_tensors(weights.names, projected))
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator | None = None) -> None:
@@ -447,74 +407,130 @@ class AnyModule(nn.Module):
             generator: where random numbers come from; they are drawn on its device, by default on
                 that of each weight.
         """
-        for atom in self._survey().atoms:
-            atom.initialize_weight(generator)
+        for weight in self.graph().weights.values():
+            weight.initialize_weight(generator)
 
-    def _plan(self) -> Plan:
-        roster = self._roster()
-        masses = [atom.mass for atom in roster.atoms]
-        total = math.fsum(masses)
-        shares = [m / total if total else 0.0 for m in masses]
-        return Plan(
-            names=roster.names,
-            weights=[atom.weight for atom in roster.atoms],
-            geometries=[atom.geometry for atom in roster.atoms],
-            shares=shares,
-            coefficients=[share / S for share, S in zip(shares, roster.downstream, strict=True)],
-            owner=self.__repr__,
-        )
+    def input_radius(self) -> Radius:
+        """Return the bound on the input's norm that the theory assumes: 1, for each part of it."""
+        return 1.0
 
-    # The tree
+    def first_order_bound(self, entering: Radius | None = None) -> float:
+        """Return b with ‖∂f·Δw‖ ≤ b·‖Δw‖ for weights of norm at most 1: Σ p_i·R_i.
 
-    def _roster(self) -> Roster:
-        """All atoms in parameter order. A compound remembers them."""
-        return self._survey()
+        p_i is the weight's mass fraction and R_i the radius of what it is applied to. Where every
+        R_i is at most 1 the network is well-normed, b ≤ 1; that is the papers' hypothesis.
 
-    def _survey(self) -> Roster:
-        """All atoms in parameter order, from a walk through the tree."""
-        roster = Roster()
-        self._walk("", 1.0, roster)
-        for entries in (roster.names, roster.atoms, roster.downstream):
-            entries.reverse()
-        refuse_repeated(roster.atoms)
-        return roster
+        Args:
+            entering: a bound on the norm of the input; None takes `input_radius()`.
 
-    def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
-        """Enter every atom inside, the last in parameter order first, and return the
-        sensitivity.
+        Example:
+            >>> from modula import Identity, Linear
+            >>> (Linear(2, 2) @ (Identity() + Linear(2, 2))).first_order_bound()
+            1.5
         """
-        raise NotImplementedError(
-            f"{type(self).__name__} is neither an Atom nor a Bond nor a compound: subclass one of "
-            "these"
+        graph = self.graph()
+        radii = graph.radii(self.input_radius() if entering is None else entering)
+        reach = graph.weight_sensitivities(radii)
+        plan = self.plan()
+        coefficients = dict(zip(plan.names, plan.coefficients, strict=True))
+        return math.fsum([c * reach[name] for name, c in coefficients.items()])
+
+
+def is_inside(path: str, outer: str) -> bool:
+    """Return whether the place `path` is `outer` or lies in it."""
+    return not outer or path == outer or path.startswith((f"{outer}.", f"{outer}/"))
+
+
+def weight_name(path: str) -> str:
+    """Return the name of the weight of an atom at `path`, as `named_parameters` has it."""
+    return f"{path}.weight" if path else "weight"
+
+
+def check_parameters(network: Network, graph: Graph) -> list[nn.Parameter]:
+    """Return the parameters of the network's module that are not weights, all of which are frozen.
+
+    Raises:
+        ParameterError: one of them requires a gradient, or a weight is not a parameter.
+    """
+    named = dict(network.torch_module.named_parameters())
+    for name in graph.weights:
+        if name not in named:
+            inside = [other for other in named if is_inside(other, name.rpartition(".")[0])]
+            raise ParameterError(
+                f"{name!r} of {network!r} is not a Parameter but computed from "
+                f"{listed(inside)}: {_way_out('parametrizations.')}"
+            )
+    others = {name: p for name, p in named.items() if name not in graph.weights}
+    untrained = [name for name, p in others.items() if p.requires_grad]
+    if untrained:
+        raise ParameterError(
+            f"no duality map reaches {listed(untrained)} of {network!r}, and it requires a "
+            f"gradient: {_way_out(untrained[0])}"
         )
-
-    def _links(self) -> list[AnyModule]:
-        """The modules that a composition with this one strings together, in flow order."""
-        return [self]
-
-    def _node(self, place: str, signature: Signature) -> Node:
-        """This module and what is below it, for print(model)."""
-        return Node(place, repr(self), arrow(signature), self.mass, self.sensitivity, None)
-
-    def extra_repr(self) -> str:
-        """The arguments as written, for errors and the tree."""
-        return ""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.extra_repr()})"
-
-    def __str__(self) -> str:
-        return render(self._node("", self.unify(ANYTHING, ANYTHING)))
+    return list(others.values())
 
 
-def _refuse_vector(model: AnyModule, operation: str, wanted: str, got: object) -> NoReturn:
+def _way_out(name: str) -> str:
+    if ".parametrizations." in f".{name}":
+        return (
+            "no norm is known for a weight that is computed from others; take the "
+            "parametrisation off with torch.nn.utils.parametrize.remove_parametrizations"
+        )
+    if name.endswith("_orig"):
+        return "a pruned weight is not trained; make it permanent with torch.nn.utils.prune.remove"
+    return (
+        "a weight is trained as the `weight` of an atom, with a norm and a mass; write an Atom for "
+        "it, compose it of atoms that exist (a bias is Bias(d) @ …, a gain Gain(d) @ …), or freeze "
+        "it with requires_grad_(False)"
+    )
+
+
+def _refuse_coefficients(network: Network, coefficients: Sequence[float]) -> NoReturn:
+    """Raise for the first coefficient that float32 cannot hold.
+
+    Raises:
+        ValueError: names the weight, its mass fraction and the product of sensitivities.
+    """
+    graph, reach = network.graph(), network.weight_sensitivities()
+    name, p, c = next(
+        (name, p, c)
+        for name, p, c in zip(graph.weights, graph.mass_fractions(), coefficients, strict=True)
+        if p and not SMALLEST <= c <= LARGEST
+    )
+    raise ValueError(
+        f"{name!r} of {network!r} has mass fraction {p:.4g} and what comes after it the "
+        f"sensitivity {reach[name]:.4g}; their ratio {c:.4g}, its share of an update, is beyond "
+        "what float32 can hold: bring the sensitivities closer to 1, as with residual averages or "
+        "multiples of modules"
+    )
+
+
+def _refuse_reentrant_checkpoints(loss: Tensor) -> None:
+    """Raise if the loss depends on something that was computed in a reentrant checkpoint."""
+    seen = set()
+    waiting = [loss.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name().startswith("CheckpointFunction"):
+            raise RuntimeError(
+                "a part of the network was computed in a reentrant checkpoint, whose weights only "
+                "loss.backward() reaches: call it, and then model.gradient() without the loss, or "
+                "checkpoint with use_reentrant=False"
+            )
+        seen.add(node)
+        waiting += [following for following, _ in node.next_functions]
+
+
+def _refuse_vector(model: Network, operation: str, wanted: str, got: object) -> NoReturn:
     raise TypeError(f"{operation} of {model!r} takes {wanted}; got {type(got).__name__}")
 
 
-def _factor(name: str, atoms: Sequence[HasWeight], mass: float) -> float:
-    """What the masses of `atoms` are multiplied by to sum to `mass`."""
+def _factor(name: str, weights: Sequence[Weight], mass: float) -> float:
+    """The factor by which the masses of `weights` are multiplied to sum to `mass`."""
     check_mass(name, mass)
-    total = math.fsum([atom.mass for atom in atoms])
+    total = math.fsum([weight.mass for weight in weights])
     if total == 0 and mass != 0:
         raise ValueError(
             f"{name} has mass 0, so there is nothing to scale to {mass}: set the mass of its atoms "
@@ -523,32 +539,14 @@ def _factor(name: str, atoms: Sequence[HasWeight], mass: float) -> float:
     return mass / total if total else 1.0
 
 
-def refuse_overlap(model: AnyModule, parts: Mapping[str, Sequence[HasWeight]]) -> None:
-    """Refuse parts that share an atom, whose mass would be asked to be two things at once."""
-    owner: dict[int, str] = {}
-    for part, atoms in parts.items():
-        for atom in atoms:
-            other = owner.setdefault(id(atom), part)
+def _refuse_overlap(model: Network, parts: Mapping[str, Mapping[str, Weight]]) -> None:
+    """Refuse parts that share a weight, whose mass would be asked to be two things at once."""
+    owner: dict[str, str] = {}
+    for part, weights in parts.items():
+        for name, weight in weights.items():
+            other = owner.setdefault(name, part)
             if other != part:
                 raise ValueError(
-                    f"{other!r} and {part!r} in {model!r} share {atom!r}: tare the outer part "
+                    f"{other!r} and {part!r} in {model!r} share {weight!r}: tare the outer part "
                     "first and the inner one after it"
                 )
-
-
-def refuse_repeated(atoms: Sequence[HasWeight]) -> None:
-    """Refuse a network in which an atom stands twice."""
-    if len(set(map(id, atoms))) == len(atoms):
-        return
-    repeated = next(
-        atom for i, atom in enumerate(atoms) if any(atom is other for other in atoms[:i])
-    )
-    raise ValueError(
-        f"{repeated!r} stands twice in one network, and no duality map is known for weights that "
-        "are shared: use copy.deepcopy for a second one, or module ** n for n fresh copies"
-    )
-
-
-def arrow(signature: Signature) -> str:
-    """The two ends as written in errors and in the tree."""
-    return f"{signature[0]} → {signature[1]}"

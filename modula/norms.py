@@ -199,8 +199,8 @@ class Linf(VectorNorm):
 
 
 def _sign(g: Tensor) -> Tensor:
-    """The sign, with NaN kept: torch.sign(NaN) is 0, which would hide a broken gradient."""
-    return torch.where(g.isnan(), g, g.sign())
+    """The sign, and NaN for what is not finite: torch.sign would hide a broken gradient."""
+    return torch.where(g.isfinite(), g.sign(), torch.nan)
 
 
 L2.dual = L2

@@ -1,15 +1,14 @@
-"""The plan: every atom of a model with its coefficient, grouped so that what can be done in one
-batch is.
+"""The plan: every weight of a network with its coefficient, in batches that are computed at once.
 
-Unrolling the recursion over the module tree (Large et al. 2024, arXiv:2405.14813, section 3;
-Bernstein & Newhouse 2025, arXiv:2410.21265, section 3) leaves one number an atom, its coefficient,
-and with it
+With one coefficient c_i for each weight (`modula.graph` says how it follows from the network),
 
-    ‖w‖ = max_i ‖w_i‖_i / coefficient_i
-    ‖g‖† = Σ_i coefficient_i · ‖g_i‖_i†
-    dualize(g)_i = coefficient_i · D_i(g_i)
+    ‖w‖ = max_i ‖w_i‖_i / c_i
+    ‖g‖† = Σ_i c_i · ‖g_i‖_i†
+    dualize(g)_i = c_i · D_i(g_i)
 
-The module tree makes the plan; this file knows weights and geometries only.
+which is the recursion over compositions and concatenations (Large et al. 2024, arXiv:2405.14813,
+section 3; Bernstein & Newhouse 2025, arXiv:2410.21265, section 3), unrolled. This file knows
+weights and geometries only.
 """
 
 from __future__ import annotations
@@ -17,25 +16,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from modula.geometry import Geometry, Orthogonal, Vectors
+from modula.errors import LayoutError
+from modula.geometry import Geometry, Matrices
 from modula.polar import MethodLike
 from modula.polar.batching import orthogonalize_all
 from modula.scaling import working_dtype
-from modula.sharding import BatchMap, Sharding, held
-from modula.vector import Gradient, LayoutError, Scalar, Update, Vector
+from modula.sharding import BatchMap, Sharding, local_shard
+from modula.vector import Gradient, Scalar, Update, Vector
 from modula.workspace import entries_at_once, matrices_at_once
 
 
 class Batch(NamedTuple):
-    """Tensors of one geometry, shape, dtype, device and sharding; `members` are their positions in
-    parameter order.
+    """Tensors of one geometry, shape, dtype, device and sharding.
 
-    Where a sharding is given, `tensors` holds this process's parts, and so do results of `map`.
+    Args:
+        geometry: of each.
+        members: their positions in parameter order.
+        tensors: [*shape] each; where a sharding is given, this process's shards.
+        sharding: how they are sharded, or None.
     """
 
     geometry: Geometry
@@ -44,112 +47,103 @@ class Batch(NamedTuple):
     sharding: Sharding | None
 
     def map(self, f: BatchMap) -> Tensor:
-        """f on whole weights: [batch, *shape] -> [batch, *shape]."""
-        return (
-            f(self.stacked())
-            if self.sharding is None
-            else self.sharding.map(f, self.stacked(), self._vectors())
-        )
+        """Return f of whole weights: [batch, *shape] -> [batch, *shape]."""
+        if self.sharding is None:
+            return f(self.stacked())
+        return self.sharding.map(f, self.stacked(), self.geometry.vector_axis)
 
     def measure(self, f: BatchMap, combine: BatchMap) -> Tensor:
-        """f on whole weights: [batch, *shape] -> [batch]. `combine` makes one norm of the norms of
-        pieces, [piece, batch] -> [batch].
+        """Return f of whole weights: [batch, *shape] -> [batch].
+
+        Args:
+            f: one number for each weight.
+            combine: reduces the numbers of a weight's shards to one: [shard, batch] -> [batch].
         """
-        return (
-            f(self.stacked())
-            if self.sharding is None
-            else self.sharding.measure(f, self.stacked(), self._vectors(), combine)
-        )
+        if self.sharding is None:
+            return f(self.stacked())
+        return self.sharding.measure(f, self.stacked(), self.geometry.vector_axis, combine)
 
     def unstack(self, results: Tensor) -> list[Tensor]:
-        """One tensor for each member, from the results of `map`."""
-        return (
-            list(results.unbind())
-            if self.sharding is None
-            else [self.sharding.place(result) for result in results.unbind()]
-        )
+        """Return one tensor for each member, from the results of `map`."""
+        if self.sharding is None:
+            return list(results.unbind())
+        return [self.sharding.place(result) for result in results.unbind()]
 
     @property
     def is_full(self) -> bool:
         """Whether no more weights of this shape would be dualized at once."""
-        return len(self.members) >= matrices_at_once(
-            self.tensors[0].numel(), self.tensors[0].device
-        )
+        most = matrices_at_once(self.tensors[0].numel(), self.tensors[0].device)
+        return len(self.members) >= most
 
     def stacked(self) -> Tensor:
-        """All tensors in one: [batch, *shape]."""
-        return self.tensors[0].unsqueeze(0) if len(self.tensors) == 1 else torch.stack(self.tensors)
-
-    def _vectors(self) -> int | None:
-        return self.geometry.axis if isinstance(self.geometry, Vectors) else None
+        """Return all tensors in one: [batch, *shape]."""
+        if len(self.tensors) == 1:
+            return self.tensors[0].unsqueeze(0)
+        return torch.stack(self.tensors)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The atoms of a model, and the duality computed over them in batches. All lists are in
-    parameter order.
+    """The weights of a network and their coefficients. All lists are in parameter order.
 
     Args:
-        names: of the atoms' parameters.
-        weights: the atoms' parameters, for their shapes.
-        geometries: the norms on their weights.
-        shares: m_i/m, the atoms' masses over the total.
-        coefficients: (m_i/m)/S_i.
-        owner: writes the model for error messages.
+        names: of the weights.
+        weights: the parameters.
+        geometries: the norms on them.
+        mass_fractions: m_i/Σm.
+        coefficients: m_i/Σm over the sum of S over the weight's uses.
+        owner: writes the network for error messages.
     """
 
-    names: list[str]
+    names: tuple[str, ...]
     weights: Sequence[Tensor]
-    geometries: list[Geometry]
-    shares: list[float]
-    coefficients: list[float]
+    geometries: Sequence[Geometry]
+    mass_fractions: Sequence[float]
+    coefficients: Sequence[float]
     owner: Callable[[], str]
 
     def only(self, chosen: Sequence[int]) -> Plan:
-        """The atoms at the `chosen` positions alone, each with the coefficient that it has among
-        all.
-        """
+        """Return a plan of the weights at these positions, with the coefficients they have here."""
         return Plan(
-            names=[self.names[i] for i in chosen],
+            names=tuple([self.names[i] for i in chosen]),
             weights=[self.weights[i] for i in chosen],
             geometries=[self.geometries[i] for i in chosen],
-            shares=[self.shares[i] for i in chosen],
+            mass_fractions=[self.mass_fractions[i] for i in chosen],
             coefficients=[self.coefficients[i] for i in chosen],
             owner=self.owner,
         )
 
-    def dualize(self, gradient: Gradient, target_norm: Scalar, method: MethodLike | None) -> Update:
-        """dualize(g)_i = target_norm · coefficient_i · D_i(g_i). What is not trained
-        (coefficient 0) is zero, whatever its gradient.
-        """
+    def dualize(
+        self,
+        gradient: Gradient,
+        target_norm: Scalar = 1.0,
+        method: MethodLike | None = None,
+    ) -> Update:
+        """Return target_norm · c_i · D_i(g_i) for each weight, zero where c_i is zero."""
         self._check(gradient, "dualize")
         trained = [i for i, coefficient in enumerate(self.coefficients) if coefficient > 0]
-        parts: dict[int, Tensor] = {}
-        for batch, duals in self._duals(
-            self._batches(gradient.tensors, trained), target_norm, method
-        ):
-            parts.update(
-                zip(batch.members, batch.unstack(duals.to(batch.tensors[0].dtype)), strict=True)
-            )
-        return Update._of(
+        batches = self._batches(gradient.tensors, trained)
+        duals: dict[int, Tensor] = {}
+        for batch, found in self._duals(batches, target_norm, method):
+            results = batch.unstack(found.to(batch.tensors[0].dtype))
+            duals.update(zip(batch.members, results, strict=True))
+        return Update.from_tensors(
             gradient.names,
             [
-                parts[i] if i in parts else torch.zeros_like(g)
+                duals[i] if i in duals else torch.zeros_like(g)
                 for i, g in enumerate(gradient.tensors)
             ],
         )
 
     def norm(self, update: Update) -> Tensor:
-        """max_i ‖u_i‖_i / coefficient_i, where a part that is zero counts as zero whatever its
-        coefficient.
-        """
+        """Return max_i ‖u_i‖_i / c_i, where a zero part counts as zero whatever its c_i."""
         self._check(update, "norm")
         norms = self._norms(update)
         ratios = torch.where(norms == 0, norms, norms / self._coefficients(norms))
         return ratios.amax() if self.names else ratios.sum()
 
     def dual_norm(self, gradient: Gradient) -> Tensor:
-        """Σ_i coefficient_i · ‖g_i‖_i†, where an atom that is not trained adds nothing."""
+        """Return Σ_i c_i · ‖g_i‖_i†, to which a weight that is not trained adds nothing."""
         self._check(gradient, "dual_norm")
         norms = self._in_order(
             [
@@ -160,10 +154,8 @@ class Plan:
         coefficients = self._coefficients(norms)
         return torch.where(coefficients == 0, 0, coefficients * norms).sum()
 
-    def normalize(self, update: Update, target_norm: Scalar) -> Update:
-        """Every atom's part at its full share, ‖u_i‖_i = target_norm · coefficient_i, in its own
-        direction; zero stays zero.
-        """
+    def normalize(self, update: Update, target_norm: Scalar = 1.0) -> Update:
+        """Rescale each part of an update to ‖u_i‖_i = target_norm · c_i; zero stays zero."""
         self._check(update, "normalize")
         norms = self._norms(update)
         factors = (
@@ -175,10 +167,10 @@ class Plan:
                 update.tensors, factors, self.coefficients, strict=True
             )
         ]
-        return Update._of(update.names, parts)
+        return Update.from_tensors(update.names, parts)
 
     def project(self, weights: Sequence[Tensor]) -> list[Tensor]:
-        """Each weight's point in its natural constraint set."""
+        """Project each weight onto its natural constraint set."""
         parts: dict[int, Tensor] = {}
         for batch in self._batches(weights):
             parts.update(
@@ -189,49 +181,58 @@ class Plan:
     def _duals(
         self, batches: Iterable[Batch], target_norm: Scalar, method: MethodLike | None
     ) -> Iterator[tuple[Batch, Tensor]]:
-        """target_norm · coefficient_i · D_i(g_i) for each batch. What has to be orthogonalised and
-        fills no batch is so together.
+        """target_norm · c_i · D_i(g_i) for each batch.
+
+        The matrices of all batches that fill no workspace by themselves are orthogonalised
+        together.
         """
-        waiting: list[Batch] = []
+        waiting: list[tuple[Batch, Matrices]] = []
         for batch in batches:
-            if batch.sharding is not None or not isinstance(batch.geometry, Orthogonal):
-                duals = batch.map(partial(batch.geometry.dualize, method=method))
-                yield batch, duals * self._column(batch, 1.0, duals) * target_norm
+            dualize = partial(batch.geometry.dualize, method=method)
+            if batch.sharding is not None:
+                yield batch, self._scaled(batch, batch.map(dualize), target_norm)
+                continue
+            stacked = batch.stacked()
+            parts = batch.geometry.orthogonal_parts(stacked)
+            if parts is None:
+                yield batch, self._scaled(batch, dualize(stacked), target_norm)
             elif batch.is_full:
-                yield from self._orthogonalized([batch], target_norm, method)
+                yield from self._orthogonalized([(batch, parts)], target_norm, method)
             else:
-                waiting.append(batch)
+                waiting.append((batch, parts))
         yield from self._orthogonalized(waiting, target_norm, method)
 
     def _orthogonalized(
-        self, batches: Sequence[Batch], target_norm: Scalar, method: MethodLike | None
+        self,
+        batches: Sequence[tuple[Batch, Matrices]],
+        target_norm: Scalar,
+        method: MethodLike | None,
     ) -> Iterator[tuple[Batch, Tensor]]:
         """The same for weights made of matrices, all of which are orthogonalised together."""
-        geometries = [cast("Orthogonal", batch.geometry) for batch in batches]
-        matrices = [
-            geometry.matrices(batch.stacked()).flatten(0, 1)
-            for geometry, batch in zip(geometries, batches, strict=True)
-        ]
-        factors = orthogonalize_all(matrices, method)
-        for batch, geometry, found in zip(batches, geometries, factors, strict=True):
+        matrices = [one.flatten(0, 1) for _, parts in batches for one in parts.matrices]
+        found = iter(orthogonalize_all(matrices, method))
+        for batch, parts in batches:
+            factors = []
+            for radius in parts.radii:
+                factor = next(found)
+                factor = factor.view(len(batch.tensors), -1, *factor.shape[1:])
+                column = self._column(batch, radius, factor)
+                factors.append(factor.mul_(column * target_norm))
             shape = tuple(batch.tensors[0].shape)
-            duals = geometry.from_matrices(
-                found.view(len(batch.tensors), -1, *found.shape[1:]), shape
-            )
-            yield (
-                batch,
-                duals.mul_(self._column(batch, geometry.radius(shape), duals) * target_norm),
-            )
+            yield batch, batch.geometry.from_orthogonal_parts(factors, shape)
 
-    def _column(self, batch: Batch, unit: float, like: Tensor) -> Tensor:
-        """unit · coefficient_i for each member of the batch, shaped to multiply `like`."""
-        numbers = [unit * self.coefficients[i] for i in batch.members]
+    def _scaled(self, batch: Batch, duals: Tensor, target_norm: Scalar) -> Tensor:
+        return duals * self._column(batch, 1.0, duals) * target_norm
+
+    def _column(self, batch: Batch, radius: float, like: Tensor) -> Tensor:
+        """radius · c_i for each member of the batch, shaped to multiply `like`."""
+        numbers = [radius * self.coefficients[i] for i in batch.members]
         return _numbers(numbers, working_dtype(like.dtype), like.device).view(
             -1, *[1] * (like.dim() - 1)
         )
 
     def _norms(self, update: Update) -> Tensor:
-        """‖u_i‖_i for every atom, in parameter order."""
+        """‖u_i‖_i for each weight, in parameter order."""
         return self._in_order(
             [
                 (batch.members, batch.measure(batch.geometry.norm, _max))
@@ -245,15 +246,13 @@ class Plan:
     def _batches(
         self, tensors: Sequence[Tensor], chosen: Sequence[int] | None = None
     ) -> Iterator[Batch]:
-        """The tensors at the `chosen` positions (all of them by default), by geometry, shape,
-        dtype, device and sharding.
-        """
+        """Group the chosen tensors, all by default, into batches."""
         groups: dict[
             tuple[Geometry, Sharding | None, torch.Size, torch.dtype, torch.device],
             list[tuple[int, Tensor]],
         ] = {}
         for i in range(len(tensors)) if chosen is None else chosen:
-            t, sharding = held(tensors[i])
+            t, sharding = local_shard(tensors[i])
             groups.setdefault(
                 (self.geometries[i], sharding, tensors[i].shape, t.dtype, t.device), []
             ).append((i, t))
@@ -263,7 +262,7 @@ class Plan:
 
     @staticmethod
     def _in_order(results: list[tuple[list[int], Tensor]]) -> Tensor:
-        """One number an atom, in parameter order, from the results of the batches."""
+        """One number a weight, in parameter order, from the results of the batches."""
         if not results:
             return torch.zeros(0)
         home = results[0][1].device
@@ -322,6 +321,6 @@ def _max(norms: Tensor) -> Tensor:
     return norms.amax(dim=0)
 
 
-def _numbers(numbers: list[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _numbers(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Python numbers as a tensor, sent to the device without waiting for what is running there."""
     return torch.tensor(numbers, dtype=dtype).to(device, non_blocking=True)

@@ -142,7 +142,7 @@ class Sharding:
         done = [move.axis for move in by_weight]
         for axis in range(self.mesh.ndim):
             if axis not in done and not self.placements[axis].is_replicate():
-                numbers = combine(_listed(numbers, _along(self.mesh, axis)))
+                numbers = combine(_listed(numbers, _submesh(self.mesh, axis)))
         return numbers
 
     def _moves(self, count: int, vectors: int | None) -> list[Move]:
@@ -164,7 +164,7 @@ class Sharding:
                 if p.is_replicate() and worth_sharing(count, self.mesh.size(axis))
             ]:
                 moves.append(
-                    Move(axis, _along(self.mesh, axis), torch.Size(shape), Replicate(), Shard(0))
+                    Move(axis, _submesh(self.mesh, axis), torch.Size(shape), Replicate(), Shard(0))
                 )
                 shape[0] = _length(shape[0], self.mesh, axis)
         for cut in range(len(self.shape)) if vectors is None else [vectors % len(self.shape)]:
@@ -175,7 +175,7 @@ class Sharding:
                 moves.append(
                     Move(
                         axis,
-                        _along(self.mesh, axis),
+                        _submesh(self.mesh, axis),
                         torch.Size(shape),
                         Shard(1 + cut),
                         Shard(target),
@@ -224,14 +224,14 @@ def worth_sharing(count: int, replicas: int) -> bool:
     return count > 1 and 2 * count >= replicas
 
 
-def held(t: Tensor) -> tuple[Tensor, Sharding | None]:
+def local_shard(t: Tensor) -> tuple[Tensor, Sharding | None]:
     """What this process holds of the tensor, and how the tensor lies on its processes; None if this
     process works on it alone.
     """
     if (type(t) is Tensor or type(t) is nn.Parameter) and not split_meshes:
         return t, None
     t = reduced(t)
-    return part(t), sharding_of(t)
+    return to_local(t), sharding_of(t)
 
 
 def sharding_of(t: Tensor) -> Sharding | None:
@@ -255,12 +255,12 @@ def reduced(t: Tensor) -> Tensor:
     return t.redistribute(placements=[Replicate() if p.is_partial() else p for p in t.placements])
 
 
-def part(t: Tensor) -> Tensor:
+def to_local(t: Tensor) -> Tensor:
     """What this process holds of the tensor: all of it, if it is a plain one. Shares its memory."""
     return t.to_local() if is_sharded(t) else t
 
 
-def part_as(t: Tensor, like: Tensor) -> Tensor:
+def to_local_like(t: Tensor, like: Tensor) -> Tensor:
     """What this process holds of `t` once it lies like `like`.
 
     Raises:
@@ -273,20 +273,20 @@ def part_as(t: Tensor, like: Tensor) -> Tensor:
         )
     if is_sharded(t) and is_sharded(like) and t.placements != like.placements:
         t = t.redistribute(placements=like.placements)
-    return part(t)
+    return to_local(t)
 
 
-def parts(tensors: Sequence[Tensor]) -> list[Tensor]:
+def all_to_local(tensors: Sequence[Tensor]) -> list[Tensor]:
     """What this process holds of each tensor."""
-    return [part(t) for t in tensors]
+    return [to_local(t) for t in tensors]
 
 
-def parts_as(tensors: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
+def all_to_local_like(tensors: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
     """What this process holds of each tensor once it lies as its counterpart does."""
-    return [part_as(t, other) for t, other in zip(tensors, like, strict=True)]
+    return [to_local_like(t, other) for t, other in zip(tensors, like, strict=True)]
 
 
-def placed_as(parts: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
+def from_local_like(parts: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
     """The tensors that lie as their counterparts do, and of which this process holds `parts`."""
     return [
         _dtensor(p, other.device_mesh, other.placements, other.shape) if is_sharded(other) else p
@@ -300,10 +300,12 @@ def entrywise(
     """What one of torch's foreach operations makes of two lists of tensors, laid out as the first
     is.
     """
-    return placed_as(operation(parts(tensors), parts_as(others, tensors)), tensors)
+    return from_local_like(
+        operation(all_to_local(tensors), all_to_local_like(others, tensors)), tensors
+    )
 
 
-def whole(t: Tensor) -> Tensor:
+def to_full(t: Tensor) -> Tensor:
     """The tensor in full on every process. Meant for single numbers."""
     return t.full_tensor() if is_sharded(t) else t
 
@@ -358,7 +360,9 @@ def _by_sharding(
         where = (
             Sharding(one.device_mesh, one.placements, torch.Size(())) if is_sharded(one) else None
         )
-        products.setdefault(where, []).append((i, multiply(part(one), part_as(other, one))))
+        products.setdefault(where, []).append(
+            (i, multiply(to_local(one), to_local_like(other, one)))
+        )
     return products.items()
 
 
@@ -384,7 +388,7 @@ def fill(weight: Tensor, values: Tensor) -> None:
         values = distribute_tensor(
             values.to(weight.device, weight.dtype), weight.device_mesh, weight.placements
         )
-    part(weight).copy_(part(values))
+    to_local(weight).copy_(to_local(values))
 
 
 def refuse_fully_sharded(model: nn.Module) -> None:
@@ -414,7 +418,7 @@ def _dtensor(p: Tensor, mesh: DeviceMesh, placements: Placements, shape: torch.S
 
 
 @cache
-def _along(mesh: DeviceMesh, axis: int) -> DeviceMesh:
+def _submesh(mesh: DeviceMesh, axis: int) -> DeviceMesh:
     """The processes that differ from this one along one axis of the mesh."""
     from torch.distributed.device_mesh import DeviceMesh
 

@@ -15,13 +15,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from modula.errors import MismatchError
 from modula.norms import Dense, Norm
-
-
-class MismatchError(Exception):
-    """Two spaces that cannot be the same. Caught where modules are composed, and told with the
-    modules' names.
-    """
+from modula.values import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +52,9 @@ class Unknown:
 
 
 AnySpace: TypeAlias = Space | Product | Unknown
+
+Signature: TypeAlias = tuple[AnySpace, AnySpace]
+"""The domain and the codomain of a map, as far as they are known."""
 
 ANYTHING = Unknown()
 ANY_DENSE = Unknown(dense=True)
@@ -112,9 +111,6 @@ def space_of(annotation: object) -> AnySpace | None:
     return None
 
 
-Value: TypeAlias = "Tensor | tuple[Value, ...]"
-
-
 def measure(space: AnySpace, value: Value) -> Tensor:
     """The norm of `value` in `space`, as a scalar tensor: for a product, the sum over its parts.
 
@@ -132,3 +128,8 @@ def measure(space: AnySpace, value: Value) -> Tensor:
         return space.norm.measure(value)
     got = "a tensor" if isinstance(value, Tensor) else f"a tuple of {len(value)}"
     raise TypeError(f"cannot measure {got} in the space {space}")
+
+
+def arrow(signature: Signature) -> str:
+    """Return a signature as errors and the tree write it."""
+    return f"{signature[0]} → {signature[1]}"

@@ -15,18 +15,22 @@ from typing import TYPE_CHECKING, NoReturn, Self, TypeAlias, TypeVar, cast, over
 import torch
 from torch import Tensor
 
-from modula.checks import is_number
+from modula.checks import is_number, listed
+from modula.errors import LayoutError
 from modula.scaling import working_dtype
-from modula.sharding import dot, entrywise, parts, parts_as, placed_as, whole
+from modula.sharding import (
+    all_to_local,
+    all_to_local_like,
+    dot,
+    entrywise,
+    from_local_like,
+    to_full,
+)
 
 Scalar: TypeAlias = "int | float | Tensor"
 """A Python number or a tensor with no axes."""
 
 Operator = TypeVar("Operator", bound=Callable[..., object])
-
-
-class LayoutError(ValueError):
-    """Two lists of tensors that do not belong to the same model."""
 
 
 class Vector:
@@ -57,7 +61,13 @@ class Vector:
         self.tensors = tuple(tensors.values())
 
     @classmethod
-    def _of(cls, names: tuple[str, ...], tensors: Sequence[Tensor]) -> Self:
+    def from_tensors(cls, names: tuple[str, ...], tensors: Sequence[Tensor]) -> Self:
+        """Return a vector of these tensors, which are not checked.
+
+        Args:
+            names: of the parameters, in parameter order.
+            tensors: floating-point tensors, one for each name.
+        """
         made = cls.__new__(cls)
         made.names, made.tensors = names, tuple(tensors)
         return made
@@ -75,14 +85,14 @@ class Vector:
         try:
             return self.tensors[self.names.index(name)]
         except ValueError:
-            raise KeyError(f"no parameter {name!r}; there are {_some(self.names)}") from None
+            raise KeyError(f"no parameter {name!r}; there are {listed(self.names)}") from None
 
     def __len__(self) -> int:
         return len(self.tensors)
 
     def clone(self) -> Self:
         """A copy that shares no memory with this one."""
-        return self._of(self.names, [t.detach().clone() for t in self.tensors])
+        return self.from_tensors(self.names, [t.detach().clone() for t in self.tensors])
 
     def __repr__(self) -> str:
         lines = [
@@ -105,8 +115,8 @@ class Vector:
         if self.names != other.names:
             ours, theirs = set(self.names) - set(other.names), set(other.names) - set(self.names)
             difference = (
-                f"only the first has {_some(sorted(ours))}; only the second has "
-                f"{_some(sorted(theirs))}"
+                f"only the first has {listed(sorted(ours))}; only the second has "
+                f"{listed(sorted(theirs))}"
             )
             raise LayoutError(f"{operation}: these belong to different models: {difference}")
         for name, a, b in zip(self.names, self.tensors, other.tensors, strict=True):
@@ -124,11 +134,6 @@ class Vector:
         raise TypeError(
             f"{mine} {operation} {theirs} has no meaning: {_advice(mine, theirs, operation)}"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:4]))
-    return (shown or "nothing") + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _advice(mine: str, theirs: str, operation: str) -> str:
@@ -177,35 +182,44 @@ class LinearVector(Vector):
 
     def zeros_like(self) -> Self:
         """The zero vector of the same space."""
-        return self._of(self.names, [torch.zeros_like(t) for t in self.tensors])
+        return self.from_tensors(self.names, [torch.zeros_like(t) for t in self.tensors])
 
     @_without_grad
     def __add__(self, other: Self) -> Self:
         self._same_kind(other, "+")
-        return self._of(self.names, entrywise(torch._foreach_add, self.tensors, other.tensors))
+        return self.from_tensors(
+            self.names, entrywise(torch._foreach_add, self.tensors, other.tensors)
+        )
 
     @_without_grad
     def __sub__(self, other: Self) -> Self:
         self._same_kind(other, "-")
-        return self._of(self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors))
+        return self.from_tensors(
+            self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors)
+        )
 
     @_without_grad
     def __iadd__(self, other: Self) -> Self:
         self._same_kind(other, "+=")
-        torch._foreach_add_(parts(self.tensors), parts_as(other.tensors, self.tensors))
+        torch._foreach_add_(
+            all_to_local(self.tensors), all_to_local_like(other.tensors, self.tensors)
+        )
         return self
 
     @_without_grad
     def __isub__(self, other: Self) -> Self:
         self._same_kind(other, "-=")
-        torch._foreach_sub_(parts(self.tensors), parts_as(other.tensors, self.tensors))
+        torch._foreach_sub_(
+            all_to_local(self.tensors), all_to_local_like(other.tensors, self.tensors)
+        )
         return self
 
     @_without_grad
     def __mul__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "*")
-        return self._of(
-            self.names, placed_as(torch._foreach_mul(parts(self.tensors), factor), self.tensors)
+        return self.from_tensors(
+            self.names,
+            from_local_like(torch._foreach_mul(all_to_local(self.tensors), factor), self.tensors),
         )
 
     def __rmul__(self, scalar: Scalar) -> Self:
@@ -214,20 +228,21 @@ class LinearVector(Vector):
     @_without_grad
     def __imul__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "*=")
-        torch._foreach_mul_(parts(self.tensors), factor)
+        torch._foreach_mul_(all_to_local(self.tensors), factor)
         return self
 
     @_without_grad
     def __truediv__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "/")
-        return self._of(
-            self.names, placed_as(torch._foreach_div(parts(self.tensors), factor), self.tensors)
+        return self.from_tensors(
+            self.names,
+            from_local_like(torch._foreach_div(all_to_local(self.tensors), factor), self.tensors),
         )
 
     @_without_grad
     def __itruediv__(self, scalar: Scalar) -> Self:
         factor = self._by_scalar(scalar, "/=")
-        torch._foreach_div_(parts(self.tensors), factor)
+        torch._foreach_div_(all_to_local(self.tensors), factor)
         return self
 
     def __neg__(self) -> Self:
@@ -247,7 +262,7 @@ class LinearVector(Vector):
         """The scalar as torch takes it."""
         if not _is_scalar(scalar):
             self._mixed(scalar, operation)
-        return whole(scalar) if isinstance(scalar, Tensor) else float(scalar)
+        return to_full(scalar) if isinstance(scalar, Tensor) else float(scalar)
 
 
 class Update(LinearVector):
@@ -308,7 +323,9 @@ class Weights(Vector):
     @_without_grad
     def __add__(self, update: Update) -> Weights:
         self._moved_by(update, "+")
-        return Weights._of(self.names, entrywise(torch._foreach_add, self.tensors, update.tensors))
+        return Weights.from_tensors(
+            self.names, entrywise(torch._foreach_add, self.tensors, update.tensors)
+        )
 
     @overload
     def __sub__(self, other: Update) -> Weights: ...
@@ -318,22 +335,28 @@ class Weights(Vector):
     def __sub__(self, other: Update | Weights) -> Weights | Update:
         if isinstance(other, Weights):
             self._aligned(other, "Weights - Weights")
-            return Update._of(
+            return Update.from_tensors(
                 self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors)
             )
         self._moved_by(other, "-")
-        return Weights._of(self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors))
+        return Weights.from_tensors(
+            self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors)
+        )
 
     @_without_grad
     def __iadd__(self, update: Update) -> Self:
         self._moved_by(update, "+=")
-        torch._foreach_add_(parts(self.tensors), parts_as(update.tensors, self.tensors))
+        torch._foreach_add_(
+            all_to_local(self.tensors), all_to_local_like(update.tensors, self.tensors)
+        )
         return self
 
     @_without_grad
     def __isub__(self, update: Update) -> Self:
         self._moved_by(update, "-=")
-        torch._foreach_sub_(parts(self.tensors), parts_as(update.tensors, self.tensors))
+        torch._foreach_sub_(
+            all_to_local(self.tensors), all_to_local_like(update.tensors, self.tensors)
+        )
         return self
 
     @torch.no_grad()
@@ -347,7 +370,9 @@ class Weights(Vector):
         if not isinstance(other, Weights):
             self._mixed(other, ".copy_")
         self._aligned(other, "Weights.copy_")
-        torch._foreach_copy_(parts(self.tensors), parts_as(other.tensors, self.tensors))
+        torch._foreach_copy_(
+            all_to_local(self.tensors), all_to_local_like(other.tensors, self.tensors)
+        )
         return self
 
     def _moved_by(self, update: object, operation: str) -> None:

@@ -10,7 +10,7 @@ from benchmarks.docs_tables import write_between
 
 SMALL = {
     "orthogonalize": ["--works", "batch", "--rounds", "1"],
-    "lost": ["--size", "48", "--rounds", "1"],
+    "rejected_ideas": ["--size", "48", "--rounds", "1"],
     "plan": ["--atoms", "20", "--repeats", "2"],
     "projection": [],
     "train_step": [
@@ -30,7 +30,7 @@ SMALL = {
     "typecheck": ["--modules", "3", "--runs", "1"],
     "watch": ["--width", "16", "--blocks", "1", "--repeats", "1"],
 }
-WRITES = ["orthogonalize", "lost", "projection"]
+WRITES = ["orthogonalize", "rejected_ideas", "projection"]
 
 
 def run(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,9 +64,10 @@ def test_a_page_without_marks_is_refused_and_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("no marks\n")
     with pytest.raises(
-        SystemExit, match="is to hold <!-- lost:begin --> and <!-- lost:end --> once each"
+        SystemExit,
+        match="must have <!-- rejected_ideas:begin --> and <!-- rejected_ideas:end --> once each",
     ):
-        write_between(page, "lost", "a table")
+        write_between(page, "rejected_ideas", "a table")
     assert page.read_text() == "no marks\n"
 
 

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modula import L1, RMS, HeadRMS, OneHot
+from modula.errors import MismatchError
 from modula.spaces import (
     ANY_DENSE,
     ANYTHING,
     AnySpace,
-    MismatchError,
     Product,
     Space,
     Unknown,

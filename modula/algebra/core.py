@@ -2,7 +2,10 @@
 
 A module is a forward map with a mass, a sensitivity and a norm on its weights (Large et al. 2024,
 arXiv:2405.14813, definition 2). Atoms declare the three, bonds carry no weights, compounds derive
-them; duality follows from the same tree (Bernstein & Newhouse 2025, arXiv:2410.21265, section 3).
+them. A module is a way to write a graph of operations, and the duality map follows from that graph
+(`modula.graph`).
+
+Only these classes know one another: a module composes into a `Composition`, which is a module.
 """
 
 from __future__ import annotations
@@ -10,10 +13,13 @@ from __future__ import annotations
 import copy
 import math
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from operator import index
 from typing import (
     TYPE_CHECKING,
+    ClassVar,
     Generic,
     NoReturn,
     Protocol,
@@ -27,14 +33,28 @@ from typing import (
 import torch
 from torch import Tensor, nn
 
-from modula.algebra.hints import suggest_fix
-from modula.algebra.render import Node
-from modula.checks import Claim, check_mass, is_number
+from modula.algebra.hints import operand_advice, suggest_fix
+from modula.algebra.recording import Site, record
+from modula.algebra.render import Line, render
+from modula.checks import Acts, Claim, check_mass, check_sensitivity, is_number
+from modula.errors import CompositionError, MismatchError, ParameterError
 from modula.geometry import Geometry
-from modula.network import AnyModule, Roster, Signature, arrow, refuse_repeated
+from modula.graph import Graph, GraphBuilder, Radius, Tuple, total_radius
+from modula.network import Network, Observation, check_parameters, weight_name
 from modula.norms import Dense, Norm
 from modula.sharding import fill
-from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, MismatchError, Product, Space, Value, meet
+from modula.spaces import (
+    ANY_DENSE,
+    ANYTHING,
+    AnySpace,
+    Product,
+    Signature,
+    Space,
+    arrow,
+    meet,
+    space_of,
+)
+from modula.values import Value, map_leaves, zip_leaves
 
 SpaceType: TypeAlias = Norm | tuple[object, ...]
 """What a space is, to a checker: a norm type, or a tuple of spaces."""
@@ -65,10 +85,6 @@ N8 = TypeVar("N8", bound=Norm)
 S = TypeVar("S", bound=SpaceType)
 T = TypeVar("T", bound=SpaceType)
 V = TypeVar("V", bound=Value)
-
-
-class CompositionError(TypeError):
-    """Modules that do not fit together: their types differ, or their widths."""
 
 
 class Exactly(Generic[X]):
@@ -117,6 +133,238 @@ if TYPE_CHECKING:
             self, instance: Module[Z, Z], owner: object
         ) -> Callable[[int], Module[Z, Z]]: ...
         def __get__(self, instance: object, owner: object) -> Callable[[int], AnyModule]: ...
+
+
+_edits = [0]
+"""How often a module or a parameter of any network has been assigned or removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedGraph:
+    """The graph of a compound, until a module or a parameter is assigned or removed anywhere.
+
+    Args:
+        graph: of the compound.
+        edits: how many edits there had been.
+        owner: the id of the compound; a shallow copy, as DataParallel makes it, has another.
+        frozen: the parameters that are not weights, none of which required a gradient.
+        opaque: the torch modules inside of atoms and bonds, whose edits are not counted.
+    """
+
+    graph: Graph
+    edits: int
+    owner: int
+    frozen: Sequence[nn.Parameter]
+    opaque: Sequence[nn.Module]
+
+    def holds_for(self, owner: object) -> bool:
+        return (
+            self.edits == _edits[0]
+            and self.owner == id(owner)
+            and not any(p.requires_grad for p in self.frozen)
+            and not any(p.requires_grad for module in self.opaque for p in module.parameters())
+        )
+
+
+class AnyModule(nn.Module, Network):
+    """A module of the algebra, whatever its spaces: all but the operators, which need to know them.
+
+    Code that takes any network should accept `modula.Network`.
+    """
+
+    # So that a NumPy scalar on the left leaves the product to __rmul__.
+    __array_ufunc__: ClassVar[None] = None
+    _declared: Signature = (ANYTHING, ANYTHING)
+
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...  # torch's takes any arguments, and refuses them at run time
+        def __call__(self, x: Value, /) -> Value: ...
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            arguments = typing.get_args(base)
+            wrong = [one for one in arguments if isinstance(one, type) and space_of(one) is None]
+            if wrong and issubclass(typing.get_origin(base), AnyModule):
+                raise TypeError(
+                    f"{wrong[0].__name__} is no norm type: {cls.__name__} maps between norm types, "
+                    "such as RMS, and tuples of them"
+                )
+            signature = [space_of(one) for one in arguments]
+            if len(signature) == 2 and "_declared" not in cls.__dict__:
+                cls._declared = (signature[0] or ANYTHING, signature[1] or ANYTHING)
+        for name, check in (("mass", check_mass), ("sensitivity", check_sensitivity)):
+            if isinstance(cls.__dict__.get(name), (int, float)):
+                check(cls.__name__, cls.__dict__[name])
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ("mass", "sensitivity"):
+            self._check_declaration(name, value)
+        if isinstance(value, (nn.Module, nn.Parameter)) or name in self._members():
+            _edits[0] += 1
+        super().__setattr__(name, typing.cast("Tensor", value))
+
+    def __delattr__(self, name: str) -> None:
+        _edits[0] += 1
+        super().__delattr__(name)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Add a parameter, as torch does. One that no duality map reaches is refused when asked."""
+        _edits[0] += 1
+        super().register_parameter(name, param)
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Add a module, as torch does."""
+        _edits[0] += 1
+        super().add_module(name, module)
+
+    def _members(self) -> Collection[str]:
+        """The names of the parameters and modules of this module."""
+        own = self.__dict__
+        return {*own.get("_parameters", ()), *own.get("_modules", ())}
+
+    def _check_declaration(self, name: str, value: object) -> None:
+        """Raise if this module cannot have that mass or sensitivity."""
+        (check_mass if name == "mass" else check_sensitivity)(self, value)
+
+    # The network
+
+    @property
+    def torch_module(self) -> nn.Module:
+        """The module itself."""
+        return self
+
+    def graph(self) -> Graph:
+        """Return the graph of operations, in the order in which data meets them.
+
+        A compound keeps its structure until a module or a parameter is assigned or removed
+        anywhere. The numbers in it are read from the modules at each use.
+
+        Raises:
+            ParameterError: a parameter requires a gradient and is not the weight of an atom, or is
+                shared by atoms for which there is no common norm.
+        """
+        graph = self._flattened()
+        if not torch.compiler.is_compiling():
+            check_parameters(self, graph)
+        return graph
+
+    def _flattened(self) -> Graph:
+        builder = GraphBuilder()
+        self.flatten(builder, "", 0)
+        return builder.finish()
+
+    def flatten(self, builder: GraphBuilder, path: str, source: int) -> int:
+        """Add the operations of this module to a graph.
+
+        Args:
+            builder: of the graph.
+            path: of this module in the network.
+            source: the position of the node that it reads.
+
+        Returns:
+            The position of the node that gives its output.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} is neither an Atom nor a Bond nor a compound: subclass one of "
+            "these"
+        )
+
+    def observe(self, *inputs: Value) -> list[Observation]:
+        """Run the module on an input, and return what flowed through it and each module inside.
+
+        Raises:
+            TypeError: there is not exactly one input.
+            ValueError: a module was called more often than it stands in the network.
+        """
+        if len(inputs) != 1:
+            raise TypeError(
+                f"{self!r} takes one input, got {len(inputs)}: give a tuple for several values"
+            )
+        return record(self, list(self.sites("", self.signature)), inputs[0])
+
+    def sites(self, path: str, signature: Signature) -> Iterator[Site]:
+        """Yield this module and all modules inside, in the order in which data enters them.
+
+        Args:
+            path: of this module in the network.
+            signature: its spaces there.
+        """
+        yield Site(path, self, signature, None)
+
+    def describe(self) -> Mapping[str, str]:
+        """Return each module's class and arguments, by path."""
+        return {
+            path: f"{type(module).__name__}({module.extra_repr()})"
+            for path, module in self.named_modules()
+        }
+
+    def input_radius(self) -> Radius:
+        return _unit_radius(self.domain)
+
+    # Types
+
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        """Return the spaces of both ends, given what the neighbours know of them.
+
+        A bond whose two spaces depend on one another overrides this.
+
+        Args:
+            domain: what the neighbour before knows of the space that they share.
+            codomain: what the neighbour after knows.
+
+        Raises:
+            MismatchError: the module cannot stand there.
+        """
+        own_domain, own_codomain = self._declared
+        return meet(own_domain, domain), meet(own_codomain, codomain)
+
+    @property
+    def signature(self) -> Signature:
+        """The spaces of input and output, with their widths if those are known."""
+        return self.unify(ANYTHING, ANYTHING)
+
+    @property
+    def domain(self) -> AnySpace:
+        """The space of the input, with its width if that is known."""
+        return self.signature[0]
+
+    @property
+    def codomain(self) -> AnySpace:
+        """The space of the output, with its width if that is known."""
+        return self.signature[1]
+
+    def _links(self) -> list[AnyModule]:
+        """The modules that a composition with this one strings together, in flow order."""
+        return [self]
+
+    # Print
+
+    def _line(self, place: str, signature: Signature) -> Line:
+        """The line of this module in the tree, and those below it."""
+        return Line(place, repr(self), arrow(signature), self.mass, self.sensitivity, None)
+
+    def extra_repr(self) -> str:
+        """Return the arguments as written, for errors and the tree."""
+        return ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+    def __str__(self) -> str:
+        return render(self._line("", self.signature))
+
+
+def _unit_radius(space: AnySpace) -> Radius:
+    """Norm 1 for a value of that space; for a tuple, for each of its parts."""
+    if isinstance(space, Product):
+        return tuple([_unit_radius(part) for part in space.parts])
+    return 1.0
+
+
+def _join_path(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 class Module(AnyModule, Generic[X, Y]):
@@ -410,7 +658,7 @@ class Module(AnyModule, Generic[X, Y]):
                 fresh = copy.deepcopy(self)
                 fresh.initialize()
                 copies.append(fresh)
-            signature = self.unify(ANYTHING, ANYTHING)
+            signature = self.signature
             return (
                 copies[0]
                 if n == 1
@@ -465,7 +713,8 @@ class Atom(Module[S, T]):
     # Declared here, where the property of Module derives it.
     mass: float = 1.0
     sensitivity: float = 1.0  # pyright: ignore[reportIncompatibleMethodOverride]
-    claim: Claim = "estimate"  # until whoever writes an atom has proved its bounds
+    claim: Claim = "estimate"  # until the author of an atom has proved its bounds
+    acts: ClassVar[Acts] = "otherwise"
     geometry: Geometry
     weight: nn.Parameter
 
@@ -485,10 +734,8 @@ class Atom(Module[S, T]):
         super().__init__()
         name = type(self).__name__
         check_mass(name, mass)
-        if not all(isinstance(length, int) and length > 0 for length in shape):
-            raise ValueError(
-                f"{name} takes widths of at least 1, got a weight of shape {list(shape)}"
-            )
+        shape = _whole_numbers(name, shape)
+        fan_out, fan_in = (None if fan is None else index(fan) for fan in (fan_out, fan_in))
         own_domain, own_codomain = type(self)._declared
         if (domain and isinstance(own_domain, Space)) or (
             codomain and isinstance(own_codomain, Space)
@@ -502,7 +749,7 @@ class Atom(Module[S, T]):
             _with_width(codomain, own_codomain, fan_out),
         )
         self.geometry = geometry
-        weight = torch.empty(tuple(shape), device=device, dtype=dtype)
+        weight = torch.empty(shape, device=device, dtype=dtype)
         if not weight.is_floating_point():
             raise TypeError(f"{name} holds a floating-point weight, got dtype={dtype}")
         self.weight = nn.Parameter(weight)
@@ -511,7 +758,7 @@ class Atom(Module[S, T]):
             self.initialize_weight(None)
 
     def initialize_weight(self, generator: torch.Generator | None) -> None:
-        """Fill the weight with a random one of norm 1. Does nothing on the meta device."""
+        """Fill the weight with a random one of norm 1. Do nothing on the meta device."""
         if not self.weight.is_meta:
             device = self.weight.device if generator is None else generator.device
             fill(self.weight, self.geometry.sample(tuple(self.weight.shape), generator, device))
@@ -519,25 +766,68 @@ class Atom(Module[S, T]):
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
         return meet(self._signature[0], domain), meet(self._signature[1], codomain)
 
-    def _check_width(self, x: Tensor) -> None:
-        """Refuse an input whose measured axis is not as wide as the domain."""
+    def sensitivities(self) -> tuple[float, ...]:
+        return (self.sensitivity,)
+
+    def radius(self, *inputs: Radius) -> Radius:
+        """Return a bound on the output's norm for a weight of norm at most 1.
+
+        Args:
+            inputs: a bound R on the input's norm. By default the bound is s·R, which holds for maps
+                that are linear in the input; override it for others.
+        """
+        return self.sensitivity * total_radius(inputs)
+
+    def weight_sensitivity(self, *inputs: Radius) -> float:
+        """Return r with ‖∂f·Δw‖ ≤ r·‖Δw‖.
+
+        Args:
+            inputs: a bound R on the input's norm. By default r = R, which holds for maps that are
+                linear in the input and in the weight; override it for others.
+        """
+        return total_radius(inputs)
+
+    def flatten(self, builder: GraphBuilder, path: str, source: int) -> int:
+        return builder.add_weighted(path, self, (source,), weight_name(path), self)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Add the weight, as torch does. No other parameter to train is taken.
+
+        Raises:
+            ParameterError: a parameter of another name requires a gradient.
+        """
+        if name != "weight" and param is not None and param.requires_grad:
+            raise ParameterError(
+                f"{name!r} cannot be a parameter of {type(self).__name__}: an atom has one weight, "
+                "`weight`, with its norm and mass, and no duality map would reach another. Compose "
+                "a second atom for it (a bias is Bias(d) @ …, a gain Gain(d) @ …), or freeze it "
+                "with requires_grad_(False)"
+            )
+        super().register_parameter(name, param)
+
+    def sites(self, path: str, signature: Signature) -> Iterator[Site]:
+        yield Site(path, self, signature, self)
+
+    def check_width(self, x: Tensor) -> None:
+        """Raise if the measured axis of an input is not as wide as the domain.
+
+        Raises:
+            ValueError: names this module, its width and the shape that was given.
+        """
         space = self._signature[0]
-        if isinstance(space, Space) and issubclass(space.norm, Dense) and space.width is not None:
-            axis = space.norm.axis
-            if x.dim() < -axis or x.shape[axis] != space.width:
-                raise ValueError(
-                    f"{self!r} takes {space}, the width on axis {axis}; got a tensor of shape "
-                    f"{list(x.shape)}"
-                )
+        if (
+            isinstance(space, Space)
+            and issubclass(space.norm, Dense)
+            and space.width is not None
+            and (x.dim() < -space.norm.axis or x.shape[space.norm.axis] != space.width)
+        ):
+            raise ValueError(
+                f"{self!r} takes {space}, the width on axis {space.norm.axis}; got a tensor of "
+                f"shape {list(x.shape)}"
+            )
 
-    def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
-        roster.enter_atom(
-            prefix + "weight", typing.cast("Atom[SpaceType, SpaceType]", self), downstream
-        )
-        return roster.note_sensitivity(self)
-
-    def _node(self, place: str, signature: Signature) -> Node:
-        return super()._node(place, signature)._replace(shape=tuple(self.weight.shape))
+    def _line(self, place: str, signature: Signature) -> Line:
+        return super()._line(place, signature)._replace(shape=tuple(self.weight.shape))
 
 
 class Bond(Module[S, T]):
@@ -562,22 +852,48 @@ class Bond(Module[S, T]):
     mass: float = 0.0  # pyright: ignore[reportIncompatibleMethodOverride]
     sensitivity: float = 1.0  # pyright: ignore[reportIncompatibleMethodOverride]
     claim: Claim = "estimate"
+    acts: ClassVar[Acts] = "otherwise"
 
     def _check_declaration(self, name: str, value: object) -> None:
         if name == "mass" and value != 0:
             raise ValueError(f"{self!r} is a bond: it has no weights to learn, and its mass is 0")
         super()._check_declaration(name, value)
 
-    def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
-        for module in self.modules() if self._modules else (self,):
-            if module._parameters:
-                raise TypeError(
-                    f"{self!r} is a bond and holds parameters, which no duality map would reach: "
-                    "make it an Atom, or compose atoms"
-                )
-            roster.note_held(module._parameters)
-            roster.note_held(module._modules)
-        return roster.note_sensitivity(self)
+    def sensitivities(self) -> tuple[float, ...]:
+        return (self.sensitivity,)
+
+    def radius(self, *inputs: Radius) -> Radius:
+        """Return a bound on the output's norm.
+
+        Args:
+            inputs: a bound R on the input's norm; for a tuple, one for each part. By default the
+                bound is s·R, which holds for maps that take 0 to 0; override it for others.
+        """
+        return self.sensitivity * total_radius(inputs)
+
+    def weight_sensitivity(self, *inputs: Radius) -> float:
+        """Return 0: a bond has no weight."""
+        return 0.0
+
+    def flatten(self, builder: GraphBuilder, path: str, source: int) -> int:
+        return builder.add(path, self, (source,))
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Add a frozen parameter, as torch does.
+
+        Raises:
+            ParameterError: it requires a gradient.
+        """
+        if param is not None and param.requires_grad:
+            raise ParameterError(
+                f"{name!r} cannot be a parameter of {type(self).__name__}, which is a bond and has "
+                "no weight, since no duality map would reach it: make it an Atom, compose atoms, "
+                "or freeze it with requires_grad_(False)"
+            )
+        super().register_parameter(name, param)
+
+    def sites(self, path: str, signature: Signature) -> Iterator[Site]:
+        yield Site(path, self, signature, self)
 
 
 class Neighbour(Norm):
@@ -585,12 +901,13 @@ class Neighbour(Norm):
 
 
 class Elementwise(Bond[Neighbour, Neighbour]):
-    """A bond that maps every dense space to itself: it takes the type and the width of its
-    neighbour.
+    """A bond that maps every dense space to itself, and takes type and width of its neighbour.
 
-    Subclass it for a function of single entries, f(0) = 0 not required. `sensitivity` must
-    bound |f'|; under every norm that depends on magnitudes only, that bounds the map.
+    Subclass it for a function of single entries. `sensitivity` must bound |f'|; under every norm
+    that depends on magnitudes only, that bounds the map. Override `radius` where f(0) is not 0.
     """
+
+    acts: ClassVar[Acts] = "entrywise"
 
     _declared = (ANY_DENSE, ANY_DENSE)
 
@@ -693,6 +1010,9 @@ class Identity(Transparent):
 
     claim: Claim = "proved"
 
+    def radius(self, *inputs: Radius) -> Radius:
+        return inputs[0]
+
     def forward(self, x: Value) -> Value:
         return x
 
@@ -721,8 +1041,11 @@ class Mul(Transparent):
         self.scale: float = float(scale)
         self.sensitivity: float = abs(self.scale)
 
+    def radius(self, *inputs: Radius) -> Radius:
+        return _scaled_radius(self.sensitivity, inputs[0])
+
     def forward(self, x: Value) -> Value:
-        return tuple([self.forward(part) for part in x]) if isinstance(x, tuple) else self.scale * x
+        return map_leaves(lambda tensor: self.scale * tensor, x)
 
     def extra_repr(self) -> str:
         return f"{self.scale:.6g}"
@@ -747,10 +1070,16 @@ class Add(Bond[Neighbour, Neighbour]):
             space = meet(space, part)
         return Product((space,) * len(domain.parts)), space
 
+    def radius(self, *inputs: Radius) -> Radius:
+        (parts,) = inputs
+        if not isinstance(parts, tuple):
+            return parts
+        return _radius_of_sum(parts)
+
     def forward(self, x: tuple[Value, ...]) -> Value:
         total = x[0]
         for part in x[1:]:
-            total = _added(total, part)
+            total = zip_leaves(torch.add, total, part)
         return total
 
     if TYPE_CHECKING:
@@ -815,27 +1144,48 @@ if TYPE_CHECKING:
 
 
 class Compound(Module[X, Y]):
-    """A module made of modules. Mass, sensitivity and the norm of the weights follow from what is
-    inside.
+    """A module made of modules. Mass, sensitivity and the norm of the weights follow from these.
 
     Iterate over it, or index it, to reach the modules inside, in the order in which data meets
-    them. `compound[i] = module` puts another in place if it maps the same spaces.
+    them. `compound[i] = module` puts another in place if it maps the same spaces. It holds no
+    parameters and no further modules of its own, since these would not be part of the map that it
+    stands for; other attributes are free.
     """
 
     _signature: Signature
-    _last_survey: Roster | None = None
+    _cached_graph: _CachedGraph | None = None
+
+    def graph(self) -> Graph:
+        if torch.compiler.is_compiling():
+            return self._flattened()
+        cached = self._cached_graph
+        if cached is None or not cached.holds_for(self):
+            graph = self._flattened()
+            frozen = check_parameters(self, graph)
+            cached = _CachedGraph(graph, _edits[0], id(self), frozen, list(self._opaque_modules()))
+            self._cached_graph = cached
+        return cached.graph
+
+    def _opaque_modules(self) -> Iterator[nn.Module]:
+        """The torch modules directly inside of atoms and bonds."""
+        for module in self.modules():
+            if isinstance(module, (Atom, Bond)):
+                yield from module.children()
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the graph: a copy makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_cached_graph"}
 
     def _adopt(self, parts: Sequence[AnyModule], signature: Signature) -> None:
         """Take `parts` in, in flow order."""
         self._signature = signature
-        for i, part in enumerate(parts):
-            self.add_module(str(i), part)
-        self._survey()
+        _edits[0] += 1
+        self._modules.update(zip(_names(len(parts)), parts, strict=True))
 
     def _infer_signatures(
         self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace
     ) -> list[Signature]:
-        """The ends of each part, given those of the whole.
+        """The spaces of each part, given those of the whole.
 
         Raises:
             MismatchError: the parts do not fit.
@@ -845,8 +1195,8 @@ class Compound(Module[X, Y]):
             "Concatenation"
         )
 
-    def _outer_signature(self, places: list[Signature]) -> Signature:
-        """The ends of the whole, given those of each part."""
+    def _outer_signature(self, signatures: list[Signature]) -> Signature:
+        """The spaces of the whole, given those of each part."""
         raise NotImplementedError(
             f"{type(self).__name__} does not say how its parts meet: subclass Composition or "
             "Concatenation"
@@ -854,86 +1204,128 @@ class Compound(Module[X, Y]):
 
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
         signature = meet(self._signature[0], domain), meet(self._signature[1], codomain)
-        return (
-            signature
-            if signature == self._signature
-            else self._outer_signature(self._infer_signatures(list(self), *signature))
-        )
+        if signature == self._signature:
+            return signature
+        return self._outer_signature(self._infer_signatures(self._parts(), *signature))
 
-    def _roster(self) -> Roster:
-        if torch.compiler.is_compiling():
-            return self._survey()
-        last = self._last_survey
-        if last is None or not last.is_current(self):
-            self._last_survey = last = self._survey()
-        return last
+    def sites(self, path: str, signature: Signature) -> Iterator[Site]:
+        yield Site(path, self, signature, None)
+        inner = self._infer_signatures(self._parts(), *signature)
+        for i, (part, at) in enumerate(zip(self._parts(), inner, strict=True)):
+            yield from part.sites(_join_path(path, str(i)), at)
 
-    def __getstate__(self) -> dict[str, object]:
-        """All but the last survey: a copy makes its own."""
-        return {name: value for name, value in self.__dict__.items() if name != "_last_survey"}
-
-    def _parts(self) -> dict[str, AnyModule]:
-        """The modules inside by name, in flow order."""
-        return typing.cast("dict[str, AnyModule]", self._modules)
+    def _parts(self) -> list[AnyModule]:
+        """The modules inside, in flow order."""
+        return typing.cast("list[AnyModule]", list(self._modules.values()))
 
     def __iter__(self) -> Iterator[AnyModule]:
-        return iter(self._parts().values())
+        return iter(self._parts())
 
     def __len__(self) -> int:
         return len(self._modules)
 
     def __getitem__(self, index: int) -> AnyModule:
-        return list(self)[index]
+        return self._parts()[index]
 
     def __setitem__(self, index: int, module: AnyModule) -> None:
-        parts = list(self)
+        parts = self._parts()
         parts[index] = _as_module(module, "[…] =", self)
-        place = f"cannot put {module!r} in place {index} of {self!r}"
+        try:
+            self._infer_signatures(parts, *self._signature)
+        except MismatchError as mismatch:
+            place = f"cannot put {module!r} in place {index} of {self!r}"
+            raise CompositionError(f"{place}: {self._why_not(parts, mismatch)}") from None
+        _edits[0] += 1
+        self._modules[str(range(len(self))[index])] = module
+
+    def _why_not(self, parts: Sequence[AnyModule], mismatch: MismatchError) -> str:
+        """Why these parts cannot stand for those that are there."""
         try:
             signature = self._outer_signature(self._infer_signatures(parts, ANYTHING, ANYTHING))
-        except MismatchError as mismatch:
-            raise CompositionError(f"{place}: {mismatch}") from None
-        if signature != self._signature:
-            raise CompositionError(
-                f"{place}: that would turn {arrow(self._signature)} into {arrow(signature)} inside "
-                "whatever holds it"
-            )
-        refuse_repeated([atom for part in parts for atom in part._survey().atoms])
-        self._modules[str(range(len(self))[index])] = module
+        except MismatchError as inner:
+            return str(inner)
+        if signature == self._signature:
+            return str(mismatch)
+        return (
+            f"it would change the signature from {arrow(self._signature)} to {arrow(signature)}, "
+            f"but the enclosing module needs {arrow(self._signature)}"
+        )
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in self.__dict__.get("_modules", ()):
             self[int(name)] = typing.cast("AnyModule", value)
-        else:
-            super().__setattr__(name, value)
+            return
+        if isinstance(value, (nn.Module, nn.Parameter)):
+            self._refuse_member(name, value)
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self._modules:
+            raise ParameterError(
+                f"cannot take {self._modules[name]!r} out of {self!r}: assign another module in "
+                f"its place, as in model[{name}] = Identity()"
+            )
+        super().__delattr__(name)
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Refuse a parameter, which would not be part of the map.
+
+        Raises:
+            ParameterError: always, with the way out.
+        """
+        self._refuse_member(name, param)
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Refuse a module beside those that are composed.
+
+        Raises:
+            ParameterError: always, with the way out.
+        """
+        self._refuse_member(name, module)
+
+    def _refuse_member(self, name: str, value: object) -> NoReturn:
+        kind = "parameter" if isinstance(value, nn.Parameter) else "module"
+        inside = repr(self) if "_modules" in self.__dict__ else type(self).__name__
+        raise ParameterError(
+            f"{name!r} is a {kind} and cannot be an attribute of {inside}: the map of a "
+            f"compound is the one that its parts are composed to, and the {kind} would have no "
+            "part in it and would not be trained. Compose it in, with @, + or a tuple; write an "
+            "Atom for a parameter of your own; keep a module that is no part of the network outside"
+        )
 
     def _check_declaration(self, name: str, value: object) -> None:
-        how = (
-            "rescale it with tare(mass)"
-            if name == "mass"
-            else "scale the module, as in 0.5 * module"
-        )
+        if name == "mass":
+            how = "rescale it with tare(mass)"
+        else:
+            how = "scale the module, as in 0.5 * module"
         raise AttributeError(
             f"the {name} of {self!r} follows from the modules inside: {how}, or set that of an "
             "atom or bond inside"
         )
 
-    def _node(self, place: str, signature: Signature) -> Node:
-        whole = super()._node(place, signature)
-        if not self._survey().atoms:
+    def _line(self, place: str, signature: Signature) -> Line:
+        whole = super()._line(place, signature)
+        if not self.graph().weights:
             return whole
-        places = self._infer_signatures(list(self), *signature)
-        children = tuple(
-            [
-                part._node(str(i), place)
-                for i, (part, place) in enumerate(zip(self, places, strict=True))
-            ]
-        )
-        return whole._replace(name=self._title(), children=children)
+        inner = self._infer_signatures(self._parts(), *signature)
+        lines = [
+            part._line(str(i), at)
+            for i, (part, at) in enumerate(zip(self._parts(), inner, strict=True))
+        ]
+        return whole._replace(name=self._title(), children=tuple(lines))
 
     def _title(self) -> str:
-        """The name of this node in the tree, where its parts have lines of their own."""
+        """The name of this module in the tree, where its parts have lines of their own."""
         return type(self).__name__ if type(self) in (Composition, Concatenation) else repr(self)
+
+
+_NAMES: list[str] = []
+
+
+def _names(count: int) -> list[str]:
+    """ "0", "1", … as torch names the parts of a Sequential."""
+    _NAMES.extend(map(str, range(len(_NAMES), count)))
+    return _NAMES[:count]
 
 
 class Composition(Compound[S, T]):
@@ -959,7 +1351,7 @@ class Composition(Compound[S, T]):
 
     def __init__(self, module: Module[S, T]) -> None:
         super().__init__()
-        self._adopt(module._links(), module.unify(ANYTHING, ANYTHING))
+        self._adopt(module._links(), module.signature)
 
     @classmethod
     def _in_flow_order(cls, parts: Sequence[AnyModule], signature: Signature) -> AnyModule:
@@ -969,28 +1361,24 @@ class Composition(Compound[S, T]):
         return made
 
     def forward(self, x: Value) -> Value:
-        for part in self._parts().values():
+        for part in self._parts():
             x = part(x)
         return x
 
-    def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
-        roster.note_held(self._modules)
-        sensitivity = 1.0
-        for name, part in reversed(self._parts().items()):
-            sensitivity *= part._walk(f"{prefix}{name}.", downstream * sensitivity, roster)
-        return sensitivity
+    def flatten(self, builder: GraphBuilder, path: str, source: int) -> int:
+        for name, part in self._modules.items():
+            source = typing.cast("AnyModule", part).flatten(builder, _join_path(path, name), source)
+        return source
 
     def _links(self) -> list[AnyModule]:
-        return list(self) if type(self) is Composition and not _is_sum(self) else [self]
+        return self._parts() if type(self) is Composition and not _is_sum(self) else [self]
 
-    def _node(self, place: str, signature: Signature) -> Node:
-        whole = super()._node(place, signature)
+    def _line(self, place: str, signature: Signature) -> Line:
+        whole = super()._line(place, signature)
         if not _is_sum(self) or not whole.children:
             return whole
-        terms = tuple(
-            [term._replace(place=f"0.{term.place}") for term in whole.children[0].children]
-        )
-        return whole._replace(name="Sum", children=terms)
+        terms = [term._replace(place=f"0.{term.place}") for term in whole.children[0].children]
+        return whole._replace(name="Sum", children=tuple(terms))
 
     def _infer_signatures(
         self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace
@@ -1003,18 +1391,18 @@ class Composition(Compound[S, T]):
                 seams[i], seams[i + 1] = parts[i].unify(seams[i], seams[i + 1])
         return list(pairwise(seams))
 
-    def _outer_signature(self, places: list[Signature]) -> Signature:
-        return places[0][0], places[-1][1]
+    def _outer_signature(self, signatures: list[Signature]) -> Signature:
+        return signatures[0][0], signatures[-1][1]
 
     def __repr__(self) -> str:
         if type(self) is not Composition:
             return super().__repr__()
         if _is_sum(self):
-            return " + ".join([repr(term) for term in _terms(self)])
-        written = [_operand(part) for part in reversed(list(self))]
+            return " + ".join(_abbreviated(_terms(self), repr))
+        written = _abbreviated(self._parts()[::-1], _operand)
         if isinstance(self[-1], Mul) and len(written) > 1:
             written[:2] = [f"{self[-1].extra_repr()} * {written[1]}"]
-        return " @ ".join(written if len(written) <= 6 else [*written[:3], "…", *written[-2:]])
+        return " @ ".join(written)
 
 
 class Concatenation(Compound[X, Y]):
@@ -1123,15 +1511,25 @@ class Concatenation(Compound[X, Y]):
                 ) from None
             self._adopt(parts, signature)
 
-    def forward(self, x: Value) -> tuple[Value, ...]:
-        return tuple([part(x) for part in self._parts().values()])
+    @classmethod
+    def _of(cls, parts: Sequence[AnyModule], signature: Signature) -> AnyModule:
+        """The concatenation of parts whose common signature is known."""
+        made: Concatenation[SpaceType, SpaceType] = Concatenation.__new__(Concatenation)
+        nn.Module.__init__(made)
+        made._adopt(parts, signature)
+        return made
 
-    def _walk(self, prefix: str, downstream: float, roster: Roster) -> float:
-        roster.note_held(self._modules)
-        sensitivity = 0.0
-        for name, part in reversed(self._parts().items()):
-            sensitivity += part._walk(f"{prefix}{name}.", downstream, roster)
-        return sensitivity
+    def forward(self, x: Value) -> tuple[Value, ...]:
+        return tuple([part(x) for part in self._parts()])
+
+    def flatten(self, builder: GraphBuilder, path: str, source: int) -> int:
+        outputs = tuple(
+            [
+                typing.cast("AnyModule", part).flatten(builder, _join_path(path, name), source)
+                for name, part in self._modules.items()
+            ]
+        )
+        return builder.add(path, Tuple(len(outputs)), outputs)
 
     def _infer_signatures(
         self, parts: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace
@@ -1145,8 +1543,8 @@ class Concatenation(Compound[X, Y]):
                 domain, codomains[i] = part.unify(domain, codomains[i])
         return [(domain, place) for place in codomains]
 
-    def _outer_signature(self, places: list[Signature]) -> Signature:
-        return places[0][0], Product(tuple(codomain for _, codomain in places))
+    def _outer_signature(self, signatures: list[Signature]) -> Signature:
+        return signatures[0][0], Product(tuple(codomain for _, codomain in signatures))
 
     def __repr__(self) -> str:
         return f"({', '.join(map(repr, self))})"
@@ -1158,7 +1556,7 @@ def _compose(outer: AnyModule, inner: AnyModule) -> AnyModule:
 
 
 def _join(outer: AnyModule, inner: AnyModule) -> Signature:
-    """The ends of outer ∘ inner.
+    """The signature of outer ∘ inner.
 
     Raises:
         CompositionError: the codomain of `inner` is not the domain of `outer`.
@@ -1179,25 +1577,26 @@ def _operand(module: AnyModule) -> str:
     return f"({module!r})" if type(module) is Composition else repr(module)
 
 
+def _abbreviated(modules: Sequence[AnyModule], write: Callable[[AnyModule], str]) -> list[str]:
+    """The modules as written, all of up to six, else the first three and the last two."""
+    if len(modules) <= 6:
+        return list(map(write, modules))
+    return [*map(write, modules[:3]), "…", *map(write, modules[-2:])]
+
+
 def _sum(first: AnyModule, second: AnyModule) -> AnyModule:
     """first + second, as one flat sum."""
-    terms = [*_terms(first), *_terms(second)]
     try:
-        return _compose(Add(), _concatenate(terms))
-    except CompositionError as error:
-        listed = "; ".join(
-            f"{term!r} maps {arrow(term.unify(ANYTHING, ANYTHING))}" for term in terms
-        )
+        signature = first.unify(*second.unify(*first.signature))
+    except MismatchError:
+        listed = "; ".join(f"{term!r} maps {arrow(term.signature)}" for term in (first, second))
         raise CompositionError(
             f"cannot add {first!r} + {second!r}, whose ends differ: {listed}"
-        ) from error
-
-
-def _added(one: Value, other: Value) -> Value:
-    """one + other, part by part where they are tuples."""
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return tuple([_added(a, b) for a, b in zip(one, other, strict=True)])
-    return typing.cast("Tensor", one) + typing.cast("Tensor", other)
+        ) from None
+    domain, codomain = signature
+    terms = [*_terms(first), *_terms(second)]
+    parts = Concatenation._of(terms, (domain, Product((codomain,) * len(terms))))
+    return Composition._in_flow_order([parts, Add()], signature)
 
 
 def _is_sum(module: AnyModule) -> bool:
@@ -1210,62 +1609,73 @@ def _is_sum(module: AnyModule) -> bool:
 
 
 def _terms(module: AnyModule) -> list[AnyModule]:
-    return (
-        list(typing.cast("dict[str, AnyModule]", module.get_submodule("0")._modules).values())
-        if _is_sum(module)
-        else [module]
-    )
+    if not _is_sum(module):
+        return [module]
+    parts, _ = typing.cast("Composition[SpaceType, SpaceType]", module)
+    return typing.cast("Concatenation[SpaceType, SpaceType]", parts)._parts()
+
+
+def _scaled_radius(scale: float, radius: Radius) -> Radius:
+    if isinstance(radius, tuple):
+        return tuple([_scaled_radius(scale, part) for part in radius])
+    return scale * radius
+
+
+def _radius_of_sum(radii: Sequence[Radius]) -> Radius:
+    """The sum, part by part where the terms are tuples."""
+    if isinstance(radii[0], tuple):
+        columns = zip(*typing.cast("Sequence[tuple[Radius, ...]]", radii), strict=True)
+        return tuple([_radius_of_sum(column) for column in columns])
+    return math.fsum(typing.cast("Sequence[float]", radii))
 
 
 def _as_module(
     value: object, operation: str, partner: AnyModule, *, reflected: bool = False
 ) -> AnyModule:
-    """`value` if it is a module, the concatenation if it is a tuple of modules. `reflected`: it was
-    written on the left.
+    """`value` if it is a module, the concatenation if it is a tuple of modules.
+
+    `reflected`: it was written on the left.
     """
     if isinstance(value, tuple):
-        return _concatenate(value)
+        return typing.cast("Callable[..., AnyModule]", Concatenation)(*value)
     if not isinstance(value, AnyModule):
         _refuse_operand(partner, operation, value, reflected=reflected)
     return value
 
 
-def _concatenate(modules: Sequence[object]) -> AnyModule:
-    """The concatenation of modules whose types no checker follows."""
-    return typing.cast("Callable[..., AnyModule]", Concatenation)(*modules)
-
-
 def _refuse_operand(
     module: AnyModule, operation: str, other: object, *, reflected: bool = False
 ) -> NoReturn:
-    """Raise the TypeError that says why `module operation other` (or the reverse) has no meaning,
-    and what to do instead.
-    """
-    name = type(other).__name__
-    theirs = repr(other) if isinstance(other, AnyModule) else name
-    if isinstance(other, type) and issubclass(other, nn.Module):
-        theirs, advice = (
-            other.__name__,
-            f"this is a class; write {other.__name__}(…) to make a module",
-        )
-    elif operation == "-":
-        advice = "subtract by adding a multiple, as in f + (-1) * g"
-    elif operation in ("*", "/"):
-        advice = "a module is scaled by a number; to compose modules use @"
-    elif isinstance(other, nn.Module):
-        bond = f"FunctionBond({name}(…), domain=RMS, codomain=RMS, sensitivity=…)"
-        advice = f"a torch.nn module declares no norms; wrap it, as in {bond}, or write an Atom"
-    elif isinstance(other, Tensor):
-        advice = "to apply a module to a tensor call it, as in module(x)"
+    """Raise the TypeError that says why `module operation other` has no meaning."""
+    if isinstance(other, type):
+        theirs = other.__name__
     else:
-        advice = "modules compose with modules and with tuples of modules"
-    written = (
-        f"{theirs} {operation} {module!r}" if reflected else f"{module!r} {operation} {theirs}"
-    )
-    raise TypeError(f"{written} has no meaning: {advice}")
+        theirs = repr(other) if isinstance(other, AnyModule) else type(other).__name__
+    if reflected:
+        written = f"{theirs} {operation} {module!r}"
+    else:
+        written = f"{module!r} {operation} {theirs}"
+    raise TypeError(f"{written} has no meaning: {operand_advice(operation, other)}")
+
+
+def _whole_numbers(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a weight in Python's integers.
+
+    Raises:
+        ValueError: a width is not a whole number, or below 1.
+    """
+    try:
+        widths = tuple([index(width) for width in shape if not isinstance(width, bool)])
+    except TypeError:
+        widths = ()
+    if len(widths) != len(shape) or any(width < 1 for width in widths):
+        raise ValueError(f"{name} takes widths of at least 1, got a weight of shape {list(shape)}")
+    return widths
 
 
 def _with_width(norm: type[Norm] | None, declared: AnySpace, width: int | None) -> AnySpace:
     if norm is not None:
         return Space(norm, width)
-    return meet(declared, Space(declared.norm, width)) if isinstance(declared, Space) else declared
+    if not isinstance(declared, Space):
+        return declared
+    return meet(declared, Space(declared.norm, width))

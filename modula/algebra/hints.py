@@ -4,9 +4,12 @@ nothing is computed with them.
 
 from __future__ import annotations
 
-from modula.geometry import NormPairError, operator_geometry
+from torch import Tensor, nn
+
+from modula.errors import MismatchError, NormPairError
+from modula.geometry import operator_geometry
 from modula.norms import HeadRMS, Norm, VectorNorm
-from modula.spaces import AnySpace, MismatchError, Product, Space, meet
+from modula.spaces import AnySpace, Product, Space, meet
 
 
 def suggest_fix(given: AnySpace, wanted: AnySpace) -> str:
@@ -89,4 +92,45 @@ def _bridge(given: type[Norm], wanted: type[Norm]) -> str:
     return (
         f"; a Linear(…, domain={given.__name__}, codomain={wanted.__name__}) leads from one to the "
         "other"
+    )
+
+
+def operand_advice(operation: str, other: object) -> str:
+    """Return how to write what `module operation other` may have meant."""
+    name = type(other).__name__
+    if isinstance(other, type) and issubclass(other, nn.Module):
+        return f"this is a class; write {other.__name__}(…) to make a module"
+    if operation == "-":
+        return "subtract by adding a multiple, as in f + (-1) * g"
+    if operation in ("*", "/"):
+        return "a module is scaled by a number; to compose modules use @"
+    if isinstance(other, nn.Module):
+        return _advice_for_torch(other, name)
+    if isinstance(other, Tensor):
+        return "to apply a module to a tensor call it, as in module(x)"
+    return "modules compose with modules and with tuples of modules"
+
+
+_COUNTERPARTS = {
+    nn.Linear: "Linear(fan_out, fan_in), with Bias(fan_out) @ before it for a bias",
+    nn.Embedding: "Embed(d_embed, num_embed)",
+    nn.Conv2d: "Conv2D(out_channels, in_channels)",
+}
+
+
+def _advice_for_torch(module: nn.Module, name: str) -> str:
+    """Return what a torch module is written as: another module if it has parameters."""
+    counterpart = next(
+        (text for kind, text in _COUNTERPARTS.items() if isinstance(module, kind)), None
+    )
+    if counterpart is not None:
+        return f"a torch.nn.{name} declares no norms; its counterpart here is {counterpart}"
+    if any(p.requires_grad for p in module.parameters()):
+        return (
+            f"a torch.nn module declares no norms, and {name} has parameters to train: write an "
+            "Atom for each, or compose atoms and bonds"
+        )
+    return (
+        "a torch.nn module declares no norms; wrap it, as in "
+        f"FunctionBond({name}(…), domain=RMS, codomain=RMS, sensitivity=…)"
     )

@@ -1,4 +1,4 @@
-"""How a module tree is printed: one line a node, in the order in which data flows."""
+"""How a module tree is printed: one line a line, in the order in which data flows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 
-class Node(NamedTuple):
-    """What one line of the tree shows. `place` is where the node stands in its parent."""
+class Line(NamedTuple):
+    """What one line of the tree shows. `place` is where the line stands in its parent."""
 
     place: str
     name: str
@@ -16,10 +16,10 @@ class Node(NamedTuple):
     mass: float
     sensitivity: float
     shape: tuple[int, ...] | None
-    children: tuple[Node, ...] = ()
+    children: tuple[Line, ...] = ()
 
 
-def render(root: Node) -> str:
+def render(root: Line) -> str:
     """The tree below `root` in columns: name, spaces, share of the mass, sensitivity, shape of the
     weight.
 
@@ -35,22 +35,22 @@ def render(root: Node) -> str:
 
 
 def _rows(
-    alike: list[Node], first: str, rest: str, total: float
+    alike: list[Line], first: str, rest: str, total: float
 ) -> Iterator[tuple[str, str, str, str, str]]:
-    node = alike[0]
-    label = f"({node.place}) " if node.place else ""
+    line = alike[0]
+    label = f"({line.place}) " if line.place else ""
     if len(alike) > 1:
-        label = f"({node.place} … {alike[-1].place}) {len(alike)} × "
+        label = f"({line.place} … {alike[-1].place}) {len(alike)} × "
     yield (
-        first + label + node.name,
-        node.spaces,
-        _share(node.mass, total),
-        f"{node.sensitivity:.4g}",
-        _shape(node.shape),
+        first + label + line.name,
+        line.spaces,
+        _share(line.mass, total),
+        f"{line.sensitivity:.4g}",
+        _shape(line.shape),
     )
     groups = [
         list(group)
-        for _, group in groupby(node.children, key=lambda child: child._replace(place=""))
+        for _, group in groupby(line.children, key=lambda child: child._replace(place=""))
     ]
     for i, group in enumerate(groups):
         last = i == len(groups) - 1

@@ -9,6 +9,7 @@ from typing_extensions import Unpack
 from modula.algebra.core import Atom, AtomOptions
 from modula.checks import Claim
 from modula.geometry import BallVectors
+from modula.graph import Radius, total_radius
 from modula.norms import RMS, Linf
 
 
@@ -39,8 +40,14 @@ class Bias(Atom[RMS, RMS]):
         """Set the bias to zero."""
         self.weight.zero_()
 
+    def radius(self, *inputs: Radius) -> Radius:
+        return total_radius(inputs) + 1.0
+
+    def weight_sensitivity(self, *inputs: Radius) -> float:
+        return 1.0  # whatever the input
+
     def forward(self, x: Tensor) -> Tensor:
-        self._check_width(x)
+        self.check_width(x)
         return x + self.weight
 
     def extra_repr(self) -> str:
@@ -75,7 +82,7 @@ class Gain(Atom[RMS, RMS]):
         self.weight.fill_(1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check_width(x)
+        self.check_width(x)
         return self.weight * x
 
     def extra_repr(self) -> str:

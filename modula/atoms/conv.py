@@ -61,7 +61,7 @@ class Conv2D(Atom[ChannelRMS, ChannelRMS]):
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check_width(x)
+        self.check_width(x)
         return F.conv2d(x, self.weight, stride=self.stride, padding=self.padding)
 
     def extra_repr(self) -> str:

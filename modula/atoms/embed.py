@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from modula.algebra.core import Atom, AtomOptions
-from modula.checks import Claim
+from modula.checks import Acts, Claim
 from modula.geometry import Vectors
 from modula.norms import RMS, OneHot
 
@@ -37,6 +39,7 @@ class Embed(Atom[OneHot, RMS]):
     """
 
     claim: Claim = "proved"
+    acts: ClassVar[Acts] = "table"
 
     def __init__(self, d_embed: int, num_embed: int, **options: Unpack[AtomOptions]) -> None:
         super().__init__(

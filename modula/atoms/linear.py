@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, overload
+from typing import ClassVar, TypeVar, overload
 
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from modula.algebra.core import Atom, AtomOptions
-from modula.checks import Claim
-from modula.geometry import NormPairError, operator_geometry
+from modula.checks import Acts, Claim
+from modula.errors import NormPairError
+from modula.geometry import operator_geometry
 from modula.norms import L1, L2, RMS, ChannelRMS, Linf, Norm, OneHot, VectorNorm
 
 X = TypeVar("X", bound=Norm)
@@ -51,6 +52,7 @@ class Linear(Atom[X, Y]):
     """
 
     claim: Claim = "proved"
+    acts: ClassVar[Acts] = "matrix"
 
     @overload
     def __init__(
@@ -148,7 +150,7 @@ class Linear(Atom[X, Y]):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check_width(x)
+        self.check_width(x)
         return F.linear(x, self.weight)
 
     def extra_repr(self) -> str:

@@ -8,6 +8,7 @@ magnitude at most 1 at every width (Large et al. 2024, arXiv:2405.14813, appendi
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -16,11 +17,12 @@ from torch.nn import functional as F
 
 from modula.algebra.core import Bond
 from modula.bonds.base import SameSpace
-from modula.checks import Claim
-from modula.network import Signature
+from modula.checks import Acts, Claim
+from modula.errors import MismatchError
+from modula.graph import Radius, total_radius
 from modula.norms import L1, RMS, HeadRMS, Linf
 from modula.scaling import working_dtype
-from modula.spaces import AnySpace, MismatchError, Product, Space, meet
+from modula.spaces import AnySpace, Product, Signature, Space, meet
 
 ROPE_BASE = 10_000.0
 """The base of rotary positions in Su et al. 2021."""
@@ -42,6 +44,7 @@ class SplitIntoHeads(Bond[RMS, HeadRMS]):
 
     sensitivity: float = 1.0
     claim: Claim = "conditional"
+    acts: ClassVar[Acts] = "split_heads"
 
     def __init__(self, num_heads: int) -> None:
         super().__init__()
@@ -61,6 +64,9 @@ class SplitIntoHeads(Bond[RMS, HeadRMS]):
             return Space(RMS, head.width * self.num_heads), head
         return whole, head
 
+    def radius(self, *inputs: Radius) -> Radius:
+        return inputs[0]  # under the condition of its sensitivity
+
     def forward(self, x: Tensor) -> Tensor:
         return rearrange(
             x, "... position (head d_head) -> ... head position d_head", head=self.num_heads
@@ -78,6 +84,7 @@ class MergeHeads(Bond[HeadRMS, RMS]):
 
     sensitivity: float = 1.0
     claim: Claim = "proved"
+    acts: ClassVar[Acts] = "merge_heads"
 
     def forward(self, x: Tensor) -> Tensor:
         return rearrange(x, "... head position d_head -> ... position (head d_head)")
@@ -119,6 +126,9 @@ class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
         head = Space(HeadRMS, d_head)
         self._declared = (Product((head, head)), Product((head, head)))
 
+    def radius(self, *inputs: Radius) -> Radius:
+        return inputs[0]  # a rotation keeps every norm
+
     def forward(self, x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         query, key = x
         cos, sin = self._rotation(query.shape[-2], query)
@@ -157,6 +167,10 @@ class AttentionQK(Bond[tuple[HeadRMS, HeadRMS], Linf]):
         query, key = _parts(pair)
         head = meet(query, key)
         return Product((head, head)), scores
+
+    def radius(self, *inputs: Radius) -> Radius:
+        query, key = _radii(inputs[0], 2)
+        return query * key  # by Cauchy–Schwarz
 
     def forward(self, x: tuple[Tensor, Tensor]) -> Tensor:
         query, key = x
@@ -197,6 +211,9 @@ class Softmax(Bond[Linf, L1]):
         self.scale = scale
         self.sensitivity: float = abs(scale)
 
+    def radius(self, *inputs: Radius) -> Radius:
+        return 1.0
+
     def forward(self, x: Tensor) -> Tensor:
         return torch.softmax(self.scale * x, dim=-1)
 
@@ -219,6 +236,10 @@ class ApplyAttentionScores(Bond[tuple[HeadRMS, L1], HeadRMS]):
         value, scores = _parts(pair)
         head = meet(value, output)
         return Product((head, scores)), head
+
+    def radius(self, *inputs: Radius) -> Radius:
+        value, scores = _radii(inputs[0], 2)
+        return value * scores
 
     def forward(self, x: tuple[Tensor, Tensor]) -> Tensor:
         value, scores = x
@@ -256,6 +277,9 @@ class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
         head, output = meet(query, key), meet(value, output)
         return Product((head, head, output)), output
 
+    def radius(self, *inputs: Radius) -> Radius:
+        return _radii(inputs[0], 3)[2]  # a mean of the values
+
     def forward(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         query, key, value = x
         return F.scaled_dot_product_attention(
@@ -284,6 +308,10 @@ class Ungroup(Bond[tuple[tuple[HeadRMS, HeadRMS], HeadRMS], tuple[HeadRMS, HeadR
         parts = [meet(a, b) for a, b in zip((*_parts(pair), value), _parts(flat), strict=True)]
         return Product((Product((parts[0], parts[1])), parts[2])), Product(tuple(parts))
 
+    def radius(self, *inputs: Radius) -> Radius:
+        pair, value = _parts_of(inputs[0], 2)
+        return (*_parts_of(pair, 2), value)
+
     def forward(self, x: tuple[tuple[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         (query, key), value = x
         return query, key, value
@@ -291,3 +319,12 @@ class Ungroup(Bond[tuple[tuple[HeadRMS, HeadRMS], HeadRMS], tuple[HeadRMS, HeadR
 
 def _parts(space: AnySpace) -> tuple[AnySpace, ...]:
     return space.parts if isinstance(space, Product) else ()
+
+
+def _parts_of(radius: Radius, count: int) -> tuple[Radius, ...]:
+    """The radii of a tuple's parts, each at most that of the whole."""
+    return radius if isinstance(radius, tuple) else (radius,) * count
+
+
+def _radii(radius: Radius, count: int) -> list[float]:
+    return [total_radius(part) for part in _parts_of(radius, count)]

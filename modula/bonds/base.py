@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from modula.algebra.core import Bond, SpaceType
-from modula.network import Signature
+from modula.errors import ParameterError
 from modula.norms import Norm
-from modula.spaces import AnySpace, Space, meet
+from modula.spaces import AnySpace, Signature, Space, meet
 
 X = TypeVar("X", bound=SpaceType)
 Y = TypeVar("Y", bound=SpaceType)
@@ -38,6 +39,8 @@ class FunctionBond(Bond[P, Q]):
 
     Raises:
         ValueError: a sensitivity that is not positive.
+        ParameterError: the function is, or closes over, a module or a parameter that requires a
+            gradient.
 
     Example:
         >>> import torch
@@ -56,6 +59,7 @@ class FunctionBond(Bond[P, Q]):
         sensitivity: float = 1.0,
     ) -> None:
         super().__init__()
+        refuse_parameters_in(function)
         self.function = function
         self._signature = (Space(domain), Space(codomain))
         self.sensitivity = sensitivity
@@ -68,3 +72,36 @@ class FunctionBond(Bond[P, Q]):
 
     def extra_repr(self) -> str:
         return getattr(self.__dict__.get("function"), "__name__", "…")
+
+
+def refuse_parameters_in(function: object) -> None:
+    """Raise if a function uses parameters that require a gradient, which no network would train.
+
+    It looks at modules, bound methods, partial functions and closures.
+
+    Raises:
+        ParameterError: names the function, with the way out.
+    """
+    for value in _used_by(function):
+        found = value.parameters() if isinstance(value, nn.Module) else [value]
+        if any(isinstance(p, nn.Parameter) and p.requires_grad for p in found):
+            name = getattr(function, "__name__", type(function).__name__)
+            raise ParameterError(
+                f"FunctionBond takes a function without weights, and {name} uses parameters that "
+                "require a gradient, which no duality map would reach: compose atoms such as "
+                "Linear and Bias, write an Atom, or freeze them with requires_grad_(False)"
+            )
+
+
+def _used_by(function: object) -> Iterator[object]:
+    """The function itself, and what it is bound to, applied to or closes over."""
+    yield function
+    yield getattr(function, "__self__", None)
+    if isinstance(function, partial):
+        yield from _used_by(function.func)
+        yield from (*function.args, *function.keywords.values())
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # the cell is still empty
+            continue

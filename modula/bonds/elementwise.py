@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from modula.algebra.core import Elementwise
 from modula.checks import Claim
+from modula.graph import Radius, total_radius
 
 
 def _gelu_lipschitz() -> float:
@@ -64,6 +65,9 @@ class GELU(Elementwise):
     sensitivity: float = _gelu_lipschitz()
     claim: Claim = "proved"
 
+    def radius(self, *inputs: Radius) -> Radius:
+        return inputs[0]  # |f(x)| ≤ |x|
+
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(x)
 
@@ -74,6 +78,9 @@ class ScaledGELU(Elementwise):
     sensitivity: float = math.sqrt(2) * _gelu_lipschitz()
     claim: Claim = "proved"
 
+    def radius(self, *inputs: Radius) -> Radius:
+        return math.sqrt(2) * total_radius(inputs)  # |f(x)| ≤ √2·|x|
+
     def forward(self, x: Tensor) -> Tensor:
         return math.sqrt(2) * F.gelu(x)
 
@@ -83,6 +90,9 @@ class SiLU(Elementwise):
 
     sensitivity: float = _silu_lipschitz()
     claim: Claim = "proved"
+
+    def radius(self, *inputs: Radius) -> Radius:
+        return inputs[0]  # |f(x)| ≤ |x|
 
     def forward(self, x: Tensor) -> Tensor:
         return F.silu(x)
@@ -117,6 +127,9 @@ class SquaredReLU(Elementwise):
 
     sensitivity: float = 2.0
     claim: Claim = "conditional"
+
+    def radius(self, *inputs: Radius) -> Radius:
+        return inputs[0]  # x² ≤ |x| for entries of at most 1, the condition of its sensitivity
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x).square()

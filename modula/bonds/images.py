@@ -7,9 +7,8 @@ from torch import Tensor
 
 from modula.algebra.core import Bond
 from modula.checks import Claim
-from modula.network import Signature
 from modula.norms import RMS, ChannelRMS
-from modula.spaces import AnySpace, Space, meet
+from modula.spaces import AnySpace, Signature, Space, meet
 
 
 class AvgPool(Bond[ChannelRMS, RMS]):

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from modula.bonds.base import SameSpace
 from modula.checks import Claim
+from modula.graph import Radius
 from modula.norms import RMS
 
 
@@ -37,6 +38,9 @@ class RMSNorm(SameSpace[RMS, RMS]):
         super().__init__()
         self.eps = eps
 
+    def radius(self, *inputs: Radius) -> Radius:
+        return 1.0
+
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, x.shape[-1:], eps=self.eps)
 
@@ -61,6 +65,9 @@ class LayerNorm(SameSpace[RMS, RMS]):
     def __init__(self, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
+
+    def radius(self, *inputs: Radius) -> Radius:
+        return 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], eps=self.eps)

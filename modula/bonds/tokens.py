@@ -7,6 +7,7 @@ from torch import Tensor
 
 from modula.algebra.core import Bond
 from modula.checks import Claim
+from modula.graph import Radius
 from modula.norms import OneHot
 
 
@@ -21,6 +22,9 @@ class Enumerate(Bond[OneHot, OneHot]):
 
     sensitivity: float = 1.0
     claim: Claim = "proved"
+
+    def radius(self, *inputs: Radius) -> Radius:
+        return 1.0
 
     def forward(self, ids: Tensor) -> Tensor:
         return torch.arange(ids.shape[-1], device=ids.device, dtype=ids.dtype).expand(ids.shape)

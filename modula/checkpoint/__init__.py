@@ -2,7 +2,7 @@
 or not at all.
 """
 
-from modula.checkpoint.error import CheckpointError
 from modula.checkpoint.saving import load, save
+from modula.errors import CheckpointError
 
 __all__ = ["CheckpointError", "load", "save"]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from modula.checkpoint.error import CheckpointError
+from modula.errors import CheckpointError
 
 _SUFFIX = ".unfinished"
 

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias, TypedDict, cast
 import torch
 from torch import Tensor, nn
 
-from modula.checkpoint.error import CheckpointError
-from modula.network import AnyModule
+from modula.errors import CheckpointError
+from modula.network import Network
 from modula.optim import SteepestDescent
 
 State: TypeAlias = dict[str, Any]
@@ -78,7 +78,7 @@ def contents_of(
         if (
             state
             and all(name.startswith(wrapper) for name in state)
-            and not isinstance(model, AnyModule)
+            and not isinstance(model, Network)
         ):
             raise CheckpointError(
                 f"{type(model).__name__} wraps the model, and the names in it all start with "
@@ -167,9 +167,9 @@ def _class_name(module: nn.Module) -> str:
 
 
 def _shares(model: nn.Module) -> dict[str, float] | None:
-    if not isinstance(model, AnyModule):
+    if not isinstance(model, Network):
         return None
-    plan = model._plan()
+    plan = model.plan()
     return dict(zip(plan.names, plan.coefficients, strict=True))
 
 

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 from modula.checkpoint.atomic import sync_folder
 from modula.checkpoint.contents import Contents, mapped
-from modula.checkpoint.error import CheckpointError
 from modula.checkpoint.processes import from_first, is_first, several, together
 from modula.checkpoint.torch_file import DESCRIPTION, read_file, refuse_names, write_file
+from modula.errors import CheckpointError
 
 T = TypeVar("T")
 

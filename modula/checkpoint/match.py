@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import isclose
 
 import torch
 from torch import Tensor, nn
 
 from modula.checkpoint.contents import Contents, Description, State, describe
-from modula.checkpoint.error import CheckpointError
+from modula.checks import listed
+from modula.errors import CheckpointError
 
 
 def check_match(
@@ -47,8 +48,8 @@ def _check_weights(saved: State, own: State) -> None:
     )
     if missing or unknown:
         raise CheckpointError(
-            f"the checkpoint is of another model: it lacks {_some(missing)}, and has "
-            f"{_some(unknown)} that this one lacks"
+            f"the checkpoint is of another model: it lacks {listed(missing)}, and has "
+            f"{listed(unknown)} that this one lacks"
         )
     for name, ours in own.items():
         theirs = saved[name]
@@ -92,11 +93,6 @@ def _check_shares(saved: Mapping[str, float] | None, own: Mapping[str, float] | 
                 f"{ours:.4g}: masses or sensitivities were changed. Set them as they were "
                 "(model.tare), or load the weights alone: load(path, model)"
             )
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:3]))
-    return (shown or "nothing") + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _shape(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch.distributed as dist
 
-from modula.checkpoint.error import CheckpointError
+from modula.errors import CheckpointError
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from modula.checkpoint.atomic import write_whole
 from modula.checkpoint.contents import Contents, description_in
-from modula.checkpoint.error import CheckpointError
 from modula.checkpoint.processes import is_first, together
 from modula.checkpoint.torch_file import DESCRIPTION, refuse_sharded
+from modula.errors import CheckpointError
 
 EXTRA = "extra"
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from modula.checkpoint.contents import Contents, contents_of, mapped, refuse_meta
-from modula.checkpoint.error import CheckpointError
 from modula.checkpoint.folder import Folder
 from modula.checkpoint.match import check_match
 from modula.checkpoint.processes import together
 from modula.checkpoint.safetensors_file import SafetensorsFile
 from modula.checkpoint.torch_file import TorchFile
+from modula.errors import CheckpointError
 from modula.sharding import is_sharded
 
 AnyPath: TypeAlias = "str | os.PathLike[str]"
@@ -146,7 +146,7 @@ def load(
         True
         >>> checkpoint.load("weights.pt", Linear(5, 3))
         Traceback (most recent call last):
-        modula.checkpoint.error.CheckpointError: the checkpoint is of another model: it is
+        modula.CheckpointError: the checkpoint is of another model: it is
         Linear(4, 3) in the checkpoint and Linear(5, 3) here
     """
     path = Path(path)

@@ -12,8 +12,8 @@ from torch import nn
 
 from modula.checkpoint.atomic import write_whole
 from modula.checkpoint.contents import Contents, description_in
-from modula.checkpoint.error import CheckpointError
 from modula.checkpoint.processes import is_first, together
+from modula.errors import CheckpointError
 from modula.sharding import is_sharded
 
 DESCRIPTION = "modula"

@@ -6,48 +6,53 @@ Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from modula.geometry.base import Geometry
+from modula.geometry.base import Geometry, Matrices
 from modula.norms import Euclidean
 from modula.polar import MethodLike, PolarExpress, orthogonalize
 from modula.scaling import split_scale, working_dtype
 
 
 class Orthogonal(Geometry):
-    """Weights made of matrices whose singular values the duality map sets to one value.
+    """Weights made of matrices whose singular values the duality map sets to one value, `radius`.
 
-    The dual of each matrix is `radius`·UVᵀ.
-
-    Matrices of one shape, or of its transpose, are orthogonalised in one batch, whichever of these
-    geometries and weights they come from.
+    A subclass says which matrices (`matrices`, `from_matrices`), which value, and the two norms.
+    One that overrides `dualize` is dualized by that alone, and shares no batch with others.
     """
 
     @abstractmethod
     def radius(self, shape: tuple[int, ...]) -> float:
-        """What the singular values of each matrix are, in the dual of a gradient of that shape."""
+        """Return the singular values in the dual of a gradient of that shape."""
 
     @abstractmethod
     def matrices(self, weight: Tensor) -> Tensor:
-        """The matrices of each weight, without a copy: [..., *shape] -> [..., count, d_out,
-        d_in].
-        """
+        """Return the matrices of each weight: [..., *shape] -> [..., count, d_out, d_in]."""
 
     @abstractmethod
     def from_matrices(self, matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """What `matrices` has taken apart: [..., count, d_out, d_in] -> [..., *shape]."""
+        """Reassemble the weights: [..., count, d_out, d_in] -> [..., *shape]."""
 
     def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
         shape = tuple(gradient.shape[-self.axes :])
-        return self.from_matrices(
-            orthogonalize(self.matrices(gradient), method=method) * self.radius(shape), shape
-        )
+        factors = orthogonalize(self.matrices(gradient), method=method)
+        return self.from_matrices(factors * self.radius(shape), shape)
 
     def project(self, weight: Tensor) -> Tensor:
         return self.dualize(weight, method=PolarExpress(accuracy="high"))
+
+    def orthogonal_parts(self, gradient: Tensor) -> Matrices | None:
+        if type(self).dualize is not Orthogonal.dualize:
+            return None
+        shape = tuple(gradient.shape[-self.axes :])
+        return Matrices([self.matrices(gradient)], [self.radius(shape)])
+
+    def from_orthogonal_parts(self, factors: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+        return self.from_matrices(factors[0], shape)
 
 
 @dataclass(frozen=True)
@@ -86,16 +91,11 @@ class Spectral(Orthogonal):
 
 
 def _largest_singular_value(matrix: Tensor) -> Tensor:
-    """σ_max of each matrix of a batch, from the smaller Gram matrix; NaN where an entry is not
-    finite.
-    """
+    """σ_max of each matrix of a batch, by the smaller Gram matrix; NaN if not finite."""
     direction, scale = split_scale(matrix.to(working_dtype(matrix.dtype)), dim=(-2, -1))
     direction, finite = _finite_matrices(direction)
-    gram = (
-        direction.mT @ direction
-        if matrix.shape[-2] >= matrix.shape[-1]
-        else direction @ direction.mT
-    )
+    is_tall = matrix.shape[-2] >= matrix.shape[-1]
+    gram = direction.mT @ direction if is_tall else direction @ direction.mT
     largest = torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0).sqrt() * scale[..., 0, 0]
     return torch.where(finite, largest, torch.nan)
 
@@ -109,8 +109,6 @@ def _sum_of_singular_values(matrix: Tensor) -> Tensor:
 
 
 def _finite_matrices(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The batch with every matrix that has a non-finite entry zeroed, and which matrices are
-    finite.
-    """
+    """The batch with every matrix that has a non-finite entry zeroed, and which are finite."""
     finite = matrix.isfinite().all(dim=-1).all(dim=-1)
     return torch.where(finite[..., None, None], matrix, 0), finite

@@ -1,17 +1,70 @@
-"""The table of all pairs of norms that have a duality map in closed form."""
+"""The table of all pairs of norms between which a linear map has a duality map in closed form."""
 
 from __future__ import annotations
 
-from modula.geometry.base import Geometry, NormPairError
+from collections.abc import Callable
+
+from modula.errors import NormPairError
+from modula.geometry.base import Geometry
 from modula.geometry.convolution import Taps
 from modula.geometry.spectral import Spectral
 from modula.geometry.vectors import Vectors
 from modula.norms import L1, L2, RMS, ChannelRMS, Euclidean, HeadRMS, Linf, Norm, OneHot, VectorNorm
 
+Pair = tuple[type[Norm], type[Norm]]
+
+_PAIRS: dict[Pair, Callable[[], Geometry]] = {
+    (RMS, RMS): lambda: Spectral(RMS, RMS),
+    (L2, L2): lambda: Spectral(L2, L2),
+    (ChannelRMS, ChannelRMS): Taps,
+}
+
+
+def register(domain: type[Norm], codomain: type[Norm], geometry: Geometry) -> None:
+    """Add a pair of norms to the table, for `operator_geometry` and with it for `Linear`.
+
+    Check the geometry with `modula.testing.check_geometry(geometry, shape, domain, codomain)`.
+
+    Args:
+        domain, codomain: the norms of the two ends of a linear map.
+        geometry: of its weight [d_out, d_in].
+
+    Raises:
+        TypeError: one of the two is no norm type, or the third is no geometry.
+        ValueError: the pair is in the table already.
+
+    Example:
+        >>> from typing import final
+        >>> from modula import Linear
+        >>> from modula.geometry import Spectral, register
+        >>> from modula.norms import Euclidean, VectorNorm
+        >>> @final
+        ... class HalfL2(Euclidean, VectorNorm):
+        ...     @classmethod
+        ...     def radius(cls, d: int) -> float:
+        ...         return 2.0
+        >>> register(HalfL2, HalfL2, Spectral(HalfL2, HalfL2))
+        >>> Linear(3, 4, domain=HalfL2, codomain=HalfL2).geometry.radius((3, 4))
+        1.0
+    """
+    for norm in (domain, codomain):
+        if not (isinstance(norm, type) and issubclass(norm, Norm)):
+            raise TypeError(f"register takes norm types, such as RMS; got {norm!r}")
+    if not isinstance(geometry, Geometry):
+        raise TypeError(f"register takes a Geometry, got {type(geometry).__name__}")
+    if _has_geometry(domain, codomain):
+        raise ValueError(
+            f"the pair {domain.__name__} → {codomain.__name__} has a geometry already: "
+            f"{operator_geometry(domain, codomain)!r}"
+        )
+    _PAIRS[domain, codomain] = lambda: geometry
+
 
 def operator_geometry(domain: type[Norm], codomain: type[Norm]) -> Geometry:
-    """The geometry of a weight [d_out, d_in] (for images [d_out, d_in, k_h, k_w]) that maps
-    `domain` to `codomain`.
+    """Return the geometry of a weight that maps `domain` to `codomain`.
+
+    Args:
+        domain, codomain: norm types. The weight is [d_out, d_in], for images [d_out, d_in, *taps].
 
     Raises:
         NormPairError: the pair has no duality map in closed form, with the reason.
@@ -23,20 +76,24 @@ def operator_geometry(domain: type[Norm], codomain: type[Norm]) -> Geometry:
         >>> operator_geometry(RMS, Linf).norm(torch.tensor([[3.0, 4.0]]))
         tensor(7.0711)
     """
+    if (domain, codomain) in _PAIRS:
+        return _PAIRS[domain, codomain]()
     if domain in (L1, OneHot) and issubclass(codomain, VectorNorm):
         return Vectors(codomain, axis=-2)
     if codomain is Linf and issubclass(domain, VectorNorm):
         return Vectors(_dual(domain), axis=-1)
-    if domain is ChannelRMS and codomain is ChannelRMS:
-        return Taps()
-    if domain is RMS and codomain is RMS:
-        return Spectral(RMS, RMS)
-    if domain is L2 and codomain is L2:
-        return Spectral(L2, L2)
     raise NormPairError(
         f"no duality map is known for a linear map {domain.__name__} → {codomain.__name__}: "
         f"{_reason(domain, codomain)}"
     )
+
+
+def _has_geometry(domain: type[Norm], codomain: type[Norm]) -> bool:
+    try:
+        operator_geometry(domain, codomain)
+    except NormPairError:
+        return False
+    return True
 
 
 def _dual(norm: type[VectorNorm]) -> type[VectorNorm]:

@@ -18,11 +18,15 @@ from modula.scaling import split_scale, working_dtype
 
 @dataclass(frozen=True)
 class Vectors(Geometry):
-    """Weights whose norm is the largest among their vectors along one axis: rows, columns, or a
-    single vector.
+    """Weights whose norm is the largest among their vectors along one axis.
 
-    The dual norm is the sum of the vectors' dual norms; the duality map treats each vector by
-    itself.
+    The vectors are rows, columns, or a single one. The dual norm is the sum of the vectors' dual
+    norms; the duality map treats each vector by itself.
+
+    Args:
+        vector_norm: of one vector.
+        axes: of the weight.
+        axis: of the weight along which a vector extends.
     """
 
     vector_norm: type[Dense]
@@ -47,6 +51,16 @@ class Vectors(Geometry):
         self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
     ) -> Tensor:
         return self.project(torch.randn(shape, generator=generator, device=device))
+
+    @property
+    def vector_axis(self) -> int | None:
+        own = type(self)
+        treats_vectors_alone = (
+            own.dualize is Vectors.dualize
+            and own.norm is Vectors.norm
+            and own.dual_norm is Vectors.dual_norm
+        )
+        return self.axis if treats_vectors_alone else None
 
     def _upright(self, weight: Tensor) -> Tensor:
         return weight.movedim(self.axis, -1).to(working_dtype(weight.dtype))

@@ -11,6 +11,7 @@ from modula.instruments.feature_learning import FeatureLearningReport, Share, fe
 from modula.instruments.log import Log, ScalarWriter
 from modula.instruments.mass_sweep import MassSweep, Point, Run, mass_sweep
 from modula.instruments.movement import Movement, MovementReport, movement
+from modula.instruments.radii import RadiiReport, Size, radii
 from modula.instruments.report import Report, Row
 from modula.instruments.sensitivity import SensitivityReport, Stretch, sensitivity
 from modula.instruments.spectra import SpectraReport, Spectrum, spectra
@@ -30,6 +31,7 @@ __all__ = [
     "Movement",
     "MovementReport",
     "Point",
+    "RadiiReport",
     "Recorder",
     "Report",
     "Row",
@@ -37,6 +39,7 @@ __all__ = [
     "ScalarWriter",
     "SensitivityReport",
     "Share",
+    "Size",
     "SpectraReport",
     "Spectrum",
     "Stretch",
@@ -47,6 +50,7 @@ __all__ = [
     "feature_learning",
     "mass_sweep",
     "movement",
+    "radii",
     "sensitivity",
     "spectra",
     "watch",

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, jvp
+from torch.func import jvp
 
-from modula.algebra.core import Atom, SpaceType
 from modula.instruments.derivative import differentiable
-from modula.instruments.places import Visit, visits
+from modula.instruments.observing import is_atom, observations
 from modula.instruments.report import (
     Report,
     canvas,
@@ -23,8 +22,9 @@ from modula.instruments.report import (
     table,
     where,
 )
-from modula.network import AnyModule
-from modula.spaces import Value, measure
+from modula.network import Network, Observation
+from modula.spaces import measure
+from modula.values import Value
 from modula.vector import Update
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class AlignmentReport(Report[Alignment]):
         return axes
 
 
-def alignment(model: AnyModule, x: Value, update: Update) -> AlignmentReport:
+def alignment(model: Network, x: Value, update: Update) -> AlignmentReport:
     """Measure how much of its bound each atom uses: ‖ΔW·x‖ over ‖ΔW‖·‖x‖ for the update, and the
     same for the weights.
 
@@ -146,29 +146,27 @@ def alignment(model: AnyModule, x: Value, update: Update) -> AlignmentReport:
     """
     model.norm(update)  # which refuses what is no update of this model
     with differentiable():
-        atoms = [visit for visit in visits(model, x) if isinstance(visit.place.module, Atom)]
-        return AlignmentReport(tuple([_aligned(visit, update) for visit in atoms]))
+        atoms = [one for one in observations(model, x) if is_atom(one)]
+        return AlignmentReport(tuple([_aligned(atom, update) for atom in atoms]))
 
 
-def _aligned(visit: Visit, update: Update) -> Alignment:
-    place = visit.place
-    atom = cast("Atom[SpaceType, SpaceType]", place.module)
-    change = update[f"{place.path}.weight".lstrip(".")]
-    weight = atom.weight.detach()
-    domain, codomain = place.signature
+def _aligned(atom: Observation, update: Update) -> Alignment:
+    plan = atom.part.plan()
+    name, weight, geometry = plan.names[0], plan.weights[0].detach(), plan.geometries[0]
+    change = update[atom.weight or name]
 
     def output(moved: Tensor) -> Value:
-        return cast("Value", functional_call(atom, {"weight": moved}, (visit.x,)))
+        return atom.apply({name: moved}, atom.x)
 
-    moved = float(measure(codomain, cast("Value", jvp(output, (weight,), (change,))[1])))
-    input_norm = float(measure(domain, visit.x))
-    weight_norm, update_norm = (float(atom.geometry.norm(w[None])) for w in (weight, change))
-    is_multiple = not float(measure(codomain, output(torch.zeros_like(weight))))
+    moved = float(measure(atom.codomain, cast("Value", jvp(output, (weight,), (change,))[1])))
+    input_norm = float(measure(atom.domain, atom.x))
+    weight_norm, update_norm = (float(geometry.norm(w[None])) for w in (weight, change))
+    is_multiple = not float(measure(atom.codomain, output(torch.zeros_like(weight))))
     return Alignment(
-        place.path,
-        place.label,
+        atom.path,
+        atom.label,
         _ratio(moved, update_norm * (input_norm if is_multiple else 1.0)),
-        _ratio(float(measure(codomain, visit.y)), weight_norm * input_norm)
+        _ratio(float(measure(atom.codomain, atom.y)), weight_norm * input_norm)
         if is_multiple
         else None,
         input_norm,

@@ -9,13 +9,13 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import torch
 
-from modula.algebra.core import Bond, SpaceType
+from modula.checks import Claim
 from modula.instruments.derivative import differentiable, own_generator
-from modula.instruments.places import visits
+from modula.instruments.observing import is_bond, observations
 from modula.instruments.report import (
     Report,
     canvas,
@@ -28,14 +28,21 @@ from modula.instruments.report import (
     where,
 )
 from modula.instruments.sensitivity import Stretch, stretch
-from modula.network import AnyModule
-from modula.spaces import Value
+from modula.network import Network
+from modula.values import Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ATTAINED = 1e-3
 """A measurement this close to the declaration leaves it as it is."""
+
+
+class Adjustable(Protocol):
+    """An operation whose sensitivity can be set."""
+
+    sensitivity: float
+    claim: Claim
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ class CalibrationReport(Report[Change]):
 
 
 def calibrate(
-    model: AnyModule,
+    model: Network,
     x: Value,
     *,
     by: Literal["worst", "random"] = "worst",
@@ -158,28 +165,29 @@ def calibrate(
             f'calibrate goes by "worst" or "random", in at least 1 step; got by={by!r}, '
             f"steps={steps}"
         )
-    measured: dict[Bond[SpaceType, SpaceType], list[Stretch]] = defaultdict(list)
+    measured: dict[int, list[Stretch]] = defaultdict(list)
+    bonds: dict[int, Adjustable] = {}
     generator = own_generator() if generator is None else generator
     with differentiable():
-        for visit in visits(model, x):
-            if isinstance(visit.place.module, Bond):
-                measured[visit.place.module].append(stretch(visit, steps, 8, generator))
-    found = {bond: _largest(rows, by) for bond, rows in measured.items()}
+        for bond in filter(is_bond, observations(model, x)):
+            bonds[id(bond.operation)] = cast("Adjustable", bond.operation)
+            measured[id(bond.operation)].append(stretch(bond, steps, 8, generator))
+    found = {key: _largest(rows, by) for key, rows in measured.items()}
     changing = {
-        bond: after
-        for bond, after in found.items()
-        if after is not None and _differs(after, bond.sensitivity)
+        key: after
+        for key, after in found.items()
+        if after is not None and _differs(after, bonds[key].sensitivity)
     }
-    for bond, after in changing.items():
-        _check(bond, measured[bond][0].path, after)
+    for key, after in changing.items():
+        _check(bonds[key], measured[key][0].path, after)
     before = model.sensitivity
     changes = [
-        Change(measured[bond][0].path, repr(bond), bond.sensitivity, after)
-        for bond, after in changing.items()
+        Change(measured[key][0].path, repr(bonds[key]), bonds[key].sensitivity, after)
+        for key, after in changing.items()
     ]
-    for bond, after in changing.items():
-        bond.sensitivity = after
-        bond.claim = "estimate"
+    for key, after in changing.items():
+        bonds[key].sensitivity = after
+        bonds[key].claim = "estimate"
     return CalibrationReport(tuple(changes), before, model.sensitivity)
 
 
@@ -195,7 +203,7 @@ def _differs(after: float, before: float) -> bool:
     return not abs(after / before - 1) <= ATTAINED
 
 
-def _check(bond: Bond[SpaceType, SpaceType], path: str, after: float) -> None:
+def _check(bond: Adjustable, path: str, after: float) -> None:
     """Refuse a sensitivity that this bond cannot have."""
     if not math.isfinite(after) or after <= 0:
         raise ValueError(

@@ -18,13 +18,14 @@ from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, jvp, vjp
+from torch.func import jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from modula.instruments.places import Visit
+from modula.network import Observation
 from modula.norms import Dense
 from modula.scaling import working_dtype
-from modula.spaces import AnySpace, Product, Space, Value, measure
+from modula.spaces import AnySpace, Product, Space, measure
+from modula.values import Value, leaves, rebuild
 from modula.vector import Gradient, Update
 
 V = TypeVar("V")
@@ -102,31 +103,36 @@ class Derivative(Generic[V, G]):
         return float(measure(self.codomain, change)) / size if size else 0.0
 
 
-def in_input(visit: Visit) -> Derivative[Value, Value]:
-    """The derivative of a module in its input, at what flowed through it."""
-    module, x, (domain, codomain) = visit.place.module, visit.x, visit.place.signature
-    pullback = vjp(module, x)[1]
+def in_input(part: Observation) -> Derivative[Value, Value]:
+    """Return the derivative of a part in its input, at what flowed through it."""
+
+    def output(x: Value) -> Value:
+        return part.apply({}, x)
+
+    pullback = vjp(output, part.x)[1]
 
     def push(direction: Value) -> Value:
-        return cast("Value", jvp(module, (x,), (direction,))[1])
+        return cast("Value", jvp(output, (part.x,), (direction,))[1])
 
     def pull(functional: Value) -> Value:
         return cast("Value", pullback(functional)[0])
 
     return Derivative(
-        push, pull, lambda v: measure(domain, v), lambda g: steepest(domain, g), codomain
+        push,
+        pull,
+        lambda v: measure(part.domain, v),
+        lambda g: steepest(part.domain, g),
+        part.codomain,
     )
 
 
-def in_weights(visit: Visit) -> Derivative[Update, Gradient]:
-    """The derivative of a module in its weights, at what flowed through it, under its modular
-    norm.
-    """
-    module = visit.place.module
-    weights = {name: weight.detach() for name, weight in module.weights.items()}
+def in_weights(part: Observation) -> Derivative[Update, Gradient]:
+    """Return the derivative of a part in its weights, at its input, under its modular norm."""
+    network = part.part
+    weights = {name: weight.detach() for name, weight in network.weights.items()}
 
     def output(moved: dict[str, Tensor]) -> Value:
-        return cast("Value", functional_call(module, moved, (visit.x,)))
+        return part.apply(moved, part.x)
 
     pullback = vjp(output, weights)[1]
 
@@ -137,7 +143,7 @@ def in_weights(visit: Visit) -> Derivative[Update, Gradient]:
         return Gradient(pullback(functional)[0])
 
     return Derivative(
-        push, pull, module.norm, lambda g: module.dualize(g, method="svd"), visit.place.signature[1]
+        push, pull, network.norm, lambda g: network.dualize(g, method="svd"), part.codomain
     )
 
 
@@ -185,7 +191,7 @@ def starts(space: AnySpace, like: Value, generator: torch.Generator) -> list[Val
     well.
     """
     everywhere = random_direction(space, like, generator)
-    alone = [_alone(everywhere, i) for i in range(len(_leaves(everywhere)))]
+    alone = [_alone(everywhere, i) for i in range(len(list(leaves(everywhere))))]
     return [everywhere, *alone] if len(alone) > 1 else [everywhere]
 
 
@@ -229,7 +235,7 @@ def own_generator() -> torch.Generator:
 
 def holds_ids(value: Value) -> bool:
     """Whether there are integers in it, which have no directions."""
-    return any(not leaf.is_floating_point() for leaf in _leaves(value))
+    return any(not leaf.is_floating_point() for leaf in leaves(value))
 
 
 def is_known(space: AnySpace) -> bool:
@@ -261,9 +267,9 @@ def _sum_of_norms(space: AnySpace, y: Value) -> Tensor:
 def _slope(size: Callable[[Value], Tensor], change: Value) -> Value:
     """The gradient of a norm."""
     with torch.enable_grad():
-        variables = [leaf.detach().requires_grad_() for leaf in _leaves(change)]
-        slopes = torch.autograd.grad(size(_like(change, iter(variables))), variables)
-    return _like(change, iter(slopes))
+        variables = [leaf.detach().requires_grad_() for leaf in leaves(change)]
+        slopes = torch.autograd.grad(size(rebuild(change, iter(variables))), variables)
+    return rebuild(change, iter(slopes))
 
 
 def _dense(space: AnySpace) -> type[Dense]:
@@ -272,38 +278,24 @@ def _dense(space: AnySpace) -> type[Dense]:
     raise TypeError(f"there are no directions in {space}")
 
 
-def _leaves(value: Value) -> list[Tensor]:
-    return (
-        [value] if isinstance(value, Tensor) else [leaf for part in value for leaf in _leaves(part)]
-    )
-
-
-def _like(value: Value, leaves: Iterator[Tensor]) -> Value:
-    return (
-        next(leaves)
-        if isinstance(value, Tensor)
-        else tuple([_like(part, leaves) for part in value])
-    )
-
-
 def _zero(value: Value) -> Value:
-    return _like(value, iter([torch.zeros_like(leaf) for leaf in _leaves(value)]))
+    return rebuild(value, iter([torch.zeros_like(leaf) for leaf in leaves(value)]))
 
 
 def _alone(value: Value, chosen: int) -> Value:
-    return _like(
+    return rebuild(
         value,
         iter(
             [
                 leaf if i == chosen else torch.zeros_like(leaf)
-                for i, leaf in enumerate(_leaves(value))
+                for i, leaf in enumerate(leaves(value))
             ]
         ),
     )
 
 
 def _pairing(one: Value, other: Value) -> float:
-    return sum([float((a * b).sum()) for a, b in zip(_leaves(one), _leaves(other), strict=True)])
+    return sum([float((a * b).sum()) for a, b in zip(leaves(one), leaves(other), strict=True)])
 
 
 def largest(gains: Sequence[float]) -> float:

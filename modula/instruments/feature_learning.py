@@ -4,15 +4,16 @@ mass.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import torch
 from torch import Tensor
-from torch.func import functional_call, jvp
+from torch.func import jvp
 
-from modula.algebra.core import Atom
 from modula.instruments.derivative import differentiable
-from modula.instruments.places import Place, is_inside, parts, places
+from modula.instruments.observing import check_network, observations
 from modula.instruments.report import (
     Report,
     canvas,
@@ -24,9 +25,10 @@ from modula.instruments.report import (
     table,
     where,
 )
-from modula.network import AnyModule
-from modula.spaces import Value, measure
-from modula.vector import Update
+from modula.network import Network, Observation, is_inside
+from modula.spaces import measure
+from modula.values import Value, zip_leaves
+from modula.vector import Update, Weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,7 +122,7 @@ def _repeats(outer: Share, inner: Share | None) -> bool:
     )
 
 
-def feature_learning(model: AnyModule, update: Update, x: Value) -> FeatureLearningReport:
+def feature_learning(model: Network, update: Update, x: Value) -> FeatureLearningReport:
     """Measure how much each module's part of an update changes the output, to first order, beside
     its share of the mass.
 
@@ -153,68 +155,78 @@ def feature_learning(model: AnyModule, update: Update, x: Value) -> FeatureLearn
 
     Source: Large et al. 2024 (arXiv:2405.14813), proposition 3.
     """
-    tall = list(places(model))
+    check_network(model)
     norm = float(model.norm(update))
     if not 0 < norm < float("inf"):
         raise ValueError(
             f"the shares of an update of norm {norm:g} are not defined: it is zero, not finite, or "
             "moves a weight of mass 0; take one from model.dualize or model.normalize"
         )
-    survey = _Survey(model, update, x, norm)
     with differentiable():
-        survey.enter(tall[0], tall)
+        parts = observations(model, x)
+        survey = _Survey(parts, model.weights, update, norm)
+        survey.enter(parts[0], parts)
     return FeatureLearningReport(
-        tuple([survey.rows[place.path] for place in tall if place.path in survey.rows]), norm
+        tuple([survey.rows[part.path] for part in parts if part.path in survey.rows]), norm
     )
 
 
 class _Survey:
-    """The walk over the tree that fills the rows, children before parents, so that few changes are
-    held at a time.
+    """The walk over the parts that fills the rows, inner ones first, so that few changes are kept.
+
+    A weight that is used in several places has its row at the first.
     """
 
-    def __init__(self, model: AnyModule, update: Update, x: Value, norm: float) -> None:
-        self.model, self.x, self.norm = model, x, norm
-        self.weights, self.changes = dict(model.weights.items()), dict(update.items())
-        self.mass = model.mass
+    def __init__(
+        self, parts: Sequence[Observation], weights: Weights, update: Update, norm: float
+    ) -> None:
+        self.whole, self.norm = parts[0], norm
+        self.weights, self.changes = dict(weights.items()), dict(update.items())
+        self.mass = self.whole.part.mass
         self.rows: dict[str, Share] = {}
+        self.seen: set[str] = set()
 
-    def enter(self, place: Place, inside: list[Place]) -> Value | None:
-        """Enter what has mass at `place` and `inside` it, and return the change that it causes;
-        None without mass.
-        """
-        mass = place.module.mass
-        if not mass:
+    def enter(self, part: Observation, inside: Sequence[Observation]) -> Value | None:
+        """Enter a part and those inside; return the change that it causes, None without mass."""
+        mass = part.part.mass
+        if not mass or part.weight in self.seen:
             return None
-        total = (
-            self.change(f"{place.path}.weight".lstrip("."))
-            if isinstance(place.module, Atom)
-            else None
-        )
-        for part in parts(place, inside):
-            total = _plus(
-                total,
-                self.enter(part, [other for other in inside if is_inside(other.path, part.path)]),
-            )
-        change = float(measure(self.model.codomain, cast("Value", total)))
-        self.rows[place.path] = Share(
-            place.path, place.label, mass / self.mass, change, change / self.norm
+        total = None
+        if part.operation is not None and part.weight is not None:
+            self.seen.add(part.weight)
+            total = self.change(part.weight)
+        for child in _children(part, inside):
+            within = [other for other in inside if is_inside(other.path, child.path)]
+            total = _plus(total, self.enter(child, within))
+        if total is None:
+            return None
+        change = float(measure(self.whole.codomain, total))
+        self.rows[part.path] = Share(
+            part.path, part.label, mass / self.mass, change, change / self.norm
         )
         return total
 
     def change(self, name: str) -> Value:
-        """∂f·Δw_i for the parameter called `name`."""
+        """∂f·Δw for one weight."""
 
         def output(moved: Tensor) -> Value:
-            return cast("Value", functional_call(self.model, {name: moved}, (self.x,)))
+            return self.whole.apply({name: moved}, self.whole.x)
 
-        return cast("Value", jvp(output, (self.weights[name].detach(),), (self.changes[name],))[1])
+        weight, change = self.weights[name].detach(), self.changes[name]
+        return cast("Value", jvp(output, (weight,), (change,))[1])
+
+
+def _children(part: Observation, inside: Sequence[Observation]) -> list[Observation]:
+    """Those of the parts `inside` that are its own, and not parts of parts."""
+    return [
+        other
+        for other in inside
+        if other is not part and other.path and other.path.rpartition(".")[0] == part.path
+    ]
 
 
 def _plus(one: Value | None, other: Value | None) -> Value | None:
     """Their sum, where None is zero."""
     if one is None or other is None:
         return one if other is None else other
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return tuple([cast("Value", _plus(a, b)) for a, b in zip(one, other, strict=True)])
-    return cast("Tensor", one) + cast("Tensor", other)
+    return zip_leaves(torch.add, one, other)

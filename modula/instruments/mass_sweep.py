@@ -18,12 +18,12 @@ import torch
 
 from modula.checks import check_mass
 from modula.instruments.report import canvas, caption, table
-from modula.network import AnyModule
+from modula.network import Network
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-M = TypeVar("M", bound=AnyModule)
+M = TypeVar("M", bound=Network)
 
 
 @dataclass(frozen=True)

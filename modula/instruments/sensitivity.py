@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +18,7 @@ from modula.instruments.derivative import (
     starts,
     targets,
 )
-from modula.instruments.places import Visit, visits
+from modula.instruments.observing import observations
 from modula.instruments.report import (
     Report,
     canvas,
@@ -30,8 +30,9 @@ from modula.instruments.report import (
     table,
     where,
 )
-from modula.network import AnyModule, arrow
-from modula.spaces import Value
+from modula.network import Network, Observation
+from modula.spaces import arrow
+from modula.values import Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,7 +129,7 @@ class SensitivityReport(Report[Stretch]):
 
 
 def sensitivity(
-    module: AnyModule,
+    module: Network,
     x: Value,
     *,
     steps: int = 30,
@@ -178,39 +179,40 @@ def sensitivity(
     generator = own_generator() if generator is None else generator
     with differentiable():
         return SensitivityReport(
-            tuple([stretch(visit, steps, directions, generator) for visit in visits(module, x)])
+            tuple([stretch(part, steps, directions, generator) for part in observations(module, x)])
         )
 
 
-def stretch(visit: Visit, steps: int, directions: int, generator: torch.Generator) -> Stretch:
-    """Measure one module at what flowed through it."""
-    place = visit.place
+def stretch(part: Observation, steps: int, directions: int, generator: torch.Generator) -> Stretch:
+    """Measure one part at what flowed through it."""
     row = Stretch(
-        place.path,
-        place.label,
-        arrow(place.signature),
-        place.module.sensitivity,
+        part.path,
+        part.label,
+        arrow(part.signature),
+        part.part.sensitivity,
         None,
         None,
-        skipped=_obstacle(visit),
+        skipped=_obstacle(part),
     )
     if row.skipped:
         return row
-    derivative = in_input(visit)
-    domain, codomain = place.signature
+    derivative = in_input(part)
     random = largest(
-        [derivative.gain(random_direction(domain, visit.x, generator)) for _ in range(directions)]
+        [
+            derivative.gain(random_direction(part.domain, part.x, generator))
+            for _ in range(directions)
+        ]
     )
     found = derivative.worst(
-        starts(domain, visit.x, generator), targets(codomain, visit.y, generator), steps
+        starts(part.domain, part.x, generator), targets(part.codomain, part.y, generator), steps
     )
-    return Stretch(row.path, row.module, row.spaces, row.declared, random, largest([random, found]))
+    return replace(row, random=random, worst=largest([random, found]))
 
 
-def _obstacle(visit: Visit) -> str:
+def _obstacle(part: Observation) -> str:
     """Why the derivative in the input cannot be measured; empty if it can."""
-    if holds_ids(visit.x):
+    if holds_ids(part.x):
         return "token ids are discrete, so that the input has no direction"
-    if not all(map(is_known, visit.place.signature)):
+    if not all(map(is_known, part.signature)):
         return "no neighbour says which space it maps"
     return ""

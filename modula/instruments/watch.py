@@ -18,8 +18,8 @@ from modula.instruments.report import canvas, caption, shades
 from modula.instruments.sensitivity import sensitivity
 from modula.instruments.spectra import spectra
 from modula.instruments.well_normed import well_normed
-from modula.network import AnyModule
-from modula.spaces import Value
+from modula.network import Network
+from modula.values import Value
 from modula.vector import Gradient, Update, Weights
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ T = TypeVar("T")
 class Moment:
     """What an instrument may look at: one step of the loop, before the weights move."""
 
-    model: AnyModule
+    model: Network
     step: int
     x: Value | None
     gradient: Gradient | None
@@ -124,14 +124,14 @@ class Watch:
 
     def __init__(
         self,
-        model: AnyModule,
+        model: Network,
         every: int,
         sink: Sink,
         recorders: Sequence[Recorder],
         rows: int | None,
         start: int,
     ) -> None:
-        self.model: AnyModule = model
+        self.model: Network = model
         self.every: int = every
         self.recorders: Sequence[Recorder] = recorders
         self.rows: int | None = rows
@@ -255,7 +255,7 @@ class Watch:
 
 
 def watch(
-    model: AnyModule,
+    model: Network,
     every: int = 100,
     log: Log = "watch.csv",
     *,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from modula.algebra.core import Atom, Bond, SpaceType
 from modula.checks import Claim
+from modula.graph import total_radius
 from modula.instruments.derivative import differentiable, draw, in_weights, own_generator, targets
-from modula.instruments.places import Visit, is_inside, visits
+from modula.instruments.observing import observations
+from modula.instruments.radii import Radii
 from modula.instruments.report import (
     Report,
     canvas,
@@ -27,15 +28,21 @@ from modula.instruments.report import (
     where,
 )
 from modula.instruments.sensitivity import stretch
-from modula.network import AnyModule
-from modula.spaces import Value, measure
+from modula.network import Network, Observation, is_inside
+from modula.spaces import measure
+from modula.values import Value, leaves
 from modula.vector import Gradient
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ROUNDING = 1e-4
-"""What a measured bound may exceed 1 by in float32 arithmetic."""
+"""By how much a ratio measured in float32 or finer may exceed 1."""
+
+STEPS_OF_ROUNDING = 8
+"""The same for coarser dtypes, in units of their precision."""
+
+TINY = 1e-300
 
 WEAKEST_FIRST: tuple[Claim, ...] = ("estimate", "conditional", "proved")
 
@@ -51,7 +58,11 @@ class Bounds:
     """How sure the module says they are; for a compound, the least sure of what is inside."""
 
     weights: float | None
-    """The largest ‖∂f·Δw‖ / ‖Δw‖ that was found, at most 1 if well-normed; None without mass."""
+    """The largest ‖∂f·Δw‖ / ‖Δw‖ that was found, at most `bound`; None without mass."""
+
+    bound: float
+    """Σ p_i·R_i over the weights inside, from `modula.instruments.radii`: 1 if all radii are 1, in
+    which case the module is well-normed."""
 
     input: float | None
     """The largest ‖∂f·Δx‖ / (s·‖Δx‖) that was found, at most 1 if well-normed; None where the input
@@ -60,17 +71,19 @@ class Bounds:
     outside: str
     """Why no proof covers these weights and inputs; empty if one does."""
 
+    rounding: float
+    """By how much arithmetic in the dtype of the weights and inputs may exceed a bound."""
+
     @property
     def worst(self) -> float:
-        """The larger of the two ratios."""
-        return max(
-            [ratio for ratio in (self.weights, self.input) if ratio is not None], default=0.0
-        )
+        """The larger of the two ratios, each over its bound."""
+        weights = None if self.weights is None else self.weights / max(self.bound, TINY)
+        return max([ratio for ratio in (weights, self.input) if ratio is not None], default=0.0)
 
     @property
     def verdict(self) -> str:
         """holds, exceeded where nothing is proved, or VIOLATED where something is."""
-        if self.worst <= 1 + ROUNDING:
+        if self.worst <= 1 + self.rounding:
             return "holds"
         return f"exceeded: {self.outside}" if self.outside else "VIOLATED"
 
@@ -99,13 +112,22 @@ class WellNormedReport(Report[Bounds]):
 
     def __str__(self) -> str:
         rows, left_out = prominent(self.rows, [row.worst for row in self.rows])
-        header = ["path", "module", "claim", "‖∂f·Δw‖/‖Δw‖", "‖∂f·Δx‖/s‖Δx‖", "verdict"]
+        header = [
+            "path",
+            "module",
+            "claim",
+            "‖∂f·Δw‖/‖Δw‖",
+            "Σ p·R",
+            "‖∂f·Δx‖/s‖Δx‖",
+            "verdict",
+        ]
         cells = [
             [
                 where(row.path),
                 short(row.module),
                 row.claim,
                 number(row.weights),
+                number(row.bound if row.weights is not None else None),
                 number(row.input),
                 short(row.verdict, 48),
             ]
@@ -120,7 +142,7 @@ class WellNormedReport(Report[Bounds]):
             ]
         )
         shown = table(
-            header, cells, left=(0, 1, 2, 5), left_out=left_out, reason="none nearer to its bound"
+            header, cells, left=(0, 1, 2, 6), left_out=left_out, reason="none nearer to its bound"
         )
         return f"{shown}\nof {len(self)} modules: {summary}"
 
@@ -159,7 +181,7 @@ class WellNormedReport(Report[Bounds]):
 
 
 def well_normed(
-    model: AnyModule, x: Value, *, steps: int = 20, generator: torch.Generator | None = None
+    model: Network, x: Value, *, steps: int = 20, generator: torch.Generator | None = None
 ) -> WellNormedReport:
     """Search every atom, bond and compound for a change that breaks ‖∂f·Δw‖ ≤ ‖Δw‖ or ‖∂f·Δx‖ ≤
     s·‖Δx‖.
@@ -198,66 +220,72 @@ def well_normed(
         raise ValueError(f"well_normed takes at least 1 step, got steps={steps}")
     generator = own_generator() if generator is None else generator
     with differentiable():
-        seen = visits(model, x)
-        return WellNormedReport(tuple([_bounds(visit, seen, steps, generator) for visit in seen]))
+        parts = observations(model, x)
+        radii = Radii.of(model)
+        return WellNormedReport(
+            tuple([_bounds(part, parts, radii, steps, generator) for part in parts])
+        )
 
 
-def _bounds(visit: Visit, seen: Sequence[Visit], steps: int, generator: torch.Generator) -> Bounds:
-    place = visit.place
-    inside = [other for other in seen if is_inside(other.place.path, place.path)]
-    tightness = stretch(visit, steps, 1, generator).tightness
-    gain = _weight_gain(visit, steps, generator) if place.module.mass else None
-    outside = next(filter(None, map(_shortcoming, inside)), "")
+def _bounds(
+    part: Observation,
+    parts: Sequence[Observation],
+    radii: Radii,
+    steps: int,
+    generator: torch.Generator,
+) -> Bounds:
+    inside = [other for other in parts if is_inside(other.path, part.path)]
+    tightness = stretch(part, steps, 1, generator).tightness
+    gain = _weight_gain(part, steps, generator) if part.part.mass else None
+    rounding = _rounding(part)
+    shortcomings = (_shortcoming(other, radii, rounding) for other in inside)
     return Bounds(
-        place.path,
-        place.label,
+        part.path,
+        part.label,
         min([_claim(other) for other in inside], key=WEAKEST_FIRST.index),
         gain,
+        part.part.first_order_bound(radii.entering(part.path)),
         tightness,
-        outside,
+        next(filter(None, shortcomings), ""),
+        rounding,
     )
 
 
-def _weight_gain(visit: Visit, steps: int, generator: torch.Generator) -> float:
+def _weight_gain(part: Observation, steps: int, generator: torch.Generator) -> float:
     """The largest ‖∂f·Δw‖ / ‖Δw‖ found."""
-    module = visit.place.module
-    start = Gradient({name: draw(weight, generator) for name, weight in module.weights.items()})
-    return in_weights(visit).worst(
-        [module.dualize(start, method="svd")],
-        targets(visit.place.signature[1], visit.y, generator),
-        steps,
+    network = part.part
+    start = Gradient({name: draw(weight, generator) for name, weight in network.weights.items()})
+    return in_weights(part).worst(
+        [network.dualize(start, method="svd")], targets(part.codomain, part.y, generator), steps
     )
 
 
-def _claim(visit: Visit) -> Claim:
-    """What an atom or bond claims; a compound claims nothing of its own."""
-    module = visit.place.module
-    return module.claim if isinstance(module, (Atom, Bond)) else "proved"
+def _rounding(part: Observation) -> float:
+    tensors = [*part.part.weights.tensors, *leaves(part.x), *leaves(part.y)]
+    eps = max([torch.finfo(t.dtype).eps for t in tensors if t.is_floating_point()], default=0.0)
+    return ROUNDING if eps <= torch.finfo(torch.float32).eps else STEPS_OF_ROUNDING * eps
 
 
-def _shortcoming(visit: Visit) -> str:
-    """Why an atom's or bond's proof does not cover what flowed through it; empty if it does, and
-    for compounds.
-    """
-    module, path = visit.place.module, visit.place.path
-    if isinstance(module, Bond) and module.claim != "proved":
-        return f"{module!r} at {where(path)} is {_article(module.claim)}"
-    if isinstance(module, Atom):
-        return _shortcoming_of_atom(module, visit)
-    return ""
+def _claim(part: Observation) -> Claim:
+    """The claim of a single operation; a part of several claims nothing of its own."""
+    return "proved" if part.operation is None else part.operation.claim
 
 
-def _shortcoming_of_atom(atom: Atom[SpaceType, SpaceType], visit: Visit) -> str:
-    path = where(visit.place.path)
-    if atom.claim != "proved":
-        return f"{atom!r} at {path} is {_article(atom.claim)}"
-    weight, entering = (
-        float(atom.geometry.norm(atom.weight[None])),
-        float(measure(visit.place.signature[0], visit.x)),
-    )
-    if not weight <= 1 + ROUNDING:
+def _shortcoming(part: Observation, radii: Radii, rounding: float) -> str:
+    """Why the proof of a single operation does not cover it at its input; empty if it does."""
+    if part.operation is None:
+        return ""
+    path = where(part.path)
+    if part.operation.claim != "proved":
+        return f"{part.label} at {path} is {_article(part.operation.claim)}"
+    if part.weight is None:
+        return ""
+    plan = part.part.plan()
+    weight = float(plan.geometries[0].norm(plan.weights[0].detach()[None]))
+    entering = float(measure(part.domain, part.x))
+    if not weight <= 1 + rounding:
         return f"‖w‖ = {weight:.3g} at {path}"
-    if not entering <= 1 + ROUNDING:
+    if not entering <= total_radius(radii.entering(part.path)) * (1 + rounding):
         return f"‖x‖ = {entering:.3g} at {path}"
     return ""
 

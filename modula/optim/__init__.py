@@ -1,6 +1,6 @@
 """Steepest descent under the modular norm, as a `torch.optim.Optimizer`."""
 
-from modula.optim.state_checks import StateMismatchError
+from modula.errors import StateMismatchError
 from modula.optim.steepest_descent import SteepestDescent
 
 __all__ = ["StateMismatchError", "SteepestDescent"]

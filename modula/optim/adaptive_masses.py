@@ -20,7 +20,7 @@ from torch import Tensor
 
 from modula.optim.nonfinite import Verdict
 from modula.plan import Plan
-from modula.sharding import dots, parts, parts_as
+from modula.sharding import all_to_local, all_to_local_like, dots
 from modula.vector import Gradient, Scalar, Update
 
 LOG_MASS = "log_mass"
@@ -41,7 +41,7 @@ def drift(
     stays.
     """
     agreement = cosines(gradient.tensors, [state[LAST_UPDATE] for state in states])
-    shares = torch.tensor(plan.shares, dtype=agreement.dtype).to(
+    shares = torch.tensor(plan.mass_fractions, dtype=agreement.dtype).to(
         agreement.device, non_blocking=True
     )
     before = torch.stack([state[LOG_MASS].to(agreement) for state in states])
@@ -54,16 +54,16 @@ def drift(
 
 def scale_by_mass(vector: Update, states: Sequence[dict[str, Tensor]]) -> None:
     """Multiply each atom's part by how its mass has changed, in place."""
-    for p, state in zip(parts(vector.tensors), states, strict=True):
+    for p, state in zip(all_to_local(vector.tensors), states, strict=True):
         p.mul_(state[LOG_MASS].exp().to(p))
 
 
 def remember(update: Update, states: Sequence[dict[str, Tensor]], verdict: Verdict) -> None:
     """Keep the update for the next step. A step that is not taken leaves what was kept."""
     last = [state[LAST_UPDATE] for state in states]
-    held = parts(last)
+    held = all_to_local(last)
     torch._foreach_mul_(held, verdict.choose(0.0, 1.0))
-    torch._foreach_add_(held, parts_as(update.tensors, last))
+    torch._foreach_add_(held, all_to_local_like(update.tensors, last))
 
 
 def cosines(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

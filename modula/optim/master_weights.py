@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from modula.scaling import working_dtype
-from modula.sharding import part
+from modula.sharding import to_local
 
 MASTER = "master_weight"
 """Its name in the optimizer's state."""
@@ -52,7 +52,9 @@ def publish(params: Sequence[Tensor], moved: Sequence[Tensor]) -> None:
 def _copies(params: Sequence[Tensor], chosen: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """What this process holds of the parameters that have a master, and of their masters."""
     return [
-        (part(p), part(master)) for p, master in zip(params, chosen, strict=True) if master is not p
+        (to_local(p), to_local(master))
+        for p, master in zip(params, chosen, strict=True)
+        if master is not p
     ]
 
 

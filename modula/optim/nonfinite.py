@@ -15,8 +15,9 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from modula.checks import listed
 from modula.scaling import working_dtype
-from modula.sharding import dot, parts, placed_as
+from modula.sharding import all_to_local, dot, from_local_like
 from modula.vector import Gradient, Scalar
 
 NonFinite: TypeAlias = Literal["propagate", "skip", "raise"]
@@ -64,8 +65,10 @@ class TakenIf(Verdict):
         return torch.where(self.finite, self._number(accepted), self._number(rejected))
 
     def clean(self, gradient: Gradient) -> Gradient:
-        cleaned = [torch.where(self.finite.to(g.device), g, 0) for g in parts(gradient.tensors)]
-        return Gradient._of(gradient.names, placed_as(cleaned, gradient.tensors))
+        cleaned = [
+            torch.where(self.finite.to(g.device), g, 0) for g in all_to_local(gradient.tensors)
+        ]
+        return Gradient.from_tensors(gradient.names, from_local_like(cleaned, gradient.tensors))
 
     def count(self, steps: list[Tensor], skipped: Tensor) -> None:
         torch._foreach_add_(steps, [self.finite.to(step) for step in steps])
@@ -94,11 +97,10 @@ def skip(gradient: Gradient) -> Verdict:
 def refuse(gradient: Gradient) -> Verdict:
     """One entry that is not finite, and an error names the parameters. Waits for the device."""
     if not all_finite(gradient):
-        bad = [repr(name) for name, g in gradient.items() if not g.isfinite().all()]
-        shown = ", ".join(bad[:8]) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
+        bad = [name for name, g in gradient.items() if not g.isfinite().all()]
         raise FloatingPointError(
-            f"NaN or infinity in the gradient of {shown}; nothing was changed. Look for an "
-            "overflow in the loss, lower the rate, or "
+            f"NaN or infinity in the gradient of {listed(bad, 8)}; nothing was changed. Look for "
+            "an overflow in the loss, lower the rate, or "
             'pass nonfinite="skip" to leave such steps out'
         )
     return Taken()

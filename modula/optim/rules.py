@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -17,7 +18,7 @@ from modula.optim.settings import Settings
 from modula.plan import Plan
 from modula.polar import MethodLike
 from modula.scaling import working_dtype
-from modula.sharding import parts, parts_as, placed_as
+from modula.sharding import all_to_local, all_to_local_like, from_local_like
 from modula.vector import Gradient, LinearVector, Scalar, Update, Weights
 
 Base: TypeAlias = Literal["sgd", "adam"]
@@ -87,7 +88,8 @@ class NormalizedMomentum(Rule):
     ) -> Update:
         average = accumulate(gradient, states, settings, verdict)
         return plan.normalize(
-            Update._of(average.names, average.tensors), target_norm=length(settings, verdict)
+            Update.from_tensors(average.names, average.tensors),
+            target_norm=length(settings, verdict),
         )
 
 
@@ -118,10 +120,10 @@ class NormalizedAdam(Rule):
         steps, averages, squares = (
             [state[name] for state in states] for name in ("step", *self.buffers)
         )
-        m, v = parts(averages), parts(squares)
+        m, v = all_to_local(averages), all_to_local(squares)
         g = [
             t.to(average.dtype)
-            for t, average in zip(parts_as(gradient.tensors, averages), m, strict=True)
+            for t, average in zip(all_to_local_like(gradient.tensors, averages), m, strict=True)
         ]
         beta1, beta2 = settings["betas"]
         torch._foreach_mul_(m, verdict.choose(beta1, 1.0))
@@ -132,11 +134,11 @@ class NormalizedAdam(Rule):
         t = torch._foreach_maximum(steps, 1.0)  # still 0 if the first step is rejected
         root = torch._foreach_sqrt(torch._foreach_div(v, _remaining(beta2, t)))
         torch._foreach_add_(root, settings["eps"])
-        direction = placed_as(
+        direction = from_local_like(
             torch._foreach_div(torch._foreach_div(m, _remaining(beta1, t)), root), averages
         )
         return plan.normalize(
-            Update._of(gradient.names, direction), target_norm=length(settings, verdict)
+            Update.from_tensors(gradient.names, direction), target_norm=length(settings, verdict)
         )
 
 
@@ -145,18 +147,18 @@ def accumulate(
 ) -> Gradient:
     """m ← momentum·m + g, in place; returns m, or momentum·m + g for Nesterov's look-ahead."""
     momentum = settings["momentum"]
-    average = Gradient._of(gradient.names, [state["momentum_buffer"] for state in states])
+    average = Gradient.from_tensors(gradient.names, [state["momentum_buffer"] for state in states])
     multiply(average, verdict.choose(momentum, 1.0))
     average += gradient
     return momentum * average + gradient if settings["nesterov"] else average
 
 
 def decayed(
-    weights: Weights, coefficients: list[float], settings: Settings, verdict: Verdict
+    weights: Weights, coefficients: Sequence[float], settings: Settings, verdict: Verdict
 ) -> Update:
     """lr·λ·coefficient_i·w_i for each weight."""
-    shares = torch._foreach_mul(parts(weights.tensors), coefficients)
-    decay = Update._of(weights.names, placed_as(shares, weights.tensors))
+    shares = torch._foreach_mul(all_to_local(weights.tensors), coefficients)
+    decay = Update.from_tensors(weights.names, from_local_like(shares, weights.tensors))
     multiply(decay, settings["weight_decay"] * length(settings, verdict))
     return decay
 
@@ -170,7 +172,7 @@ def multiply(vector: LinearVector, factor: Scalar) -> None:
     """vector *= factor, in a form that torch.compile (2.13) can follow when the factor is a
     tensor.
     """
-    torch._foreach_mul_(parts(vector.tensors), factor)
+    torch._foreach_mul_(all_to_local(vector.tensors), factor)
 
 
 def _remaining(beta: float, steps: tuple[Tensor, ...] | list[Tensor]) -> list[Tensor]:

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-
-class StateMismatchError(ValueError):
-    """A state dict that belongs to another model or another kind of optimizer."""
+from modula.errors import StateMismatchError
 
 
 def check_state_dict(

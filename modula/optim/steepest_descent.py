@@ -8,7 +8,7 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor, nn
 
-from modula.network import AnyModule
+from modula.network import Network
 from modula.optim.adaptive_masses import LAST_UPDATE, LOG_MASS, drift, remember, scale_by_mass
 from modula.optim.master_weights import (
     MASTER,
@@ -109,7 +109,7 @@ class SteepestDescent(torch.optim.Optimizer):
 
     def __init__(
         self,
-        model: AnyModule,
+        model: Network,
         lr: float | Tensor,
         momentum: float = _MOMENTUM,
         nesterov: bool = _NESTEROV,
@@ -133,7 +133,7 @@ class SteepestDescent(torch.optim.Optimizer):
             raise ValueError(
                 f"nonfinite is one of {', '.join(map(repr, POLICIES))}; got {nonfinite!r}"
             )
-        self.model: AnyModule = model
+        self.model: Network = model
         self._rule: Rule = _rule(
             normalize,
             base,
@@ -171,17 +171,13 @@ class SteepestDescent(torch.optim.Optimizer):
         `model.tare(optimizer.masses())` makes them the model's own, for an optimizer that is made
         afterwards.
         """
-        roster = self.model._roster()
-        logs = [
-            self.state.get(atom.weight, {}).get(LOG_MASS) if self._adapts else None
-            for atom in roster.atoms
-        ]
-        factors = [1.0 if log is None else log.exp().item() for log in logs]
-        paths = [name.rpartition(".")[0] for name in roster.names]
-        return {
-            path: atom.mass * factor
-            for path, atom, factor in zip(paths, roster.atoms, factors, strict=True)
-        }
+        graph = self.model.graph()
+        paths = {name: graph.nodes[i].path for i, name in reversed(list(graph.uses()))}
+        found = {}
+        for name, weight in graph.weights.items():
+            log = self.state.get(weight.weight, {}).get(LOG_MASS) if self._adapts else None
+            found[paths[name]] = weight.mass * (1.0 if log is None else log.exp().item())
+        return found
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -216,7 +212,9 @@ class SteepestDescent(torch.optim.Optimizer):
         """One step of the weights of `plan`, all of which have a gradient."""
         settings = self._settings
         names = tuple(plan.names)
-        gradient = Gradient._of(names, [p.grad for p in plan.weights if p.grad is not None])
+        gradient = Gradient.from_tensors(
+            names, [p.grad for p in plan.weights if p.grad is not None]
+        )
         verdict = self._judge(gradient)
         self._begin(plan.weights)
         states: list[State] = [self.state[p] for p in plan.weights]
@@ -228,7 +226,7 @@ class SteepestDescent(torch.optim.Optimizer):
             drift(plan, gradient, states, settings["adapt_masses"])
             scale_by_mass(update, states)
             remember(update, states, verdict)
-        weights = Weights._of(names, masters(plan.weights, states))
+        weights = Weights.from_tensors(names, masters(plan.weights, states))
         if settings["weight_decay"]:
             decay = decayed(weights, plan.coefficients, settings, verdict)
             if self._adapts:
@@ -243,7 +241,7 @@ class SteepestDescent(torch.optim.Optimizer):
 
     def _plan(self) -> Plan:
         """The model's plan now, whose parameters must still be the optimizer's."""
-        plan = self.model._plan()
+        plan = self.model.plan()
         params = self._settings["params"]
         if len(params) != len(plan.weights) or any(
             ours is not theirs for ours, theirs in zip(params, plan.weights, strict=True)
@@ -380,7 +378,7 @@ def _rule(
 
 
 def _check_model(model: object) -> None:
-    if isinstance(model, AnyModule):
+    if isinstance(model, Network):
         return
     if isinstance(model, nn.Module):
         raise TypeError(

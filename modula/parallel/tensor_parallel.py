@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -10,11 +11,8 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_modul
 from torch.distributed.tensor.parallel import ParallelStyle
 from torch.distributed.tensor.placement_types import Placement
 
-from modula.algebra.core import Composition, Elementwise, Mul
-from modula.atoms import Embed, Linear
-from modula.bonds import MergeHeads, SplitIntoHeads
-from modula.compounds import Attention, ComposedAttention
-from modula.network import AnyModule
+from modula.graph import Node
+from modula.network import Network
 
 
 class Sharded(ParallelStyle):
@@ -76,6 +74,13 @@ class Sharded(ParallelStyle):
         )
 
 
+@runtime_checkable
+class _HasHeads(Protocol):
+    """A module that splits features into heads."""
+
+    num_heads: int
+
+
 class ShardedHeads(Sharded):
     """`SplitIntoHeads` of features that are divided among the processes: each gets whole heads."""
 
@@ -83,7 +88,7 @@ class ShardedHeads(Sharded):
         super().__init__(taken=Shard(-1), given=Shard(-3))
 
     def _check(self, module: nn.Module, processes: int) -> None:
-        if isinstance(module, SplitIntoHeads):
+        if isinstance(module, _HasHeads):
             _refuse_uneven(module, module.num_heads, "heads", processes)
 
 
@@ -115,18 +120,17 @@ def vocabulary_parallel() -> Sharded:
     return Sharded(taken=Replicate(), given=Replicate(), weight=Shard(0))
 
 
-def tensor_parallel_plan(model: AnyModule) -> dict[str, ParallelStyle]:
-    """How the modules inside are divided for tensor parallelism, for
-    `torch.distributed.tensor.parallel.parallelize_module`.
+def tensor_parallel_plan(model: Network) -> dict[str, ParallelStyle]:
+    """Return how the modules inside are divided, for torch's `parallelize_module`.
 
-    In `Attention` each process has some of the heads. A Linear that is followed by another one with
+    In attention each process has some of the heads. A Linear that is followed by another one with
     nothing but functions of single entries between them, as in an MLP, is divided by rows and the
     other by columns, so that the features between them stay divided. Every other Linear, and every
     Embed, is divided by rows and its output gathered. Modules of other kinds stay whole on every
     process.
 
     Args:
-        model: a model, or a part of one.
+        model: a network, or a part of one.
 
     Returns:
         Styles by the paths of modules. It is an ordinary dict: take entries out, or put your own
@@ -146,54 +150,45 @@ def tensor_parallel_plan(model: AnyModule) -> dict[str, ParallelStyle]:
 
     Source: Shoeybi et al. 2019, *Megatron-LM* (arXiv:1909.08053), section 3.
     """
+    nodes = model.graph().nodes
+    follower = _only_followers(nodes)
     plan: dict[str, ParallelStyle] = {}
-    for path, module in model.named_modules():
-        if isinstance(module, (Attention, ComposedAttention)):
-            plan |= _by_heads(path, module)
-        elif isinstance(module, Composition):
-            plan |= _in_pairs(path, module)
-    for path, module in model.named_modules():
-        if isinstance(module, (Embed, Linear)):
-            plan.setdefault(path, vocabulary_parallel())
+    for i, node in enumerate(nodes):
+        if node.operation.acts == "matrix" and node.path not in plan:
+            plan |= _from_matrix(nodes, follower, i)
+        elif node.operation.acts == "merge_heads":
+            after = follower.get(i)
+            if after is not None and nodes[after].operation.acts == "matrix":
+                plan[nodes[after].path] = row_parallel()
+    for node in nodes:
+        if node.operation.acts in ("matrix", "table"):
+            plan.setdefault(node.path, vocabulary_parallel())
     return plan
 
 
-def _by_heads(path: str, attention: nn.Module) -> dict[str, ParallelStyle]:
-    """Attention by heads: Linear before SplitIntoHeads by rows, Linear after MergeHeads by
-    columns.
-    """
-    plan: dict[str, ParallelStyle] = {}
-    for inner, module in attention.named_modules(prefix=path):
-        for (first, one), (second, other) in pairwise(_links(inner, module)):
-            if isinstance(one, Linear) and isinstance(other, SplitIntoHeads):
-                plan |= {first: column_parallel(), second: ShardedHeads()}
-            elif isinstance(one, MergeHeads) and isinstance(other, Linear):
-                plan[second] = row_parallel()
-    return plan
+def _only_followers(nodes: Sequence[Node]) -> dict[int, int]:
+    """For each node that a single other one reads, by itself alone, that other."""
+    readers: dict[int, list[int]] = {}
+    for i, node in enumerate(nodes):
+        for j in node.inputs:
+            readers.setdefault(j, []).append(i)
+    return {
+        j: found[0]
+        for j, found in readers.items()
+        if len(found) == 1 and len(nodes[found[0]].inputs) == 1
+    }
 
 
-def _in_pairs(path: str, chain: nn.Module) -> dict[str, ParallelStyle]:
-    """Two Linears with functions of single entries between them, the first by rows, the second by
-    columns.
-    """
-    plan: dict[str, ParallelStyle] = {}
-    first = None
-    for second, module in _links(path, chain):
-        if isinstance(module, Linear) and first is not None:
-            plan |= {first: column_parallel(), second: row_parallel()}
-            first = None
-        elif isinstance(module, Linear):
-            first = second
-        elif not isinstance(module, (Elementwise, Mul)):
-            first = None
-    return plan
-
-
-def _links(path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """What a composition strings together, in flow order, by path."""
-    prefix = f"{path}." if path else ""
-    return (
-        [(prefix + name, part) for name, part in module.named_children()]
-        if isinstance(module, Composition)
-        else []
-    )
+def _from_matrix(
+    nodes: Sequence[Node], follower: Mapping[int, int], start: int
+) -> dict[str, ParallelStyle]:
+    """The styles of a matrix, and of what makes use of its divided output."""
+    first = nodes[start].path
+    after = follower.get(start)
+    if after is not None and nodes[after].operation.acts == "split_heads":
+        return {first: column_parallel(), nodes[after].path: ShardedHeads()}
+    while after is not None and nodes[after].operation.acts == "entrywise":
+        after = follower.get(after)
+    if after is not None and nodes[after].operation.acts == "matrix":
+        return {first: column_parallel(), nodes[after].path: row_parallel()}
+    return {}

@@ -60,7 +60,7 @@ PROVED: list[tuple[Bond, object, tuple | None]] = [
     *[(Softmax(scale), lambda seed: rand(seed, 2, 4, 4), None) for scale in SCALES],
 ]
 proved = pytest.mark.parametrize(
-    ("bond", "draw", "ends"), PROVED, ids=[repr(bond) for bond, _, _ in PROVED]
+    ("bond", "draw", "signature"), PROVED, ids=[repr(bond) for bond, _, _ in PROVED]
 )
 
 

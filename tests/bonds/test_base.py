@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from modula import RMS, CompositionError, FunctionBond, Linear, Linf
+from modula import RMS, CompositionError, FunctionBond, Linear, Linf, ParameterError
 from tests.helpers import close, rand
 
 
@@ -38,6 +38,5 @@ def test_a_torch_module_without_parameters_may_be_wrapped():
 
 
 def test_a_torch_module_with_parameters_is_refused_by_name():
-    bond = FunctionBond(torch.nn.Linear(3, 3), domain=RMS, codomain=RMS)
-    with pytest.raises(TypeError, match=r"is a bond and holds parameters.*make it an Atom"):
-        Linear(3, 3) @ bond
+    with pytest.raises(ParameterError, match=r"Linear uses parameters.*write an Atom"):
+        FunctionBond(torch.nn.Linear(3, 3), domain=RMS, codomain=RMS)

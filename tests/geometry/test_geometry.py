@@ -225,7 +225,7 @@ def test_every_other_pair_is_an_error_that_gives_a_reason(pair):
 
 
 @pytest.mark.parametrize(
-    ("pair", "cure"),
+    ("pair", "fix"),
     [
         ((RMS, OneHot), "codomain such as RMS"),
         ((RMS, HeadRMS), "SplitIntoHeads"),

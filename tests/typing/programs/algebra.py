@@ -7,6 +7,7 @@ from modula import (
     L2,
     RMS,
     Add,
+    AnyModule,
     AvgPool,
     ChannelRMS,
     Concatenation,
@@ -25,7 +26,6 @@ from modula import (
     residual,
 )
 from modula.algebra.core import Elementwise, Transparent
-from modula.network import AnyModule
 
 
 def f() -> Module[RMS, RMS]:

@@ -21,7 +21,7 @@ from modula import (
     Rope,
     SplitIntoHeads,
 )
-from modula.spaces import Value
+from modula.values import Value
 
 x = torch.randn(2, 4)
 ids = torch.arange(3)

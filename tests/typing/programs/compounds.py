@@ -89,7 +89,7 @@ MLP(
     width=16,
     activation=weighted,  # E static: with a single hidden layer its weights are not shared
 )
-MLP(4, 8, width=16, depth=3, activation=weighted)  # E: weights may not be shared by all layers
+MLP(4, 8, width=16, depth=3, activation=weighted)  # E static: weights of an activation, shared
 Attention(8, 3)  # E run: 8 does not split into 3
 
 

@@ -13,6 +13,7 @@ from modula import (
     Gradient,
     Linear,
     Module,
+    Network,
     OneHot,
     ReLU,
     SteepestDescent,
@@ -24,6 +25,12 @@ from modula import (
 from modula.polar import SVD, NewtonSchulz, PolarExpress, minimax_coefficients, orthogonalize
 
 model = Linear(3, 8) @ ReLU() @ Linear(8, 4)
+
+
+def any_network(network: Network) -> float:
+    return network.mass
+
+
 assert_type(model, Module[RMS, RMS])
 x, y = torch.randn(5, 4), torch.zeros(5, dtype=torch.long)
 
