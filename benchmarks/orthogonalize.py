@@ -1,15 +1,19 @@
-"""What the duality maps of real models cost: modula's methods beside the iterations of others, in
-one run.
+"""The cost of the duality maps of real models, by modula's methods and by other libraries.
 
     python -m benchmarks.orthogonalize                          # on this machine's CPU
     python -m benchmarks.orthogonalize --device cuda --write docs/engine.md
     python -m benchmarks.orthogonalize --works block --rounds 15
 
-Every method dualizes the same gradients, in turns. The table gives, for each: the median time, and
-its ratio to torch.optim.Muon's iteration; the error of the singular values, |uᵢᵀ O vᵢ − 1| over
-those with σᵢ > 1e-3·σ₁, its mean and its worst for matrices with normal entries, and its mean for
-matrices whose singular values fall to 1e-4; the share of the rate at which the machine multiplies
-two large matrices, in the method's own precision; and the peak of the memory allocated on the way.
+All methods dualize the same gradients, in turns, in one run. The table gives, for each:
+
+- the median time, and its ratio to that of torch.optim.Muon's iteration;
+- the error of the singular values, |uᵢᵀ O vᵢ − 1| over those with σᵢ > 1e-3·σ₁: its mean and its
+  maximum for matrices with normal entries, and its mean for matrices whose singular values fall to
+  1e-4;
+- the share of the rate at which the machine multiplies two large matrices in the precision of the
+  method;
+- the peak of the memory that the method allocates.
+
 heavyball and gram-newton-schulz are compared where they are installed (pip install
 'modula-torch[bench]').
 """
@@ -81,18 +85,18 @@ class Contender:
     name: str
     run: Callable[[Work], Work]
     dtype: torch.dtype
-    """Of its products."""
+    """The dtype of its products."""
     quick: bool = True
-    """Whether it can be expected to do the larger works in reasonable time."""
+    """Whether it finishes the larger works in reasonable time."""
 
 
 def one_by_one(function: Callable[[Tensor], Tensor]) -> Callable[[Work], Work]:
-    """As an optimizer does it that knows no batches."""
+    """Return a function that orthogonalises matrix by matrix, like an optimizer without batches."""
     return lambda work: [torch.stack([function(matrix) for matrix in batch]) for batch in work]
 
 
 def joined(method: Method | None) -> Callable[[Work], Work]:
-    """As `dualize` does it."""
+    """Return a function that orthogonalises in joint batches, like `dualize`."""
     return lambda work: orthogonalize_all(work, method)
 
 
@@ -102,8 +106,9 @@ def muon(matrix: Tensor) -> Tensor:
 
 
 def plain_polar_express(matrix: Tensor) -> Tensor:
-    """The six steps of the paper on X/‖X‖_F, in the matrix's own precision, with nothing else done
-    to be fast.
+    """Orthogonalise by the six steps of the paper on X/‖X‖_F, without any other optimisation.
+
+    The products are computed in the precision of the matrix.
     """
     X = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
     X = X / (1.01 * torch.linalg.matrix_norm(X))
@@ -137,7 +142,7 @@ def svd(matrix: Tensor) -> Tensor:
 
 
 def others(device: torch.device) -> list[Contender]:
-    """The iterations of other libraries, as far as they are installed."""
+    """Return the iterations of the other libraries that are installed."""
     found = []
     try:
         utils = importlib.import_module("heavyball.utils")
@@ -171,11 +176,11 @@ def others(device: torch.device) -> list[Contender]:
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its __init_subclass__ unannotated
-    """The most bytes held at once by tensors made while it is on."""
+    """A mode that counts the most bytes allocated at once by tensors created while it is active."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        self.held = self.peak = 0
+        self.allocated = self.peak = 0
         self.known: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # torch leaves its signature open
@@ -189,13 +194,13 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch l
         key, size = storage._cdata, storage.nbytes()
         if key not in self.known:
             self.known.add(key)
-            self.held += size
-            self.peak = max(self.peak, self.held)
-            weakref.finalize(storage, self.forget, key, size)
+            self.allocated += size
+            self.peak = max(self.peak, self.allocated)
+            weakref.finalize(storage, self.free, key, size)
 
-    def forget(self, key: int, size: int) -> None:
+    def free(self, key: int, size: int) -> None:
         self.known.discard(key)
-        self.held -= size
+        self.allocated -= size
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
@@ -209,7 +214,10 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def product_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """FLOP/s of a product of two matrices, four at once, as fast as the machine does it."""
+    """Return the FLOP/s of a product of large matrices, the best of eight runs.
+
+    Each run multiplies two pairs of matrices at once.
+    """
     width = 8192 if device.type == "cuda" else 1536
     A = torch.randn(2, width, width, device=device).to(dtype)
     return 2 * 2 * width**3 / min(seconds(lambda: A @ A, device) for _ in range(8))
@@ -224,7 +232,7 @@ def gradients(shapes: dict[Shape, int], kind: str, device: torch.device) -> Work
 
 
 def matrix(shape: Shape, kind: str, generator: torch.Generator) -> Tensor:
-    """Normal entries, or singular values that fall from 1 to 1e-4."""
+    """Return a matrix with normal entries, or with singular values that fall from 1 to 1e-4."""
     normal = torch.randn(shape, generator=generator)
     if kind == "normal":
         return normal
@@ -235,7 +243,7 @@ def matrix(shape: Shape, kind: str, generator: torch.Generator) -> Tensor:
 
 
 def errors(factors: Work, bases: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """|uᵢᵀ O vᵢ − 1| over the singular pairs with σᵢ > 1e-3·σ₁ of each batch's first matrix."""
+    """Return |uᵢᵀ O vᵢ − 1| for σᵢ > 1e-3·σ₁, for the first matrix of each batch."""
     found = []
     for batch, (U, S, Vh) in zip(factors, bases, strict=True):
         aligned = ((U.mT @ batch[0].double()) * Vh).sum(dim=-1)
@@ -265,8 +273,8 @@ def compare(
         f"**{title}**",
         "",
         (
-            "| | time | to Muon's | error of σ | worst | falling σ | share of the product rate | "
-            "peak memory |"
+            "| | time | ratio to Muon | error of σ | worst | falling σ | share of the product rate "
+            "| peak memory |"
         ),
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -319,7 +327,7 @@ def main() -> None:
         "--works",
         nargs="+",
         choices=list(WORKS),
-        help="by default those that the device is good for",
+        help="by default those that the device runs in reasonable time",
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
@@ -328,7 +336,7 @@ def main() -> None:
     parser.add_argument(
         "--write",
         type=Path,
-        help="put the tables into this page, between its orthogonalize:begin and orthogonalize:end",
+        help="write the tables into this page, between its marks",
     )
     options = parser.parse_args()
 

@@ -1,5 +1,6 @@
-"""What sharing out a large model would cost: arithmetic from the formulas of `communication` and
-published speeds. Nothing is measured.
+"""The projected cost of distributing the dualization of a large model over many GPUs.
+
+It is arithmetic from the formulas of `communication` and published speeds. Nothing is measured.
 
     python -m benchmarks.projection
     python -m benchmarks.projection --write docs/scaling-out.md
@@ -52,8 +53,9 @@ MODELS = [Model("1.5 B", 50_257, 1600, 25, 48), Model("70 B", 128_256, 8192, 64,
 
 
 def flops(stack: Stack, processes: int) -> float:
-    """Of the process with the largest share: per matrix and step two products m×m×n and one m×m×m,
-    m being the smaller side.
+    """Return the FLOP of the process with the largest share of the stack.
+
+    A step takes two products m×m×n and one m×m×m for each matrix, where m is the smaller side.
     """
     m, n = sorted((stack.rows, stack.columns))
     return (
@@ -64,8 +66,9 @@ def flops(stack: Stack, processes: int) -> float:
 
 
 def largest_share(batches: list[Stack], processes: int) -> int:
-    """Entries of the most whole matrices that a process holds at a time: a batch, or as many as the
-    workspace limit lets it.
+    """Return the most entries of whole matrices that a process has in memory at a time.
+
+    They are a batch, or as many matrices as the workspace limit allows.
     """
     shares = []
     for stack in batches:
@@ -79,7 +82,7 @@ def largest_share(batches: list[Stack], processes: int) -> int:
 
 
 def within_a_machine(stack: Stack, machines: int) -> Stack:
-    """What the GPUs of one machine dualize of a stack that every machine has."""
+    """Return the part of a stack, replicated on every machine, that one machine dualizes."""
     return (
         replace(stack, count=ceil(stack.count / machines))
         if worth_sharing(stack.count, machines)
@@ -149,7 +152,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--write", type=Path, help="a page with the marks between which the table stands"
+        "--write", type=Path, help="write the table into this page, between its marks"
     )
     options = parser.parse_args()
     projected = table()

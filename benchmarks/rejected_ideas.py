@@ -1,11 +1,10 @@
-"""What was tried to orthogonalise faster on a CPU, and lost; or won in one format and lost in
-another.
+"""Ideas to orthogonalise faster on a CPU that were rejected, or are used in one format only.
 
     python -m benchmarks.rejected_ideas
     python -m benchmarks.rejected_ideas --write docs/engine.md
 
-An idea and what it is compared with are timed in turns; the ratio of their medians is below 1 where
-the idea is faster.
+An idea and its alternative are timed in turns; the ratio of their median times is below 1 where the
+idea is faster.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Call = Callable[[], object]
 
 
 def ratio(idea: Call, other: Call, rounds: int) -> float:
-    """The median time of one call over that of another."""
+    """Return the median time of one call over that of another."""
     taken: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds + 2):
         for times, call in zip(taken, (idea, other), strict=True):
@@ -56,7 +55,7 @@ def medium_precision() -> Iterator[None]:
 
 
 def products(size: int, rounds: int) -> Iterator[str]:
-    """Ways to multiply matrices, beside a product of bfloat16 matrices."""
+    """Compare ways to multiply matrices with a product of bfloat16 matrices."""
     X = torch.randn(2, size, size)
     Y, Z = X.bfloat16(), X.half()
     integers = torch.randint(-128, 128, (size, size), dtype=torch.int8)
@@ -99,8 +98,8 @@ def halves(sizes: Sequence[int], rounds: int) -> Iterator[str]:
 
 
 def polynomials(size: int, rounds: int) -> Iterator[str]:
-    """A polynomial of XXᵀ, beside the way in which it is computed."""
-    a, b, c = PolarExpress()._polynomials["default"][1]
+    """Compare a polynomial of XXᵀ, computed as written, with completing the square."""
+    a, b, c = PolarExpress().compositions["default"][1]
     for count, m in ((16, size // 6), (2, size)):
         X = (torch.randn(count, m, m) / m).bfloat16()
 
@@ -117,7 +116,7 @@ def polynomials(size: int, rounds: int) -> Iterator[str]:
 
 
 def batches(size: int, rounds: int) -> Iterator[str]:
-    """How many matrices are orthogonalised at once."""
+    """Compare numbers of matrices that are orthogonalised at once."""
     X = torch.randn(16, size, size)
     method = PolarExpress()
 
@@ -159,11 +158,11 @@ def transposes(size: int, rounds: int) -> Iterator[str]:
         "in strips",
         ratio(one_by_one, in_strips, rounds),
     )
-    yield turned(size, rounds)
-    yield turned(2 * size, rounds)
+    yield transposed_by_product(size, rounds)
+    yield transposed_by_product(2 * size, rounds)
 
 
-def turned(size: int, rounds: int) -> str:
+def transposed_by_product(size: int, rounds: int) -> str:
     P, X = torch.randn(1, size, size).bfloat16(), torch.randn(1, size, 4 * size).bfloat16()
     tall = torch.empty(1, 4 * size, size)
     return line(
@@ -182,8 +181,9 @@ def line(idea: str, other: str, found: float) -> str:
 
 
 def accuracy(size: int, steps: int) -> str:
-    """The error of steps in bfloat16 on both kinds of matrices, and what is lit between the null
-    spaces of one of low rank.
+    """Return the error of steps in bfloat16, and their noise in null spaces.
+
+    The error is that on both kinds of matrices, and the noise that on a matrix of low rank.
     """
     found = []
     method = PolarExpress(steps=steps)
@@ -193,13 +193,13 @@ def accuracy(size: int, steps: int) -> str:
     low = torch.randn(1, size, 8) @ torch.randn(1, 8, size)
     low = low / low.abs().max()
     U, _, Vh = torch.linalg.svd(low)
-    polynomials = method._polynomials["default"]
+    polynomials = method.compositions["default"]
     for factor in (
         iterate(low.clone(), polynomials),
         iterate_rounded(low.clone(), polynomials, torch.bfloat16),
     ):
-        dark = U[..., 8:].mT @ factor.float() @ Vh[:, 8:].mT
-        found.append(f"{torch.linalg.matrix_norm(dark, ord=2).item():.3f}")
+        noise = U[..., 8:].mT @ factor.float() @ Vh[:, 8:].mT
+        found.append(f"{torch.linalg.matrix_norm(noise, ord=2).item():.3f}")
     return f"| {steps} | {3 * steps} | {' | '.join(found)} |"
 
 
@@ -209,7 +209,7 @@ def report(size: int, rounds: int) -> str:
         [
             f"{machine(torch.device('cpu'))}.",
             "",
-            "| idea | beside | time, ratio |",
+            "| idea | compared with | ratio of times |",
             "|---|---|---|",
             *products(size, rounds),
             *halves((size // 3, size, 4 * size // 3), rounds),
@@ -218,8 +218,8 @@ def report(size: int, rounds: int) -> str:
             *transposes(size, rounds),
             "",
             (
-                "| steps | products | error of σ, normal entries | falling σ | lit by rounding, "
-                "float32 | bfloat16 |"
+                "| steps | products | error of σ, normal entries | falling σ | noise in null "
+                "spaces, float32 | bfloat16 |"
             ),
             "|---|---|---|---|---|---|",
             *[accuracy(size, steps) for steps in (4, 5, 6)],
@@ -234,13 +234,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=768, help="rows and columns of the matrices")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument(
-        "--write", type=Path, help="a page with the marks between which the tables stand"
+        "--write", type=Path, help="write the tables into this page, between its marks"
     )
     options = parser.parse_args()
     found = report(options.size, options.rounds)
     print(found)
     if options.write:
-        write_between(options.write, "lost", found)
+        write_between(options.write, "rejected_ideas", found)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Splitting a tensor into a size and a direction without overflow or underflow.
+"""Splitting a tensor into a scale and a direction without overflow or underflow.
 
 The squares of float32 numbers beyond 1e±19 leave the range of float32. Everything in modula that
-squares (norms, Gram matrices) therefore works on entries of magnitude at most 1 and puts the size
-back afterwards.
+squares (norms, Gram matrices) therefore works on entries of magnitude at most 1 and multiplies by
+the scale afterwards.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ def split_scale(x: Tensor, dim: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 
 def largest_magnitude(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """The largest |entry| over the axes `dim`, which are kept at length 1; 1 where `x` is zero."""
+    """Return the largest |entry| over the axes `dim`, kept at length 1; 1 where `x` is zero."""
     # on a CPU a third faster than x.abs().amax(), and far faster than linalg.vector_norm(ord=inf)
     return one_if_zero(torch.maximum(x.amax(dim=dim, keepdim=True), -x.amin(dim=dim, keepdim=True)))
 
 
 def one_if_zero(x: Tensor) -> Tensor:
-    """x where it is not zero, 1 where it is."""
-    return x + (x == 0)  # a call less than torch.where, which makes a tensor of the 1
+    """Return x where it is not zero, and 1 where it is."""
+    return x + (x == 0)  # one call fewer than torch.where, which makes a tensor of the 1
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which sums over many entries of a `dtype` tensor are taken: at least float32."""
+    """Return the dtype, float32 at least, in which many entries of a `dtype` tensor are summed."""
     return torch.promote_types(dtype, torch.float32)

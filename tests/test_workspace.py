@@ -4,14 +4,21 @@ import pytest
 import torch
 
 from modula import Linear
-from modula.workspace import COPIES, entries_at_once, matrices_at_once, set_workspace_limit
+from modula.workspace import (
+    COPIES,
+    DEFAULT_LIMIT,
+    entries_at_once,
+    matrices_at_once,
+    set_workspace_limit,
+)
 from tests.helpers import close, random_gradient, record_batches
 
 
 @pytest.fixture(autouse=True)
-def _limit(monkeypatch):
-    """A limit that a test sets ends with it."""
-    monkeypatch.setattr("modula.workspace._limits", [2**30])
+def _limit():
+    """Undo the limit that a test sets."""
+    yield
+    set_workspace_limit(DEFAULT_LIMIT)
 
 
 @pytest.fixture
@@ -52,13 +59,11 @@ def test_the_limit_bounds_how_many_matrices_are_computed_at_once(device, limit, 
 def small_caches(monkeypatch):
     """Caches of 100 entries, and three threads."""
     monkeypatch.setattr("modula.workspace.CACHED_ENTRIES", 100)
-    monkeypatch.setattr("modula.workspace._THREADS", 3)
+    monkeypatch.setattr("modula.workspace.THREADS", 3)
 
 
 @pytest.mark.parametrize(("entries", "matrices"), [(10, 9), (16, 6), (34, 3), (1000, 3)])
-def test_a_cpu_computes_as_many_as_its_caches_hold_and_one_a_thread(
-    small_caches, entries, matrices
-):
+def test_a_cpu_computes_as_many_as_fit_its_caches_and_one_a_thread(small_caches, entries, matrices):
     assert matrices_at_once(entries, CPU) == matrices
 
 
@@ -84,7 +89,7 @@ def test_a_limit_splits_them(calls):
     assert calls == [(3, 6, 6), (3, 6, 6), (1, 6, 6)]
 
 
-def test_a_limit_that_holds_no_two_leaves_one_at_a_time(calls):
+def test_a_limit_below_two_matrices_leaves_one_at_a_time(calls):
     set_workspace_limit(1)
     model = chain()
     model.dualize(random_gradient(model, 0))

@@ -1,5 +1,6 @@
-"""Orthogonalisation: UVᵀ from G = UΣVᵀ, for batches of matrices. Pure linear algebra; one file a
-method.
+"""Orthogonalisation: UVᵀ from G = UΣVᵀ, for batches of matrices.
+
+Pure linear algebra, with one file for each method.
 """
 
 from modula.polar.inverse_root import InverseRoot, inverse_root

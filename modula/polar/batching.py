@@ -13,18 +13,23 @@ from modula.polar.methods import MethodLike, resolve
 from modula.polar.preparation import Matrices, divided, restore
 from modula.workspace import matrices_at_once
 
-PADDED_ENTRIES = 2**16
-"""Only matrices up to this size are padded: for larger ones a batch of their own costs nothing that
-can be noticed."""
+MAX_ENTRIES_PADDED = 2**16
+"""The most entries that a matrix may have after padding.
 
-PADDED_SHARE = 1 / 8
-"""By how much padded matrices may make a batch longer."""
+For larger matrices the cost of a batch of their own is too small to notice."""
+
+MAX_PADDED_SHARE = 1 / 8
+"""The most by which padded matrices may lengthen a batch, as a share of its length."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """Matrices of one batch, [count, m, n] from its `start` on, no more than are orthogonalised at
-    once.
+class Section:
+    """Consecutive matrices of one batch, [count, m, n], few enough to be orthogonalised at once.
+
+    Args:
+        batch: the number of the batch.
+        start: the position of the first matrix in the batch.
+        matrices: the matrices.
     """
 
     batch: int
@@ -36,45 +41,45 @@ class Piece:
         return len(self.matrices)
 
     @property
-    def wide(self) -> Tensor:
+    def as_wide(self) -> Tensor:
+        """The matrices, transposed if they are tall."""
         rows, columns = self.matrices.shape[1:]
         return self.matrices.mT if rows > columns else self.matrices
 
 
 @dataclass(slots=True)
 class Group:
-    """Matrices to be orthogonalised at once, all of them padded to `rows` and `columns`, at most
-    `room` of them.
+    """Sections that are orthogonalised at once, all padded to `rows` and `columns`.
+
+    Together they have `count` matrices, and at most `max_count`.
     """
 
     rows: int
     columns: int
-    room: int
+    max_count: int
     count: int = 0
-    members: list[Piece] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
 
-    def add(self, piece: Piece) -> None:
-        self.members.append(piece)
-        self.count += piece.count
+    def add(self, section: Section) -> None:
+        self.sections.append(section)
+        self.count += section.count
 
-    def holds(self, other: Group) -> bool:
-        """Whether the matrices of a smaller group can be padded to the size of these at little
-        cost.
-        """
-        size = self.rows * self.columns
-        fits = other.rows <= self.rows and other.columns <= self.columns and size <= PADDED_ENTRIES
-        few = other.count <= PADDED_SHARE * self.count and self.count + other.count <= self.room
-        return fits and few and is_small(other.rows) == is_small(self.rows)
+    def accepts(self, other: Group) -> bool:
+        """Return whether the matrices of a smaller group can be padded to join at little cost."""
+        entries = self.rows * self.columns
+        fits = other.rows <= self.rows and other.columns <= self.columns
+        few = other.count <= MAX_PADDED_SHARE * self.count
+        within_limits = entries <= MAX_ENTRIES_PADDED and self.count + other.count <= self.max_count
+        return fits and few and within_limits and is_small(other.rows) == is_small(self.rows)
 
 
 def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = None) -> list[Tensor]:
-    """The orthogonal factors of batches of matrices, each batch of another shape.
+    """Return the orthogonal factors of batches of matrices, each batch of another shape.
 
-    Batches of one shape, or of its transpose, are joined, and a few small matrices are padded with
-    zeros to join a long batch of larger ones, where the method takes padding; long batches are
-    divided. The result is the same but
-    for rounding. No more is computed at once than the workspace limit allows, and on a CPU no more
-    than its caches hold.
+    Batches of one shape, or of its transpose, are joined, and long batches are divided. Where the
+    method takes padding, a few small matrices are padded with zeros to join a long batch of larger
+    ones. Only rounding depends on this. `workspace.matrices_at_once` bounds the number of matrices
+    of a batch by the workspace limit, and on a CPU by the caches.
 
     Args:
         batches: floating-point matrices, [count, m, n] each.
@@ -85,44 +90,44 @@ def orthogonalize_all(batches: Sequence[Tensor], method: MethodLike | None = Non
     """
     run = resolve(method)
     results: dict[int, Tensor] = {}
-    pieces = [piece for i, batch in enumerate(batches) for piece in _pieces(i, batch)]
-    for group in _groups(pieces, run.takes_padding):
-        matrices = Matrices([piece.wide for piece in group.members], group.rows, group.columns)
+    sections = [section for i, batch in enumerate(batches) for section in _sections(i, batch)]
+    for group in _groups(sections, run.takes_padding):
+        matrices = Matrices(
+            [section.as_wide for section in group.sections], group.rows, group.columns
+        )
         found = run.on_batch(matrices) if matrices.shape.numel() else matrices.parts
-        for piece, factors in zip(group.members, found, strict=True):
-            if piece.batch not in results:  # not before, so that less is held while a method runs
-                results[piece.batch] = torch.empty_like(
-                    batches[piece.batch], memory_format=torch.contiguous_format
+        for section, factors in zip(group.sections, found, strict=True):
+            if section.batch not in results:  # not earlier, to save memory while a method runs
+                results[section.batch] = torch.empty_like(
+                    batches[section.batch], memory_format=torch.contiguous_format
                 )
-            restore(results[piece.batch][piece.start : piece.start + piece.count], factors)
+            restore(results[section.batch][section.start : section.start + section.count], factors)
     return [results[i] for i in range(len(batches))]
 
 
-def _pieces(number: int, batch: Tensor) -> Iterator[Piece]:
-    """A batch, divided into no more matrices than are orthogonalised at once."""
+def _sections(number: int, batch: Tensor) -> Iterator[Section]:
+    """Divide a batch into sections, each few enough to be orthogonalised at once."""
     start = 0
-    for (matrices,) in divided([batch], _room(batch)):
-        yield Piece(number, start, matrices)
+    for (matrices,) in divided([batch], _max_count(batch)):
+        yield Section(number, start, matrices)
         start += len(matrices)
 
 
-def _room(matrices: Tensor) -> int:
-    """How many matrices of this shape are orthogonalised at once."""
+def _max_count(matrices: Tensor) -> int:
+    """Return how many matrices of this shape are orthogonalised at once."""
     return matrices_at_once(matrices.shape[1] * matrices.shape[2], matrices.device)
 
 
-def _groups(pieces: Sequence[Piece], with_padding: bool) -> list[Group]:
-    """Which pieces are joined: those of one shape, dtype and device, and with padding small ones
-    with larger ones.
-    """
+def _groups(sections: Sequence[Section], with_padding: bool) -> list[Group]:
+    """Group sections of one shape, dtype and device; with padding, also small ones with larger."""
     kinds: dict[tuple[torch.dtype, torch.device], dict[tuple[int, int], list[Group]]] = {}
-    for piece in pieces:
-        first = piece.matrices
+    for section in sections:
+        first = section.matrices
         rows, columns = sorted(first.shape[1:])
         of_shape = kinds.setdefault((first.dtype, first.device), {}).setdefault((rows, columns), [])
-        if not of_shape or of_shape[-1].count + piece.count > of_shape[-1].room:
-            of_shape.append(Group(rows, columns, _room(first)))
-        of_shape[-1].add(piece)
+        if not of_shape or of_shape[-1].count + section.count > of_shape[-1].max_count:
+            of_shape.append(Group(rows, columns, _max_count(first)))
+        of_shape[-1].add(section)
     found: list[Group] = []
     for shapes in kinds.values():
         of_kind = [group for groups in shapes.values() for group in groups]
@@ -131,13 +136,13 @@ def _groups(pieces: Sequence[Piece], with_padding: bool) -> list[Group]:
 
 
 def _joined(groups: list[Group]) -> list[Group]:
-    """Groups of small matrices, few of them, put into groups of somewhat larger ones."""
+    """Merge groups of a few small matrices into groups of somewhat larger ones."""
     kept: list[Group] = []
     for group in sorted(groups, key=lambda group: group.rows * group.columns, reverse=True):
-        host = next((host for host in reversed(kept) if host.holds(group)), None)
-        if host is None:
+        larger = next((larger for larger in reversed(kept) if larger.accepts(group)), None)
+        if larger is None:
             kept.append(group)
         else:
-            host.members += group.members
-            host.count += group.count
+            larger.sections += group.sections
+            larger.count += group.count
     return kept

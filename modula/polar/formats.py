@@ -1,4 +1,4 @@
-"""Which number format a device multiplies matrices in fastest."""
+"""The number format in which a device multiplies matrices fastest."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ _CPU_HAS_BFLOAT16: bool = (
 
 
 def low_precision(device: torch.device) -> torch.dtype | None:
-    """The format of 16 bits in which the device multiplies matrices faster than in float32, or
-    None.
+    """Return the 16-bit format that the device multiplies faster than float32, or None.
 
     float16 rounds 8 times finer than bfloat16 and is taken where it is as fast: on GPUs from Volta
     on, the oldest that this PyTorch supports. The iterations keep all numbers within its range.

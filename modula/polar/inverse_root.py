@@ -1,4 +1,4 @@
-"""UVᵀ = (GGᵀ)^(−½)·G, the root by a coupled Newton iteration, which needs products only.
+"""UVᵀ = (GGᵀ)^(−½)·G, with the root from a coupled Newton iteration, which needs products only.
 
 Sources: the iteration is Higham 2008, *Functions of Matrices*, equation (7.18); the form
 (GGᵀ)^(−¼)·G·(GᵀG)^(−¼) is the update of Shampoo (Gupta et al. 2018, arXiv:1802.09568) for one
@@ -21,30 +21,32 @@ from modula.polar.method import Method
 from modula.polar.products import add_to_diagonal, gram
 
 NEGLIGIBLE = 1e-18
-"""What is smaller in M is set to zero. Once M has converged, its entries beside the diagonal shrink
-with each step, and arithmetic is ten times slower where a product of two falls below 1e-38."""
+"""The magnitude below which entries of M are set to zero.
+
+Once M has converged, its entries beside the diagonal shrink with each step, and arithmetic is ten
+times slower where a product of two falls below 1e-38."""
 
 
 @dataclass(frozen=True)
 class InverseRoot(Method):
     """The inverse root of the Gram matrix, times the matrix.
 
-    Costs 4 matrix products m×m×m a step, and 2 of m×m×n for each leg of about 16 steps; with
+    It costs 4 matrix products m×m×m a step, and 2 of m×m×n for each stage of about 16 steps; with
     sides="both" 5 products m×m×m and 5 of n×n×n a step. All are in full precision. A small singular
     value grows by 3/2 a step (25/16 with both sides), so that the default brings those above 1/1000
-    of the largest to within 1e-3 of 1. Pick it to have the preconditioner itself, or to compare
-    with Shampoo.
+    of the largest to within 1e-3 of 1. Pick it for the preconditioner itself, or to compare with
+    Shampoo.
 
-    A Gram matrix in float32 knows singular values below 1/3000 of the largest no longer. So the
-    steps are taken in legs: before rounding would be lifted to 1, the matrix is multiplied by the
-    root found so far, and its Gram matrix is taken afresh.
+    In float32, a Gram matrix loses singular values below 1/3000 of the largest. So the steps are
+    taken in stages: before rounding errors would grow to 1, the matrix is multiplied by the root
+    found so far, and its Gram matrix is computed anew.
 
     Args:
-        steps: of the coupled Newton iteration, over all legs.
+        steps: the number of steps of the coupled Newton iteration, over all stages.
         sides: "left" for (GGᵀ)^(−½)·G, or "both" for (GGᵀ)^(−¼)·G·(GᵀG)^(−¼).
 
     Raises:
-        ValueError: `steps` < 1, or other sides.
+        ValueError: `steps` < 1, or `sides` is neither "left" nor "both".
     """
 
     takes_padding: ClassVar[bool] = True
@@ -61,7 +63,7 @@ class InverseRoot(Method):
     def __call__(self, X: Tensor) -> Tensor:
         X = X / squared_bound(gram(gram(X))).sqrt()
         growth = 3 / 2 if self.sides == "left" else 25 / 16
-        for steps in _legs(self.steps, growth, torch.finfo(X.dtype).eps):
+        for steps in steps_per_stage(self.steps, growth, torch.finfo(X.dtype).eps):
             left = inverse_root(gram(X), 2 if self.sides == "left" else 4, steps)
             X = left @ X if self.sides == "left" else left @ X @ inverse_root(gram(X.mT), 4, steps)
         return X
@@ -71,17 +73,19 @@ class InverseRoot(Method):
 
 
 def inverse_root(A: Tensor, p: Literal[2, 4], steps: int) -> Tensor:
-    """A^(−1/p) of symmetric positive semidefinite matrices, by the coupled Newton iteration.
+    """Return A^(−1/p) of symmetric positive semidefinite matrices.
+
+    The coupled Newton iteration repeats
 
         M ← Tᵖ·M and Y ← Y·T with T = ((p + 1)·I − M)/p, from M = z·A and Y = z^(1/p)·I,
 
-    so that M tends to I and Y to A^(−1/p). Eigenvalues too small for that many steps are lifted as
-    far as they come.
+    so that M tends to I and Y to A^(−1/p). Eigenvalues too small to converge in so many steps
+    grow as far as the steps bring them.
 
     Args:
         A: [batch, m, m], no eigenvalue greater than 1.
         p: 2 or 4.
-        steps: how many.
+        steps: the number of steps.
 
     Returns:
         [batch, m, m].
@@ -106,10 +110,19 @@ def inverse_root(A: Tensor, p: Literal[2, 4], steps: int) -> Tensor:
     return Y
 
 
-def _legs(steps: int, growth: float, eps: float) -> Iterator[int]:
-    """Steps enough to lift a singular value by √(0.1/eps), over and over, and what is left."""
+def steps_per_stage(steps: int, growth: float, eps: float) -> Iterator[int]:
+    """Divide steps into stages, each of as many as multiply a singular value by √(0.1/eps) at most.
+
+    Args:
+        steps: the number of steps of all stages.
+        growth: the factor by which one step multiplies a small singular value.
+        eps: the rounding error of the dtype.
+
+    Yields:
+        The number of steps of each stage; the last may be shorter.
+    """
     longest = int(math.log(math.sqrt(0.1 / eps)) / math.log(growth))
     while steps:
-        leg = min(steps, longest)
-        yield leg
-        steps -= leg
+        stage = min(steps, longest)
+        yield stage
+        steps -= stage

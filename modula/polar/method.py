@@ -13,8 +13,9 @@ from modula.polar.preparation import Matrices
 Accuracy: TypeAlias = Literal["default", "high"]
 
 SMALL_ROWS = 32
-"""Matrices with fewer rows are small. Over so few rows the rounding errors of 16 bits do not
-average out, and 16 bits are no faster."""
+"""The number of rows below which matrices are small.
+
+Over fewer rows the rounding errors of 16 bits do not average out, and 16 bits are no faster."""
 
 
 def is_small(rows: int) -> bool:
@@ -25,7 +26,7 @@ def is_small(rows: int) -> bool:
 class Method(ABC):
     """One way to compute UVᵀ from G = UΣVᵀ.
 
-    A method is a frozen dataclass of its settings. `__call__` is all that a subclass has to define.
+    A method is a frozen dataclass of its settings. A subclass has to define `__call__` only.
     """
 
     takes_padding: ClassVar[bool] = False
@@ -42,11 +43,11 @@ class Method(ABC):
 
         Args:
             X: [batch, m, n] with m ≤ n, float32 or float64, with no entry beyond ±1. A matrix that
-                was not finite holds a NaN. X is the method's own, which may overwrite it.
+                was not finite contains a NaN. The method may overwrite X.
 
         Returns:
-            [batch, m, n]: zero for a matrix of zeros, all NaN for one that holds a NaN. No matrix
-            depends on the others of its batch.
+            [batch, m, n]: zero for a matrix of zeros, all NaN for one that contains a NaN. Each
+            matrix is independent of the others in its batch.
         """
 
     def on_batch(self, matrices: Matrices) -> Sequence[Tensor]:
@@ -65,7 +66,7 @@ class Method(ABC):
         return matrices.in_parts(self(matrices.prepared()))
 
     def with_steps(self, steps: int) -> Method:
-        """The same method with another number of steps.
+        """Return the same method with another number of steps.
 
         Raises:
             ValueError: the method takes no steps.
@@ -76,9 +77,9 @@ class Method(ABC):
         )
 
     def with_accuracy(self, accuracy: Accuracy) -> Method:
-        """The same method with another accuracy.
+        """Return the same method with another accuracy.
 
         Raises:
-            ValueError: the method has no settings for it.
+            ValueError: the method has one accuracy only.
         """
         raise ValueError(f"{self} has one accuracy; leave `accuracy` out, or pick 'polar_express'")

@@ -27,7 +27,12 @@ METHODS: dict[str, Method] = {
 def resolve(
     method: MethodLike | None, steps: int | None = None, accuracy: Accuracy | None = None
 ) -> Method:
-    """The method that a name stands for, with its number of steps and its accuracy."""
+    """Return the method of a name, with the given number of steps and the given accuracy.
+
+    Raises:
+        ValueError: `method` is neither a name nor a method, or the method cannot take `steps` or
+            `accuracy`.
+    """
     if method is None:
         found = DEFAULT
     elif isinstance(method, Method):

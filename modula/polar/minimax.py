@@ -1,10 +1,9 @@
-"""The odd polynomials of degree 5 that bring an interval closest to 1, and their optimal
-composition.
+"""Odd polynomials of degree 5 that bring an interval closest to 1, and their optimal composition.
 
 Source: Amsel, Persson, Musco & Gower 2025 (arXiv:2505.16932), Algorithm 1 and Theorem 3.1. Each
-step takes the polynomial of degree 5 that minimises max |1 − p(x)| over the interval [l, u] where
-the singular values now lie; it maps the interval to [p(l), 2 − p(l)], on which the next step is
-chosen. This greedy choice is optimal among all compositions.
+step takes the polynomial of degree 5 that minimises max |1 − p(x)| over the interval [l, u] that
+now contains the singular values; it maps the interval to [p(l), 2 − p(l)], for which the next step
+is chosen. This greedy choice is optimal among all compositions.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ OddQuintic: TypeAlias = tuple[float, float, float]
 def minimax_coefficients(
     steps: int, lower_bound: float, margin: float = 1.0, floor: float = 0.0
 ) -> tuple[OddQuintic, ...]:
-    """The coefficients of the optimal composition on [lower_bound, 1], one triple (a, b, c) a step.
+    """Return the optimal composition on [lower_bound, 1], one triple (a, b, c) a step.
 
     Args:
-        steps: how many polynomials are composed.
-        lower_bound: where the interval starts that is brought closest to 1.
-        margin: each polynomial is chosen for an interval that ends this factor higher, since beyond
-            its end it grows steeply, and rounding moves singular values there.
-        floor: no polynomial is chosen for an interval that starts below this share of its end. The
-            lowest point to which it brings larger singular values is then no lower than about 8
-            times that, out of the reach of rounding.
+        steps: the number of polynomials that are composed.
+        lower_bound: the start of the interval that is brought closest to 1.
+        margin: each polynomial is chosen for an interval that ends this factor higher, because the
+            polynomial grows steeply beyond the end, and rounding moves singular values there.
+        floor: no polynomial is chosen for an interval that starts below this share of its end. Then
+            the polynomial brings larger singular values no lower than to about 8 times that share,
+            where rounding does no harm.
 
     Example:
         >>> from modula.polar import minimax_coefficients
@@ -52,8 +51,14 @@ def minimax_coefficients(
 def smallest_lower_bound(
     steps: int, tolerance: float, margin: float = 1.0, floor: float = 0.0
 ) -> float:
-    """The smallest singular value that the composition of `steps` polynomials can bring to within
-    `tolerance` of 1, by bisection.
+    """Return the smallest singular value that `steps` polynomials bring to within a tolerance of 1.
+
+    It is found by bisection.
+
+    Args:
+        steps: the number of polynomials that are composed.
+        tolerance: the largest distance from 1 that is allowed.
+        margin, floor: as for `minimax_coefficients`.
     """
     low, high = 1e-12, 1.0
     while high / low > 1 + 1e-4:
@@ -66,22 +71,21 @@ def smallest_lower_bound(
 
 
 def value(polynomial: OddQuintic, x: float) -> float:
-    """a·x + b·x³ + c·x⁵."""
+    """Return a·x + b·x³ + c·x⁵."""
     a, b, c = polynomial
     return a * x + b * x**3 + c * x**5
 
 
 def minimax_quintic(lower: float, upper: float, tolerance: float = 1e-14) -> OddQuintic:
-    """The odd polynomial of degree 5 that minimises max |1 − p(x)| over [lower, upper], by Remez's
-    exchange.
+    """Return the odd polynomial of degree 5 that minimises max |1 − p(x)| over [lower, upper].
 
-    The minimiser is the one whose error takes its largest magnitude with alternating signs at four
-    points: the two ends and the two interior extrema of p. Each round solves for the polynomial
-    that alternates at the current points, then moves the interior points to its extrema.
+    It is found by Remez's exchange. The minimiser is the polynomial whose error takes its largest
+    magnitude with alternating signs at four points: the two ends and the two interior extrema of p.
+    Each round solves for the polynomial that alternates at the current points, then moves the
+    interior points to its extrema.
     """
     if 1 - lower / upper < 1e-5:
-        # The interval is a point up to rounding: the limit is the polynomial with p = 1, p' = p'' =
-        # 0 there.
+        # The interval is a point up to rounding; in the limit p = 1 and p' = p'' = 0 there.
         return 15 / 8 / upper, -10 / 8 / upper**3, 3 / 8 / upper**5
     q, r = (3 * lower + upper) / 4, (lower + 3 * upper) / 4
     a, b, c, error = _alternating_quintic(lower, q, r, upper)
@@ -95,9 +99,7 @@ def minimax_quintic(lower: float, upper: float, tolerance: float = 1e-14) -> Odd
 
 
 def _alternating_quintic(*points: float) -> tuple[float, float, float, float]:
-    """The (a, b, c, E) with p(xᵢ) + (−1)ⁱ·E = 1 at the four points, by elimination of a 4×4
-    system.
-    """
+    """Return the (a, b, c, E) that solve p(xᵢ) + (−1)ⁱ·E = 1 at the four points, by elimination."""
     rows = [[x, x**3, x**5, (-1.0) ** i, 1.0] for i, x in enumerate(points)]
     for column in range(4):
         pivot = max(range(column, 4), key=lambda i: abs(rows[i][column]))
@@ -111,6 +113,6 @@ def _alternating_quintic(*points: float) -> tuple[float, float, float, float]:
 
 
 def _extrema(a: float, b: float, c: float) -> tuple[float, float]:
-    """The two positive zeros of p'(x) = a + 3b·x² + 5c·x⁴."""
+    """Return the two positive zeros of p'(x) = a + 3b·x² + 5c·x⁴."""
     root = math.sqrt(9 * b * b - 20 * a * c)
     return math.sqrt((-3 * b - root) / (10 * c)), math.sqrt((-3 * b + root) / (10 * c))

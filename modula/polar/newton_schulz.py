@@ -1,5 +1,4 @@
-"""Newton–Schulz: one fixed odd polynomial, applied until every singular value has arrived at 1, or
-a schedule of one's own.
+"""Newton–Schulz: one odd polynomial, applied until every singular value is 1, or a schedule.
 
 Sources: Kovarik 1970 and Björck & Bowie 1971; Higham 2008, *Functions of Matrices*, section 8.3;
 the rectangular iteration of Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.2.
@@ -23,25 +22,24 @@ QUINTIC: OddQuintic = (15 / 8, -10 / 8, 3 / 8)
 
 @dataclass(frozen=True)
 class NewtonSchulz(Method):
-    """The Newton–Schulz iteration of degree 3 or 5, which converges to UVᵀ from any singular values
-    in (0, 1].
+    """The Newton–Schulz iteration of degree 3 or 5.
 
-    Costs 2 matrix products m×m×n a step at degree 3, and one m×m×m more at degree 5, all in full
-    precision. A small singular value grows by 3/2 or 15/8 a step, so that one of 1/1000 takes 21 or
-    14 steps to come within 1e-4 of 1. Pick it to check another method, or where one polynomial for
-    all steps is wanted.
+    It converges to UVᵀ from any singular values in (0, 1]. It costs 2 matrix products m×m×n a step
+    at degree 3, and one m×m×m more at degree 5, all in full precision. A small singular value grows
+    by 3/2 or 15/8 a step, so that one of 1/1000 takes 21 or 14 steps to come within 1e-4 of 1. Pick
+    it to check another method, or where one polynomial for all steps is wanted.
 
     Args:
-        steps: how often the polynomial is applied; None takes enough to lift 1/1000 to within 1e-4
-            of 1. With a schedule: how many of its polynomials are applied, the last again and again
-            where it has fewer; None takes each once.
+        steps: the number of times that the polynomial is applied; None takes enough to bring 1/1000
+            to within 1e-4 of 1. With a schedule: the number of its polynomials that are applied,
+            the last repeatedly where it has fewer; None takes each once.
         degree: 3 or 5.
         schedule: polynomials of your own in place of the iteration's, (a, b, c) for a·x + b·x³ +
-            c·x⁵. Each must map [0, 1], and whatever the ones before it make of that, near to [0,
-            1].
+            c·x⁵. Each must map [0, 1], and the image of [0, 1] under the ones before it, into an
+            interval near [0, 1].
 
     Raises:
-        ValueError: another degree, `steps` < 1, or an empty schedule.
+        ValueError: `degree` is neither 3 nor 5, `steps` < 1, or the schedule is empty.
 
     Example:
         >>> import torch
@@ -69,12 +67,14 @@ class NewtonSchulz(Method):
             )
 
     def __call__(self, X: Tensor) -> Tensor:
-        return iterate(X, self._polynomials())
+        return iterate(X, self.polynomials)
 
     def with_steps(self, steps: int) -> NewtonSchulz:
         return replace(self, steps=steps)
 
-    def _polynomials(self) -> Sequence[OddQuintic]:
+    @property
+    def polynomials(self) -> Sequence[OddQuintic]:
+        """The polynomials in the order in which they are applied, one for each step."""
         if self.schedule is None:
             polynomial, enough = (CUBIC, 21) if self.degree == 3 else (QUINTIC, 14)
             return [polynomial] * (enough if self.steps is None else self.steps)

@@ -1,4 +1,4 @@
-"""`orthogonalize`: the orthogonal factors of matrices of one shape."""
+"""The orthogonal factors of matrices of one shape."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ def orthogonalize(
     steps: int | None = None,
     accuracy: Accuracy | None = None,
 ) -> Tensor:
-    """The orthogonal factor UVᵀ of every matrix G = UΣVᵀ of a batch.
+    """Return the orthogonal factor UVᵀ of every matrix G = UΣVᵀ of a batch.
 
     Args:
         G: floating-point matrices, [..., m, n], of any scale.
         method: "polar_express" (the default), "newton_schulz", "inverse_root", "sketch", "svd", or
-            a configured one such as `modula.polar.NewtonSchulz(degree=3)`. Each method's own page
-            says what it costs and when to pick it.
-        steps: how many steps an iterative method takes; None leaves the method's own.
-        accuracy: "high" has Polar Express bring every singular value above 1/1000 of the largest to
-            within 1/1000 of 1, at about four times the cost; None leaves the method's own.
+            a configured one such as `modula.polar.NewtonSchulz(degree=3)`. The documentation of
+            each method says what it costs and when to pick it.
+        steps: the number of steps of an iterative method; None leaves the method's own.
+        accuracy: "high" makes Polar Express bring every singular value above 1/1000 of the largest
+            to within 1/1000 of 1, at about four times the cost; None leaves the method's own.
 
     Returns:
         [..., m, n], in the dtype of `G`, without a gradient, whether `G` requires one or not. Zero
-        matrices stay zero; a matrix with a non-finite entry becomes NaN and touches no other matrix
+        matrices stay zero; a matrix with a non-finite entry becomes NaN and affects no other matrix
         of the batch.
 
     Raises:
         TypeError: `G` is not of floating-point dtype.
-        ValueError: `G` has fewer than two axes, no such method, or `steps` or an `accuracy` that
-            the method cannot take.
+        ValueError: `G` has fewer than two axes, there is no such method, or the method cannot take
+            `steps` or `accuracy`.
 
     Example:
         >>> import torch

@@ -1,5 +1,6 @@
-"""Polar Express: the composition of odd polynomials that is closest to the sign function in the
-worst case; the default method.
+"""Polar Express, the default method: minimax polynomials, composed.
+
+Of all compositions of odd polynomials, this one is closest to the sign function in the worst case.
 
 Source: Amsel, Persson, Musco & Gower 2025 (arXiv:2505.16932).
 """
@@ -20,10 +21,10 @@ from modula.polar.minimax import OddQuintic, minimax_coefficients, smallest_lowe
 from modula.polar.preparation import Matrices
 from modula.polar.rounded_iteration import (
     continue_rounded,
-    factors_from_halves,
+    factors_from_split,
+    first_low_precision_step,
     iterate_rounded,
     largest_entry,
-    late,
 )
 
 STEPS: dict[Accuracy, int] = {"default": 4, "high": 7}
@@ -34,30 +35,29 @@ FLOOR = 0.02
 
 @dataclass(frozen=True)
 class PolarExpress(Method):
-    """Minimax polynomials, composed. The method to pick unless an exact answer is needed.
+    """Minimax polynomials, composed: the method to pick unless an exact answer is needed.
 
-    Costs 3 matrix products a step for each matrix [m, n], two of them m×m×n and one m×m×m; for n ≥
-    2m the steps cost 4 products m×m×m instead, and two or three m×m×n in all.
+    It costs 3 matrix products a step for each matrix [m, n], two of them m×m×n and one m×m×m; for
+    n ≥ 2m the steps cost 4 products m×m×m instead, and two or three m×m×n in all.
 
     With accuracy "default" it takes 4 steps, in bfloat16 (on a GPU in float16) where the hardware
     multiplies these faster than float32. Singular values above about 1/60 of the largest end within
-    0.02 of 1, smaller ones end between 0 and 1, and a direction that the matrix does not touch
-    stays dark, to a few hundredths. Matrices in float64, and those of fewer than 32 rows or
-    columns, where steps cost nothing, are computed with accuracy "high" in any case.
+    0.02 of 1, and smaller ones end between 0 and 1. In the null spaces of a matrix the result stays
+    zero to a few hundredths. Matrices in float64, and those of fewer than 32 rows or columns, where
+    steps cost nothing, are computed with accuracy "high" in any case.
 
-    With accuracy "high" it takes 7 steps in full precision, but for two before the last, which
+    With accuracy "high" it takes 7 steps in full precision, except for two before the last, which
     correct the matrix by products in 16 bits where the hardware is faster at them. Every singular
     value above 1/1000 of the largest ends within 1/1000 of 1.
 
     Args:
-        steps: how many polynomials are composed; None takes as many as the accuracy asks for.
-        lower_bound: the smallest singular value to be lifted to 1, relative to (Σσ⁸)^⅛. None takes
-            the smallest that can be lifted in that many steps to within the tolerance, 0.012 or
-            0.0008.
+        steps: the number of polynomials that are composed; None takes 4, or 7 with accuracy "high".
+        lower_bound: the smallest singular value to be brought to 1, relative to (Σσ⁸)^⅛. None takes
+            the smallest that so many steps bring to within the tolerance, 0.012 or 0.0008.
         accuracy: "default" or "high".
 
     Raises:
-        ValueError: `steps` < 1, `lower_bound` not between 0 and 1, or no such accuracy.
+        ValueError: `steps` < 1, `lower_bound` is not between 0 and 1, or there is no such accuracy.
     """
 
     takes_padding: ClassVar[bool] = True
@@ -65,9 +65,10 @@ class PolarExpress(Method):
     steps: int | None = None
     lower_bound: float | None = None
     accuracy: Accuracy = "default"
-    _polynomials: dict[Accuracy, tuple[OddQuintic, ...]] = field(
+    compositions: dict[Accuracy, tuple[OddQuintic, ...]] = field(
         init=False, repr=False, compare=False
     )
+    """The polynomials of each accuracy, in the order in which they are applied."""
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -80,31 +81,32 @@ class PolarExpress(Method):
             raise ValueError(
                 f'PolarExpress has accuracy "default" or "high", got {self.accuracy!r}'
             )
-        # here and not where they are needed, since torch.compile would trace the search for them
+        # computed here because torch.compile would trace the search for them in __call__
         object.__setattr__(
-            self, "_polynomials", {accuracy: self._composition(accuracy) for accuracy in STEPS}
+            self, "compositions", {accuracy: self._composition(accuracy) for accuracy in STEPS}
         )
 
     def __call__(self, X: Tensor) -> Tensor:
         dtype = self._low_precision(X.shape[-2], X.dtype, X.device)
         if dtype is None:
             is_exact = X.dtype == torch.float64 or is_small(X.shape[-2])
-            return iterate(X, self._polynomials["high" if is_exact else self.accuracy])
+            return iterate(X, self.compositions["high" if is_exact else self.accuracy])
         if self.accuracy == "high":
-            return iterate(X, self._polynomials["high"], corrected=2, dtype=dtype)
-        return _rounded_when_late(X, self._polynomials["default"], dtype)
+            return iterate(X, self.compositions["high"], corrected=2, dtype=dtype)
+        return _iterate_in_both(X, self.compositions["default"], dtype)
 
     def on_batch(self, matrices: Matrices) -> Sequence[Tensor]:
         dtype = self._low_precision(matrices.rows, matrices.dtype, matrices.device)
-        if dtype is None or self.accuracy == "high" or late(self._polynomials["default"]):
+        polynomials = self.compositions["default"]
+        if dtype is None or self.accuracy == "high" or first_low_precision_step(polynomials) > 0:
             return super().on_batch(matrices)
-        halves = matrices.rounded(dtype, largest_entry(matrices.columns))
-        return matrices.product(*factors_from_halves(*halves, self._polynomials["default"]))
+        rounded, remainder = matrices.rounded(dtype, largest_entry(matrices.columns))
+        return matrices.product(*factors_from_split(rounded, remainder, polynomials))
 
     def _low_precision(
         self, rows: int, dtype: torch.dtype, device: torch.device
     ) -> torch.dtype | None:
-        """The format of 16 bits in which matrices are multiplied, or None where that is no gain."""
+        """Return the 16-bit format in which to multiply matrices, or None if none is faster."""
         return None if dtype == torch.float64 or is_small(rows) else low_precision(device)
 
     def with_steps(self, steps: int) -> PolarExpress:
@@ -121,9 +123,9 @@ class PolarExpress(Method):
         return minimax_coefficients(steps, lower_bound, MARGIN, FLOOR)
 
 
-def _rounded_when_late(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
-    """Full precision for as long as rounding would be multiplied too much, `dtype` from there."""
-    start = late(polynomials)
+def _iterate_in_both(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
+    """Apply polynomials in full precision while rounding errors would grow, then in `dtype`."""
+    start = first_low_precision_step(polynomials)
     if start == 0:
         return iterate_rounded(X, polynomials, dtype)
     return continue_rounded(iterate(X, polynomials[:start]), polynomials[start:], dtype)

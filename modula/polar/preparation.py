@@ -1,4 +1,4 @@
-"""Matrices as the methods take them, lying and with entries of at most 1, and back."""
+"""Convert matrices to the form that methods expect (wide, entries at most 1) and back."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from modula.polar.rounding import PIECE, split_into
+from modula.polar.rounding import MAX_ENTRIES_PER_CHUNK, split_into
 from modula.scaling import largest_magnitude, working_dtype
 
-STRIP = 64
-"""How many columns of matrices are transposed at a time."""
+COLUMNS_PER_STRIP = 64
+"""The number of columns that a CPU transposes at a time."""
 
-UNDIVIDED = 2**18
-"""Up to how many entries are transposed at once, since calls would cost more."""
+MAX_ENTRIES_TRANSPOSED_AT_ONCE = 2**18
+"""The most entries that a CPU transposes at once: for so few, several calls would cost more."""
 
-TURNED = 2**22
-"""Up to how many entries a matrix is transposed faster by the product that makes it than by copying
-it afterwards."""
+MAX_ENTRIES_TRANSPOSED_BY_PRODUCT = 2**22
+"""The most entries of a matrix for which the product that computes it transposes it as well.
+
+For larger ones it is faster to copy the matrix afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Matrices:
 
     @property
     def shape(self) -> torch.Size:
-        """Of the batch."""
+        """The shape of the batch, [batch, rows, columns]."""
         return torch.Size((sum(map(len, self.parts)), self.rows, self.columns))
 
     @property
@@ -54,38 +55,41 @@ class Matrices:
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which they are gathered, float32 at least."""
+        """The dtype in which the matrices are gathered, float32 at least."""
         return working_dtype(self.parts[0].dtype)
 
     def prepared(self) -> Tensor:
-        """All of them, in a new tensor; the largest entry of each that is not zero is 1."""
+        """Gather all matrices in a new tensor, each scaled so that its largest entry is 1.
+
+        A matrix of zeros stays one.
+        """
         return self._scaled(self.parts, 1.0)
 
     def rounded(self, dtype: torch.dtype, largest: float) -> tuple[Tensor, Tensor]:
-        """X̂ and X − X̂, both in `dtype`, where the largest entry of each matrix of X that is not
-        zero is `largest`.
+        """Gather all matrices as X̂ and X − X̂, both in `dtype`.
 
-        X is never there as a whole: a CPU goes from piece to piece, as its cache holds them.
+        X is the matrices, each scaled so that its largest entry is `largest`; a matrix of zeros
+        stays one. X is never in memory as a whole: a CPU takes it in chunks that fit its cache.
         """
         rounded = torch.empty(self.shape, dtype=dtype, device=self.device)
-        rest = torch.empty_like(rounded)
+        remainder = torch.empty_like(rounded)
         start = 0
-        for parts in self._pieces():
+        for parts in self._chunks():
             X = self._scaled(parts, largest)
             end = start + len(X)
-            split_into(rounded[start:end], rest[start:end], X)
+            split_into(rounded[start:end], remainder[start:end], X)
             start = end
-        return rounded, rest
+        return rounded, remainder
 
     def in_parts(self, whole: Tensor) -> Sequence[Tensor]:
-        """A tensor of as many matrices, [batch, rows, columns], as one for each part, [count, rows,
-        columns].
-        """
+        """Split a tensor for the batch, [batch, rows, columns], into one for each part."""
         return torch.split(whole, [len(part) for part in self.parts])
 
     def product(self, P: Tensor, X: Tensor) -> Sequence[Tensor]:
-        """P·X in parts, each with its matrices lying in memory as the part's own do, so that
-        nothing is left to be transposed.
+        """Return P·X in parts, each in the memory layout of the part that it belongs to.
+
+        So nothing has to be transposed afterwards, unless a matrix is so large that copying it is
+        faster.
 
         Args:
             P: [batch, rows, rows].
@@ -96,20 +100,22 @@ class Matrices:
         """
         products: list[Tensor] = []
         start = 0
-        for tall, parts in groupby(self.parts, key=_is_tall):
+        for transposed, parts in groupby(self.parts, key=_is_transposed_by_product):
             counts = [len(part) for part in parts]
             end = start + sum(counts)
             p, x = P[start:end], X[start:end]
-            products += torch.split(torch.bmm(x.mT, p.mT).mT if tall else torch.bmm(p, x), counts)
+            product = torch.bmm(x.mT, p.mT).mT if transposed else torch.bmm(p, x)
+            products += torch.split(product, counts)
             start = end
         return products
 
-    def _pieces(self) -> Iterator[Sequence[Tensor]]:
-        """The parts, so many matrices at a time as are prepared together."""
+    def _chunks(self) -> Iterator[Sequence[Tensor]]:
+        """Yield the parts, as many matrices at a time as are prepared together."""
         if self.device.type != "cpu":
             yield self.parts
             return
-        yield from divided(self.parts, max(1, PIECE // max(1, self.rows * self.columns)))
+        entries = max(1, self.rows * self.columns)
+        yield from divided(self.parts, max(1, MAX_ENTRIES_PER_CHUNK // entries))
 
     def _scaled(self, parts: Sequence[Tensor], largest: float) -> Tensor:
         if len(parts) == 1 and parts[0].is_contiguous() and self._fits(parts[0]):
@@ -122,9 +128,9 @@ class Matrices:
         if all(part.is_contiguous() and self._fits(part) for part in parts):
             return torch.cat(list(parts)).to(self.dtype)
         X = parts[0].new_empty(sum(map(len, parts)), self.rows, self.columns, dtype=self.dtype)
-        for place, part in zip(torch.split(X, [len(part) for part in parts]), parts, strict=True):
+        for target, part in zip(torch.split(X, [len(part) for part in parts]), parts, strict=True):
             copy_matrices(
-                place if self._fits(part) else place.zero_()[:, : part.shape[1], : part.shape[2]],
+                target if self._fits(part) else target.zero_()[:, : part.shape[1], : part.shape[2]],
                 part,
             )
         return X
@@ -133,35 +139,36 @@ class Matrices:
         return part.shape[1] == self.rows and part.shape[2] == self.columns
 
 
-def _is_tall(part: Tensor) -> bool:
-    """Whether columns lie in one piece where rows do not, in matrices that are small enough to be
-    turned by a product.
+def _is_transposed_by_product(part: Tensor) -> bool:
+    """Return whether `part` is a transpose of tall matrices small enough for a product to undo it.
+
+    The columns of such a part are contiguous in memory, and its rows are not.
     """
-    return part.stride(-1) != 1 and part.stride(-2) == 1 and part.shape[-2:].numel() <= TURNED
+    columns_are_contiguous = part.stride(-1) != 1 and part.stride(-2) == 1
+    return columns_are_contiguous and part.shape[-2:].numel() <= MAX_ENTRIES_TRANSPOSED_BY_PRODUCT
 
 
 def divided(parts: Sequence[Tensor], count: int) -> Iterator[list[Tensor]]:
-    """The same matrices in the same order, in lists of about the same length, no more than
-    `count`.
-    """
+    """Divide matrices, in their order, into lists of about equal length, of at most `count`."""
     total = sum(map(len, parts))
     count = -(-total // max(1, -(-total // count)))
     some: list[Tensor] = []
-    held = 0
+    length = 0
     for part in parts:
-        for piece in torch.split(part, count) if len(part) > count else (part,):
-            if held + len(piece) > count:
+        for few in torch.split(part, count) if len(part) > count else (part,):
+            if length + len(few) > count:
                 yield some
-                some, held = [], 0
-            some.append(piece)
-            held += len(piece)
+                some, length = [], 0
+            some.append(few)
+            length += len(few)
     if some:
         yield some
 
 
 def restore(target: Tensor, factors: Tensor) -> None:
-    """target ← the factors of lying, padded matrices, cut and turned as the target stands, [batch,
-    m, n].
+    """Copy the factors of wide, padded matrices into `target`, [batch, m, n].
+
+    Padding is cut off, and the factors are transposed if the matrices of the target are tall.
     """
     rows, columns = target.shape[1:]
     copy_matrices(
@@ -170,13 +177,21 @@ def restore(target: Tensor, factors: Tensor) -> None:
 
 
 def copy_matrices(target: Tensor, source: Tensor) -> None:
-    """target ← source, [batch, m, n]. Where one is the transpose of what lies in memory, a CPU goes
-    from strip to strip of columns, since then it finds in its caches what it read for the row
-    before."""
-    if source.device.type == "cpu" and source.stride(-1) != 1 and source.numel() > UNDIVIDED:
-        for strip, columns in zip(
-            torch.split(target, STRIP, dim=-1), torch.split(source, STRIP, dim=-1), strict=True
+    """Copy `source` into `target`, [batch, m, n], in strips of columns if that transposes.
+
+    On a CPU each row of a strip finds in the caches the memory that was read for the row before.
+    """
+    transposes = source.stride(-1) != 1
+    if (
+        source.device.type == "cpu"
+        and transposes
+        and source.numel() > MAX_ENTRIES_TRANSPOSED_AT_ONCE
+    ):
+        for target_strip, source_strip in zip(
+            torch.split(target, COLUMNS_PER_STRIP, dim=-1),
+            torch.split(source, COLUMNS_PER_STRIP, dim=-1),
+            strict=True,
         ):
-            strip.copy_(columns)
+            target_strip.copy_(source_strip)
     else:
         target.copy_(source)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SMALLEST_IN_HALVES = 512
-"""The rows from which on the blocks of a Gram matrix on a CPU are so large that leaving one of four
-out saves time."""
+MIN_ROWS_IN_HALVES = 512
+"""The fewest rows for which a CPU computes a Gram matrix in halves.
+
+From so many on, its blocks are so large that leaving out one of four saves time."""
 
 
 def gram(X: Tensor) -> Tensor:
-    """XXᵀ for each matrix of a batch: [batch, m, n] -> [batch, m, m]; of large matrices on a CPU in
-    halves.
+    """Return XXᵀ of each matrix of a batch: [batch, m, n] -> [batch, m, m].
 
-    In low precision, where products are fast, copying the blocks would cost more than halves save.
-    There a single matrix is taken out of its batch: in a batch of one a CPU takes longer to
-    multiply it by its transpose (`benchmarks.rejected_ideas`).
+    A CPU computes it in halves if X is large. In low precision, where products are fast, copying
+    the blocks would cost more than halves save. There a single matrix is taken out of its batch: in
+    a batch of one a CPU takes longer to multiply it by its transpose
+    (`benchmarks.rejected_ideas`).
     """
     if _is_worth_halving(X):
         return gram_in_halves(X)
@@ -24,8 +25,9 @@ def gram(X: Tensor) -> Tensor:
 
 
 def gram_in_halves(X: Tensor) -> Tensor:
-    """XXᵀ from an upper and a lower half of X: of the two blocks that are each other's transposes
-    only one is computed.
+    """Return XXᵀ, computed from the upper and the lower half of the rows of X.
+
+    Two of its four blocks are each other's transposes, and only one of these is computed.
     """
     m = X.shape[-2]
     half = m // 2
@@ -40,11 +42,11 @@ def gram_in_halves(X: Tensor) -> Tensor:
 
 
 def polynomial(R: Tensor, a: float, b: float, c: float) -> Tensor:
-    """a + b·R + c·R² for symmetric R, which is overwritten.
+    """Return a + b·R + c·R² of symmetric R, which is overwritten.
 
-    Where it is positive for all R, it is computed as c·(R + b/2c)² + (a − b²/4c): what is added
-    stands on the diagonal alone, and R is not read again after the product. Both terms are positive
-    then, and nothing cancels.
+    Where the polynomial is positive for all R, it is computed as c·(R + b/2c)² + (a − b²/4c). Both
+    sums then change the diagonal alone, and R is not read again after the product. Both terms are
+    positive, and nothing cancels.
     """
     if not c:
         return add_to_diagonal(R.mul_(b), a)
@@ -54,22 +56,22 @@ def polynomial(R: Tensor, a: float, b: float, c: float) -> Tensor:
     return add_to_diagonal(_square(add_to_diagonal(R, vertex), c), a - c * vertex**2)
 
 
+def add_to_diagonal(P: Tensor, a: float | Tensor) -> Tensor:
+    """Add a·I to P in place, and return it."""
+    P.diagonal(dim1=-2, dim2=-1).add_(a)
+    return P
+
+
 def _square(R: Tensor, scale: float) -> Tensor:
-    """scale·R² for symmetric R."""
+    """Return scale·R² of symmetric R."""
     if _is_worth_halving(R):
         return gram_in_halves(R).mul_(scale)
     return torch.baddbmm(R, R, R, beta=0, alpha=scale)
 
 
-def add_to_diagonal(P: Tensor, a: float | Tensor) -> Tensor:
-    """P + a·I, in place."""
-    P.diagonal(dim1=-2, dim2=-1).add_(a)
-    return P
-
-
 def _is_worth_halving(X: Tensor) -> bool:
     return (
         X.device.type == "cpu"
-        and X.shape[-2] >= SMALLEST_IN_HALVES
+        and X.shape[-2] >= MIN_ROWS_IN_HALVES
         and X.dtype in (torch.float32, torch.float64)
     )

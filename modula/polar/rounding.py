@@ -1,29 +1,32 @@
-"""Matrices in 16 bits, as what they round to and what is lost by that."""
+"""Matrices in 16 bits: the rounded matrix, and the remainder that rounding leaves."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-PIECE = 2**17
-"""How many entries a CPU prepares at a time: their copies stay in the cache of one core."""
+MAX_ENTRIES_PER_CHUNK = 2**17
+"""The most entries that a CPU prepares at a time: their copies stay in the cache of one core."""
 
 
 def split(X: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """X̂ and Δ = X − X̂, both in `dtype`. X is overwritten."""
-    rounded, rest = torch.empty_like(X, dtype=dtype), torch.empty_like(X, dtype=dtype)
-    split_into(rounded, rest, X)
-    return rounded, rest
+    """Return X̂, X rounded to `dtype`, and the remainder Δ = X − X̂ in `dtype`; overwrite X."""
+    rounded, remainder = torch.empty_like(X, dtype=dtype), torch.empty_like(X, dtype=dtype)
+    split_into(rounded, remainder, X)
+    return rounded, remainder
 
 
-def split_into(rounded: Tensor, rest: Tensor, X: Tensor) -> None:
-    """The same, into tensors that are there. All three are contiguous."""
-    whole = X.device.type != "cpu" or X.numel() <= PIECE
-    pieces = (
-        [(X, rounded, rest)]
-        if whole
-        else zip(*(torch.split(t.view(-1), PIECE) for t in (X, rounded, rest)), strict=True)
+def split_into(rounded: Tensor, remainder: Tensor, X: Tensor) -> None:
+    """Write X̂ and Δ of `split` into the given tensors, and overwrite X; all are contiguous."""
+    at_once = X.device.type != "cpu" or X.numel() <= MAX_ENTRIES_PER_CHUNK
+    chunks = (
+        [(X, rounded, remainder)]
+        if at_once
+        else zip(
+            *(torch.split(t.view(-1), MAX_ENTRIES_PER_CHUNK) for t in (X, rounded, remainder)),
+            strict=True,
+        )
     )
-    for x, r, d in pieces:
-        r.copy_(x)
-        d.copy_(x.sub_(r))
+    for x, x_rounded, x_remainder in chunks:
+        x_rounded.copy_(x)
+        x_remainder.copy_(x.sub_(x_rounded))

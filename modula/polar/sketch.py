@@ -1,4 +1,4 @@
-"""A randomised range finder: UVᵀ on the directions in which a matrix is large, zero on the others.
+"""A randomised range finder: UVᵀ on the leading directions of a matrix, zero on the others.
 
 Sources: Halko, Martinsson & Tropp 2011 (arXiv:0909.4061), algorithm 4.4; Martinsson & Tropp 2020
 (arXiv:2002.01387), section 11; proposed for duality maps in Bernstein & Newhouse 2025
@@ -18,24 +18,23 @@ from modula.polar.method import Method
 
 @dataclass(frozen=True)
 class Sketch(Method):
-    """The orthogonal factor of the leading part of a matrix, found by multiplying it with a few
-    random vectors.
+    """The orthogonal factor of the leading part of a matrix, found with a few random vectors.
 
-    Costs 2 + 2·power_iterations matrix products m×n×r for rank r, oversampling included, and
-    decompositions of matrices m×r and n×r. All in full precision. On the range that it finds it is
-    exact; directions beyond are zero. Pick it for matrices of low rank, or where the small singular
-    values are noise that should not be lifted.
+    It costs 2 + 2·power_iterations matrix products m×n×r for rank r, oversampling included, and
+    decompositions of matrices m×r and n×r, all in full precision. It is exact on the range that it
+    finds, and zero on the directions beyond. Pick it for matrices of low rank, or where the small
+    singular values are noise that should not be brought to 1.
 
     Args:
-        rank: how many directions are kept. By default 64, or with a tolerance as many as it asks
-            for.
+        rank: the number of directions that are kept. By default 64, or with a tolerance as many as
+            meet it.
         tolerance: keep the directions whose singular value is above `tolerance` times the largest,
-            however many there are: the rank is doubled until they are found. This waits for the
-            device to answer.
-        power_iterations: how often the sketch is multiplied by GGᵀ, which makes its directions the
-            leading ones also where singular values fall slowly.
-        oversampling: random vectors beyond the rank.
-        seed: of the random vectors, which are the same for each call.
+            however many there are: the rank is doubled until they are found. Each doubling waits
+            for the device.
+        power_iterations: the number of times that the sketch is multiplied by GGᵀ, so that its
+            directions are the leading ones also where singular values fall slowly.
+        oversampling: the number of random vectors beyond the rank.
+        seed: the seed of the random vectors, which are the same for each call.
 
     Raises:
         ValueError: `rank`, `power_iterations` or `oversampling` is out of range, the tolerance is
@@ -74,14 +73,14 @@ class Sketch(Method):
             )
 
     def __call__(self, X: Tensor) -> Tensor:
-        broken = X.isnan().any(dim=-1, keepdim=True).any(dim=-2, keepdim=True)
-        whole = torch.where(broken, 0, X)
+        has_nan = X.isnan().any(dim=-1, keepdim=True).any(dim=-2, keepdim=True)
+        finite = torch.where(has_nan, 0, X)
         orthogonal = (
-            self._of_rank(whole, self.rank or 64)
+            self._of_rank(finite, self.rank or 64)
             if self.tolerance is None
-            else self._to_tolerance(whole, self.tolerance)
+            else self._to_tolerance(finite, self.tolerance)
         )
-        return torch.where(broken, torch.nan, orthogonal)
+        return torch.where(has_nan, torch.nan, orthogonal)
 
     def _of_rank(self, X: Tensor, rank: int) -> Tensor:
         Q, U, S, Vh = self._leading(X, rank)
@@ -97,8 +96,9 @@ class Sketch(Method):
             rank *= 2
 
     def _leading(self, X: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Q·U·diag(S)·Vh, the part of X in the range of the sketch: Q has orthonormal columns, and
-        the rest is a decomposition of QᵀX.
+        """Return Q, U, S and Vh, whose product is the part of X in the range of the sketch.
+
+        The columns of Q are an orthonormal basis of the range, and U, S and Vh decompose QᵀX.
         """
         Q = self._range(X, min(rank + self.oversampling, X.shape[-2]))
         return Q, *torch.linalg.svd(Q.mT @ X, full_matrices=False)
@@ -115,10 +115,10 @@ class Sketch(Method):
 
 
 def _join(Q: Tensor, U: Tensor, S: Tensor, Vh: Tensor) -> Tensor:
-    """Q·U·Vh over the directions whose singular value is more than rounding error."""
+    """Return Q·U·Vh over the directions whose singular value is more than rounding error."""
     negligible = (
         torch.finfo(S.dtype).eps * max(Q.shape[-2], Vh.shape[-1]) * S.amax(dim=-1, keepdim=True)
     )
-    touched = (negligible < S).unsqueeze(-2)
-    orthogonal: Tensor = Q @ ((U * touched) @ Vh)
+    significant = (negligible < S).unsqueeze(-2)
+    orthogonal: Tensor = Q @ ((U * significant) @ Vh)
     return orthogonal

@@ -1,4 +1,4 @@
-"""The numerics run on whatever device the machine has."""
+"""The device on which the numerics are tested: a GPU where the machine has one."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Matrices with singular values of one's choice, and how far from 1 a method brings them."""
+"""Matrices with given singular values, and their distance from 1 after a method."""
 
 import torch
 from torch import Tensor
@@ -24,17 +24,16 @@ def falling(rank: int, smallest: float) -> Tensor:
 
 
 def errors(G: Tensor, orthogonal: Tensor, above: float = 1e-3) -> Tensor:
-    """|uᵢᵀ O vᵢ − 1| over all singular triplets of the matrices with σᵢ > above·σ₁, in float64 on
-    the CPU.
-    """
+    """Return |uᵢᵀ O vᵢ − 1| for all σᵢ > above·σ₁ of the matrices, in float64 on the CPU."""
     U, S, Vh = torch.linalg.svd(G.double().cpu(), full_matrices=False)
     lifted = ((U.mT @ orthogonal.double().cpu()) * Vh).sum(dim=-1)
     return (lifted - 1).abs()[above * S[..., :1] < S]
 
 
 def largest(A: Tensor) -> float:
-    """The largest singular value of any of the matrices, 0 if they are all empty, computed in
-    float64 on the CPU.
+    """Return the largest singular value of the matrices, 0 if they are all empty.
+
+    It is computed in float64 on the CPU.
     """
     A = A.double().cpu()
     gram = A.mT @ A if A.shape[-1] < A.shape[-2] else A @ A.mT

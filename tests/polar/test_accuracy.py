@@ -1,4 +1,4 @@
-"""What Polar Express promises: how far from 1 it leaves singular values, in its two accuracies."""
+"""How far from 1 Polar Express leaves singular values, in its two accuracies."""
 
 import pytest
 import torch
@@ -23,8 +23,9 @@ every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
 def normal(shape: tuple[int, int], seed: int = 0) -> torch.Tensor:
-    """Normal entries; of small matrices many, since one alone may have a singular value next to
-    zero.
+    """Return matrices with normal entries; many if they are small.
+
+    A single small one may have a singular value close to zero.
     """
     return rand(seed, max(1, 4096 // min(shape) ** 2), *shape)
 
@@ -58,10 +59,10 @@ def test_the_default_has_a_seventh_of_the_error_of_muon(shape, device):
 
 @every_shape
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_16_bits_lift_what_a_sixtieth_is_to_within_two_hundredths(shape, dtype):
+def test_16_bits_bring_a_sixtieth_to_within_two_hundredths(shape, dtype):
     m, n = sorted(shape)
     G = with_singular_values(0, torch.linspace(1, 1 / 60, m, dtype=torch.float64), m, n).float()
-    polynomials = PolarExpress()._polynomials["default"]
+    polynomials = PolarExpress().compositions["default"]
     X = G / G.abs().amax()
     assert errors(G, iterate_rounded(X.clone(), polynomials, dtype)).mean() <= 0.02
 

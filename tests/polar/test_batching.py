@@ -1,6 +1,4 @@
-"""Matrices of many shapes in as few calls as possible: the same result, and no more at once than
-the workspace limit allows.
-"""
+"""Matrices of many shapes in as few calls as possible, within the workspace limit."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from modula.polar import orthogonalize
 from modula.polar.batching import orthogonalize_all
-from modula.workspace import COPIES, entries_at_once, set_workspace_limit
+from modula.workspace import COPIES, DEFAULT_LIMIT, entries_at_once, set_workspace_limit
 from tests.helpers import close, rand, record_batches
 from tests.polar.matrices import falling, largest, with_singular_values
 from tests.strategies import seeds
@@ -23,9 +21,10 @@ shapes = st.tuples(st.integers(1, 3), st.sampled_from([2, 3, 5]), st.sampled_fro
 
 
 @pytest.fixture(autouse=True)
-def _limit(monkeypatch):
-    """A limit that a test sets ends with it."""
-    monkeypatch.setattr("modula.workspace._limits", [2**30])
+def _limit():
+    """Undo the limit that a test sets."""
+    yield
+    set_workspace_limit(DEFAULT_LIMIT)
 
 
 @contextmanager

@@ -1,6 +1,4 @@
-"""`torch.compile` takes the duality map in one graph, whichever method orthogonalises, and gives
-the same numbers.
-"""
+"""`torch.compile` captures the duality map in one graph, for every method, with equal results."""
 
 import pytest
 import torch
@@ -68,7 +66,7 @@ def test_dualize_of_a_gpt_is_one_graph_with_the_same_result():
 @pytest.mark.parametrize("format_of_16_bits", [torch.float16, None], ids=str)
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_off_the_cpu_dualize_asks_for_no_number(method, format_of_16_bits, monkeypatch):
-    """On the meta device there is none to be had: whatever looked at one would fail."""
+    """Tensors on the meta device have no numbers, so that code that reads one would fail."""
     monkeypatch.setattr(
         "modula.polar.polar_express.low_precision", lambda device: format_of_16_bits
     )

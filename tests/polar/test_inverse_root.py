@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modula.polar import InverseRoot, inverse_root, orthogonalize
-from modula.polar.inverse_root import _legs
+from modula.polar.inverse_root import steps_per_stage
 from tests.helpers import close, rand
 from tests.polar.matrices import falling, with_singular_values
 from tests.reference import polar_factor
@@ -94,10 +94,10 @@ def test_more_steps_come_closer(sides):
     growth=st.sampled_from([3 / 2, 25 / 16]),
     eps=st.sampled_from([2.0**-23, 2.0**-52]),
 )
-def test_no_leg_lifts_rounding_to_one(steps, growth, eps):
-    legs = list(_legs(steps, growth, eps))
-    assert sum(legs) == steps
-    assert eps * growth ** (2 * max(legs)) <= 0.1 * (1 + 1e-9)
+def test_no_stage_raises_rounding_errors_to_one(steps, growth, eps):
+    stages = list(steps_per_stage(steps, growth, eps))
+    assert sum(stages) == steps
+    assert eps * growth ** (2 * max(stages)) <= 0.1 * (1 + 1e-9)
 
 
 def test_no_steps_are_refused():

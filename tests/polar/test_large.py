@@ -22,8 +22,9 @@ METHODS = {
     Sketch(): 1e-3,
     SVD(): 1e-3,
 }
-"""How far two computations of the same may lie apart, as the largest singular value of their
-difference. Rounding of 2⁻⁹ tilts the singular vectors of a value of 1/20, the smallest here, by
+"""The largest singular value that the difference of two equal computations may have.
+
+Rounding of 2⁻⁹ tilts the singular vectors of a value of 1/20, the smallest here, by
 20·2⁻⁹ = 0.04, in either computation; with six steps, values swing lower on the way. High accuracy
 rounds to 2⁻⁹ only where all values have been lifted to about 0.3. float32 rounds to 2⁻²⁴."""
 
@@ -120,11 +121,14 @@ def test_a_broken_matrix_becomes_nan(method, entry, device):
 @every_method
 @few
 @given(seed=seeds, shape=shapes, rank=st.integers(1, 8))
-def test_dark_directions_stay_dark(method, seed, shape, rank):
-    """G = A·B in float32. The first step leaves singular values of about 1, and so a matrix of
-    length √r, whose rounding is noise of 2⁻⁹·√(r/3mn) an entry and (√m + √n) times that as a
-    singular value. The slopes after it, 3.7·2.6·1.9, make that 0.02 at m = n = 32 and r = 8; the
-    rounding of the polynomials adds as much again."""
+def test_null_spaces_stay_without_noise(method, seed, shape, rank):
+    """The bound follows from the noise of the first step, for G = A·B in float32.
+
+    That step leaves singular values of about 1, and so a matrix of Frobenius norm √r, whose
+    rounding is noise of 2⁻⁹·√(r/3mn) an entry and (√m + √n) times that as a singular value. The
+    slopes after it, 3.7·2.6·1.9, make that 0.02 at m = n = 32 and r = 8; the rounding of the
+    polynomials adds as much again.
+    """
     m, n = shape
     A, B = rand(seed, 2, m, rank), rand(seed + 1, 2, rank, n)
     left, right = torch.linalg.svd(A)[0][..., rank:], torch.linalg.svd(B)[2][:, rank:]

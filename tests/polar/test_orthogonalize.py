@@ -1,6 +1,4 @@
-"""What every method of orthogonalisation shares, each compared with a singular value decomposition
-in NumPy.
-"""
+"""Properties of all methods of orthogonalisation, with NumPy's decomposition as the reference."""
 
 import numpy as np
 import pytest
@@ -26,8 +24,7 @@ METHODS = [
     Sketch(tolerance=1e-3),
 ]
 ERROR = 4e-3
-"""The largest error of an entry under any of the methods in float64, where no singular value is
-tiny."""
+"""The largest error of an entry for any method in float64, if no singular value is tiny."""
 
 every_method = pytest.mark.parametrize("method", METHODS, ids=str)
 dims = st.integers(1, 8)

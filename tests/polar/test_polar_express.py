@@ -1,6 +1,4 @@
-"""Polar Express: the polynomials are minimax, and their composition lifts the promised interval
-to 1.
-"""
+"""Polar Express: minimax polynomials, whose composition brings the promised interval to 1."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,4 @@
-"""Matrices are gathered, scaled, rounded, divided and put back as they stood, whichever way they
-lie in memory.
-"""
+"""Matrices are gathered, scaled, rounded, divided and restored, from any memory layout."""
 
 import pytest
 import torch
@@ -15,7 +13,7 @@ from tests.helpers import rand
 
 ROWS, COLUMNS = 5, 7
 FORMATS = {dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.bfloat16, torch.float16)}
-"""By what share of a number rounding to each format changes it at most."""
+"""The largest share of a number by which rounding to each format changes it."""
 
 every_format = pytest.mark.parametrize("dtype", FORMATS, ids=str)
 
@@ -36,14 +34,15 @@ PARTS: dict[str, list[Tensor]] = {
 every_kind = pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
 
 
-@pytest.fixture(params=["in one piece", "piece by piece"])
-def pieces(request, monkeypatch):
-    """Matrices as small as the tests' are prepared together, or one and two at a time, in crumbs of
-    10 entries.
+@pytest.fixture(params=["at once", "in chunks"])
+def chunks(request, monkeypatch):
+    """Matrices as small as those of the tests are prepared at once, or in chunks.
+
+    A chunk then has one or two matrices, and is rounded 10 entries at a time.
     """
-    if request.param == "piece by piece":
-        monkeypatch.setattr(preparation, "PIECE", 2 * ROWS * COLUMNS)
-        monkeypatch.setattr(rounding, "PIECE", 10)
+    if request.param == "in chunks":
+        monkeypatch.setattr(preparation, "MAX_ENTRIES_PER_CHUNK", 2 * ROWS * COLUMNS)
+        monkeypatch.setattr(rounding, "MAX_ENTRIES_PER_CHUNK", 10)
 
 
 def padded(part: Tensor) -> Tensor:
@@ -68,23 +67,23 @@ def test_no_entry_of_a_prepared_matrix_is_beyond_1(parts):
 
 @every_format
 @every_kind
-def test_the_two_halves_are_the_rounded_matrices_and_what_rounding_took(parts, dtype, pieces):
+def test_the_matrices_are_split_into_the_rounded_ones_and_the_remainder(parts, dtype, chunks):
     X = Matrices(parts, ROWS, COLUMNS).prepared()
-    rounded, rest = Matrices(parts, ROWS, COLUMNS).rounded(dtype, 1.0)
+    rounded, remainder = Matrices(parts, ROWS, COLUMNS).rounded(dtype, 1.0)
     assert torch.equal(rounded, X.to(dtype))
-    assert torch.equal(rest, (X - X.to(dtype).float()).to(dtype))
+    assert torch.equal(remainder, (X - X.to(dtype).float()).to(dtype))
 
 
 @every_format
 @every_kind
-def test_no_rounded_entry_is_beyond_the_largest_asked_for(parts, dtype, pieces):
-    rounded, rest = Matrices(parts, ROWS, COLUMNS).rounded(dtype, 0.25)
+def test_no_rounded_entry_is_beyond_the_largest_asked_for(parts, dtype, chunks):
+    rounded, remainder = Matrices(parts, ROWS, COLUMNS).rounded(dtype, 0.25)
     assert rounded.abs().max() == 0.25
-    assert rest.abs().max() <= 0.25 * FORMATS[dtype]
+    assert remainder.abs().max() <= 0.25 * FORMATS[dtype]
 
 
 @every_kind
-def test_the_given_matrices_are_left_as_they_are(parts, pieces):
+def test_the_given_matrices_are_left_as_they_are(parts, chunks):
     before = [part.clone() for part in parts]
     Matrices(parts, ROWS, COLUMNS).rounded(torch.bfloat16, 1.0)
     Matrices(parts, ROWS, COLUMNS).prepared().zero_()
@@ -102,18 +101,22 @@ def test_matrices_are_gathered_in_float32_at_least(given, working):
 
 
 @every_format
-def test_a_split_adds_up_to_the_number_but_for_a_second_rounding(dtype, pieces):
+def test_a_split_adds_up_to_the_number_but_for_a_second_rounding(dtype, chunks):
     X = plain(6, 9)
-    rounded, rest = split(X.clone(), dtype)
+    rounded, remainder = split(X.clone(), dtype)
     assert (
-        (rounded.double() + rest.double() - X).abs() <= X.abs() * FORMATS[dtype] ** 2 + 2**-24
+        (rounded.double() + remainder.double() - X).abs() <= X.abs() * FORMATS[dtype] ** 2 + 2**-24
     ).all()
 
 
 @every_kind
-@pytest.mark.parametrize("most", [0, preparation.TURNED], ids=["none turned", "turned"])
+@pytest.mark.parametrize(
+    "most",
+    [0, preparation.MAX_ENTRIES_TRANSPOSED_BY_PRODUCT],
+    ids=["copied", "transposed by the product"],
+)
 def test_a_product_in_parts_is_the_product(parts, most, monkeypatch):
-    monkeypatch.setattr(preparation, "TURNED", most)
+    monkeypatch.setattr(preparation, "MAX_ENTRIES_TRANSPOSED_BY_PRODUCT", most)
     whole = Matrices(parts, ROWS, COLUMNS)
     P, X = plain(len(whole.prepared()), ROWS, ROWS), plain(len(whole.prepared()), ROWS, COLUMNS)
     found = whole.product(P, X)
@@ -121,9 +124,9 @@ def test_a_product_in_parts_is_the_product(parts, most, monkeypatch):
     torch.testing.assert_close(torch.cat(list(found)), P @ X)
 
 
-def test_a_product_lies_in_memory_as_the_matrices_do():
-    standing, lying = plain(2, COLUMNS, ROWS).mT, plain(3, ROWS, COLUMNS)
-    first, second = Matrices([standing, lying], ROWS, COLUMNS).product(
+def test_a_product_has_the_memory_layout_of_the_matrices():
+    tall, wide = plain(2, COLUMNS, ROWS).mT, plain(3, ROWS, COLUMNS)
+    first, second = Matrices([tall, wide], ROWS, COLUMNS).product(
         plain(5, ROWS, ROWS), plain(5, ROWS, COLUMNS)
     )
     assert first.mT.is_contiguous()
@@ -151,7 +154,7 @@ def test_a_batch_is_divided_into_as_few_lists_as_there_can_be(count, most):
     assert len(list(divided([torch.zeros(count, 2, 3)], most))) == -(-count // most)
 
 
-@pytest.mark.parametrize("divided_into_strips", [False, True])
+@pytest.mark.parametrize("in_strips", [False, True])
 @pytest.mark.parametrize(
     "dtypes",
     [
@@ -162,11 +165,9 @@ def test_a_batch_is_divided_into_as_few_lists_as_there_can_be(count, most):
     ids=str,
 )
 @pytest.mark.parametrize("shape", [(1, 3, 200), (2, 130, 64), (3, 65, 1)], ids=str)
-def test_copies_of_transposed_matrices_hold_the_same_numbers(
-    shape, dtypes, divided_into_strips, monkeypatch
-):
-    if divided_into_strips:
-        monkeypatch.setattr(preparation, "UNDIVIDED", 0)
+def test_copies_of_transposed_matrices_hold_the_same_numbers(shape, dtypes, in_strips, monkeypatch):
+    if in_strips:
+        monkeypatch.setattr(preparation, "MAX_ENTRIES_TRANSPOSED_AT_ONCE", 0)
     count, m, n = shape
     source = plain(count, n, m).to(dtypes[1]).mT
     target = torch.full(shape, torch.nan, dtype=dtypes[0])
@@ -177,7 +178,7 @@ def test_copies_of_transposed_matrices_hold_the_same_numbers(
 @pytest.mark.parametrize(
     "shape", [(4, 6), (6, 4), (ROWS, COLUMNS), (COLUMNS, ROWS), (3, 3)], ids=str
 )
-def test_factors_are_cut_and_turned_as_the_matrices_stand(shape):
+def test_factors_are_cut_and_transposed_to_the_shape_of_the_matrices(shape):
     m, n = shape
     factors = plain(2, ROWS, COLUMNS)
     target = torch.full((2, m, n), torch.nan)

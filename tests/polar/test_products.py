@@ -1,6 +1,4 @@
-"""Gram products and their polynomials, in halves and whole; iterations through the Gram matrix and
-on the matrix itself.
-"""
+"""Gram products, their polynomials, and iterations on the Gram matrix or the matrix itself."""
 
 import pytest
 import torch
@@ -8,21 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modula.polar import products
-from modula.polar.iteration import _corrected, composed, iterate
+from modula.polar.iteration import composed, corrected_step, iterate
 from modula.polar.minimax import minimax_coefficients
-from modula.polar.products import SMALLEST_IN_HALVES, add_to_diagonal, gram, polynomial
+from modula.polar.products import MIN_ROWS_IN_HALVES, add_to_diagonal, gram, polynomial
 from tests.helpers import close, rand
 from tests.polar.matrices import falling, with_singular_values
 from tests.strategies import seeds
 
-SHAPES = [(SMALLEST_IN_HALVES - 1, 40), (SMALLEST_IN_HALVES, 40), (SMALLEST_IN_HALVES + 1, 40)]
+SHAPES = [(MIN_ROWS_IN_HALVES - 1, 40), (MIN_ROWS_IN_HALVES, 40), (MIN_ROWS_IN_HALVES + 1, 40)]
 dims = st.integers(1, 12)
 
 
 @pytest.fixture
 def halved(monkeypatch):
     """Every matrix is large enough for halves."""
-    monkeypatch.setattr(products, "SMALLEST_IN_HALVES", 2)
+    monkeypatch.setattr(products, "MIN_ROWS_IN_HALVES", 2)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -97,9 +95,10 @@ def test_polynomials_composed_are_those_applied_one_after_another(seed, m, more,
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("shape", [(20, 39), (20, 40), (20, 200)], ids=str)
-def test_wide_matrices_lose_nothing_through_their_gram_matrix(shape, dtype):
-    """A singular value of 1e-4 has the eigenvalue 1e-8 there, which is rounding in float32: the
-    Gram matrix is taken afresh in time.
+def test_wide_matrices_keep_small_singular_values_through_their_gram_matrix(shape, dtype):
+    """A Gram matrix in float32 has to be computed anew in time.
+
+    A singular value of 1e-4 has the eigenvalue 1e-8 there, which is rounding error in float32.
     """
     polynomials = minimax_coefficients(12, 1e-5, 1.02, 0.02)
     G = with_singular_values(0, falling(20, 1e-4), *shape)
@@ -108,24 +107,24 @@ def test_wide_matrices_lose_nothing_through_their_gram_matrix(shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_a_corrected_step_is_the_step(dtype):
+def test_acorrected_step_step_is_the_step(dtype):
     a, b, c = 1.9, -1.3, 0.4
     U, _, Vh = torch.linalg.svd(rand(0, 2, 40, 50), full_matrices=False)
     sizes = torch.linspace(0.97, 1.03, 40, dtype=torch.float64)
     X = ((U * sizes) @ Vh).float()
     expected = (U * (a * sizes + b * sizes**3 + c * sizes**5)) @ Vh
     close(
-        _corrected(X, (a, b, c), dtype),
+        corrected_step(X, (a, b, c), dtype),
         expected,
         atol=0.06 * torch.finfo(dtype).eps + torch.finfo(torch.float32).eps,
     )
 
 
 @given(seed=seeds, m=dims, more=st.integers(0, 3))
-def test_a_corrected_step_is_the_step_far_from_one_too_where_nothing_is_rounded(seed, m, more):
+def test_acorrected_step_step_is_the_step_far_from_one_too_where_nothing_is_rounded(seed, m, more):
     X, (a, b, c) = rand(seed, 2, m, m + more), (1.9, -1.3, 0.4)
     close(
-        _corrected(X, (a, b, c), torch.float64),
+        corrected_step(X, (a, b, c), torch.float64),
         polynomial(X @ X.mT, a, b, c) @ X,
         rtol=1e-9,
         atol=1e-8,

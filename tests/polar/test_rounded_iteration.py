@@ -1,6 +1,4 @@
-"""The iteration in 16 bits computes the polynomials, keeps dark directions dark, and stays within
-the range of float16.
-"""
+"""The iteration in 16 bits: its polynomials, noise in null spaces, and the range of float16."""
 
 import numpy as np
 import pytest
@@ -11,16 +9,22 @@ from torch import Tensor
 
 from modula.polar import PolarExpress
 from modula.polar.minimax import minimax_coefficients
-from modula.polar.rounded_iteration import GROWTH, continue_rounded, iterate_rounded, late
+from modula.polar.rounded_iteration import (
+    MAX_NOISE_GROWTH,
+    continue_rounded,
+    first_low_precision_step,
+    iterate_rounded,
+)
 from tests.helpers import close, rand
 from tests.polar.matrices import falling, largest, orthonormal, with_singular_values
 
-POLYNOMIALS = PolarExpress()._polynomials["default"]
+POLYNOMIALS = PolarExpress().compositions["default"]
 SHAPES = [(32, 32), (40, 61), (64, 256), (100, 150), (128, 128)]
 ROUNDING = {torch.bfloat16: 0.04, torch.float16: 0.01}
-"""How far a singular value, of size about 1, may be moved: by a few roundings, of 2⁻⁹ or 2⁻¹² each,
-at each of four steps."""
-DARK = {torch.bfloat16: 0.05, torch.float16: 0.01}
+"""The most by which rounding may move a singular value of about 1.
+
+It rounds a few times, by 2⁻⁹ or 2⁻¹² each, at each of four steps."""
+NOISE = {torch.bfloat16: 0.05, torch.float16: 0.01}
 
 every_format = pytest.mark.parametrize("dtype", ROUNDING, ids=str)
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -67,8 +71,8 @@ def test_so_they_are_by_few_polynomials(dtype, shape, steps):
 @every_format
 @every_shape
 def test_a_later_start_moves_them_by_the_polynomials_too(dtype, shape):
-    polynomials = PolarExpress(steps=6)._polynomials["default"]
-    start = late(polynomials)
+    polynomials = PolarExpress(steps=6).compositions["default"]
+    start = first_low_precision_step(polynomials)
     assert start > 0
     sizes = applied(polynomials[:start], falling(shape[0], 1e-3))
     X = with_singular_values(0, sizes, *shape, count=3).float()
@@ -82,29 +86,30 @@ def test_a_later_start_moves_them_by_the_polynomials_too(dtype, shape):
 @every_shape
 def test_more_steps_start_in_full_precision_and_agree_with_it(shape):
     """Through PolarExpress, in whichever format the machine has."""
-    polynomials = PolarExpress(steps=6)._polynomials["default"]
+    polynomials = PolarExpress(steps=6).compositions["default"]
     G = prepared(with_singular_values(0, falling(shape[0], 1e-3), *shape, count=3))
     values, sizes = lifted(G, PolarExpress(steps=6)(G.clone()))
     close(values, applied(polynomials, sizes), atol=ROUNDING[torch.bfloat16])
 
 
 @given(slopes=st.lists(st.floats(1.0, 9.0), min_size=1, max_size=12))
-def test_late_is_the_first_position_with_small_slopes_after_it(slopes):
-    position = late([(a, 0.0, 0.0) for a in slopes])
-    assert np.prod(slopes[position + 1 :]) <= GROWTH * (1 + 1e-12)
-    assert position == 0 or np.prod(slopes[position:]) > GROWTH * (1 - 1e-12)
+def test_the_first_low_precision_step_has_small_slopes_after_it(slopes):
+    position = first_low_precision_step([(a, 0.0, 0.0) for a in slopes])
+    assert np.prod(slopes[position + 1 :]) <= MAX_NOISE_GROWTH * (1 + 1e-12)
+    assert position == 0 or np.prod(slopes[position:]) > MAX_NOISE_GROWTH * (1 - 1e-12)
 
 
 def test_the_default_is_rounded_from_the_first_polynomial_on():
-    assert late(POLYNOMIALS) == 0
+    assert first_low_precision_step(POLYNOMIALS) == 0
 
 
 @every_format
 @every_shape
 @pytest.mark.parametrize("rank", [1, 3, 10])
-def test_dark_directions_stay_dark(dtype, shape, rank):
-    """The rounding of X would be lifted a hundredfold: 2⁻⁹·√m/√(mn), times 7.5·3.7·2.6·1.9, is 0.3
-    at m = 32.
+def test_null_spaces_stay_without_noise(dtype, shape, rank):
+    """The first step has to cancel the rounding error of X, which would grow a hundredfold.
+
+    2⁻⁹·√m/√(mn), times 7.5·3.7·2.6·1.9, is 0.3 at m = 32.
     """
     m, n = shape
     G = prepared(rand(0, 3, m, rank) @ rand(1, 3, rank, n))
@@ -113,14 +118,15 @@ def test_dark_directions_stay_dark(dtype, shape, rank):
         torch.linalg.svd(G.double())[2][:, rank:],
     )
     orthogonal = iterate_rounded(G.clone(), POLYNOMIALS, dtype).double()
-    assert largest(left.mT @ orthogonal @ right.mT) <= DARK[dtype]
+    assert largest(left.mT @ orthogonal @ right.mT) <= NOISE[dtype]
 
 
 @every_format
 @every_shape
 def test_one_direction_alone_grows_no_longer_than_one(dtype, shape):
-    """Its singular value lies exactly at the upper end of the interval, beyond which polynomials
-    grow steeply.
+    """The singular value of a matrix of rank one lies exactly at the upper end of the interval.
+
+    Beyond it the polynomials grow steeply.
     """
     m, n = shape
     G = prepared(orthonormal(0, 50, m, 1) @ orthonormal(1, 50, n, 1).mT)
@@ -151,8 +157,9 @@ def test_no_sum_overflows(dtype, fill, n):
 @every_format
 @pytest.mark.parametrize("n", [32, 300, 2000])
 def test_no_square_underflows(dtype, n):
-    """One entry of 1 beside entries of a thousandth: two singular values, the second of them
-    1e-3·√(32n) ≤ 0.25 of the first.
+    """One entry is 1, and the others are a thousandth.
+
+    The second of the two singular values is 1e-3·√(32n) ≤ 0.25 of the first.
 
     The Gram matrix has entries 1e-6 of its largest, which are spaced by a few percent in float16,
     where rows have length 1, and all of them are rounded the same way.

@@ -1,6 +1,4 @@
-"""The reference: exactly orthogonal on what the matrix touches, exactly zero on what it does
-not.
-"""
+"""The reference: exactly orthogonal on the range of a matrix, exactly zero on its null spaces."""
 
 import pytest
 import torch
