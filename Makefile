@@ -1,8 +1,10 @@
-# Every target makes the environment it needs. `make PYTHON=python3.12 test` picks another interpreter.
+# Every target makes the environment that it needs. `make PYTHON=python3.12 test` picks another
+# interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+CODE := modula examples benchmarks tests docs/_hooks conftest.py
 
 .PHONY: train test check format bench docs serve-docs clean
 .DEFAULT_GOAL := test
@@ -12,23 +14,23 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs,examples]'
 	touch $@
 
-train: $(READY)  ## train a small GPT on the Python standard library's own source
+train: $(READY)  ## train a small GPT on the source of Python's standard library
 	$(BIN)/python examples/train_gpt.py
 
-test: $(READY)  ## run all tests, the examples in README, docs and docstrings included
+test: $(READY)  ## run all tests, the examples in the README, docs and docstrings included
 	$(BIN)/python -m pytest -n 2
 
-check: $(READY)  ## formatting, lint, both type checkers, and the corpus of programs that hold modula's types to their word
-	$(BIN)/ruff format --check modula examples benchmarks tests
-	$(BIN)/ruff check modula examples benchmarks tests
+check: $(READY) docs  ## formatting, lint, type checkers, programs that must not type, and the docs
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/pyright
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes modula --ignoreexternal
 	$(BIN)/python -m tests.typing.corpus
 
 format: $(READY)
-	$(BIN)/ruff format modula examples benchmarks tests
-	$(BIN)/ruff check --fix modula examples benchmarks tests
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.plan
@@ -36,8 +38,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.orthogonalize
 	$(BIN)/python -m benchmarks.train_step
 
-docs: $(READY)  ## build the site into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+docs: $(READY)  ## build the site into site/; a link or an anchor that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 serve-docs: $(READY)
 	$(BIN)/mkdocs serve
