@@ -2,7 +2,7 @@
 time.
 
 Nothing here calls the library's mathematics: the library is compared with it. Its tree walk is the
-recursion over compositions and concatenations, pair by pair, with no coefficients.
+recursion over compositions and concatenations, pair by pair.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from modula import (
+    GELU,
     L1,
     L2,
     RMS,
+    Abs,
+    Add,
     Atom,
+    AvgPool,
     Bias,
     Bond,
     ChannelRMS,
@@ -27,16 +31,26 @@ from modula import (
     Conv2D,
     Embed,
     Gain,
+    Identity,
     Linear,
     Linf,
+    MeanSubtract,
     Module,
+    Mul,
     Norm,
     OneHot,
+    ReLU,
+    RMSNorm,
+    ScaledReLU,
+    SiLU,
+    Softmax,
+    Tanh,
 )
 
 Array = NDArray[np.float64]
 Parts = dict[Atom, Array]
 AnyModule = Module
+Radius = float | tuple
 
 
 # Vectors
@@ -206,6 +220,50 @@ def _share(whole: float, part: float, size: float) -> float:
     return whole / part * size if part else math.inf
 
 
+def downstream(module: AnyModule) -> dict[Atom, float]:
+    """By how much the output of `module` changes at most for one unit at each atom's output."""
+    if isinstance(module, Atom):
+        return {module: 1.0}
+    if isinstance(module, Bond):
+        return {}
+    found: dict[Atom, float] = {}
+    for part in children(module):
+        if isinstance(module, Composition):
+            found = {atom: sensitivity(part) * s for atom, s in found.items()}
+        found |= downstream(part)
+    return found
+
+
+def coefficients(module: AnyModule) -> dict[Atom, float]:
+    """The factor of each atom's own dual in the dual of the whole, carried from pair to pair."""
+    if isinstance(module, Atom):
+        return {module: 1.0 if module.mass else 0.0}
+    if isinstance(module, Bond):
+        return {}
+    if isinstance(module, Concatenation):
+        m, found = mass(module), {}
+        for part in children(module):
+            found |= _times(mass(part) / m if m else 0.0, coefficients(part))
+        return found
+    return _chain_coefficients(children(module))
+
+
+def _chain_coefficients(parts: Sequence[AnyModule]) -> dict[Atom, float]:
+    """(m1/m)/s2 for all before the last part, m2/m for the last, times what each has inside."""
+    last, before = parts[-1], parts[:-1]
+    if not before:
+        return coefficients(last)
+    m1, m2 = sum(map(mass, before)), mass(last)
+    m = m1 + m2 or 1.0
+    return _times(m1 / m / sensitivity(last), _chain_coefficients(before)) | _times(
+        m2 / m, coefficients(last)
+    )
+
+
+def _times(factor: float, numbers: dict[Atom, float]) -> dict[Atom, float]:
+    return {atom: factor * number for atom, number in numbers.items()}
+
+
 def norm(module: AnyModule, w: Parts) -> float:
     if isinstance(module, Atom):
         return _share(module.mass, module.mass, atom_norm(module, w[module]))
@@ -280,6 +338,53 @@ def _chain_dualize(parts: Sequence[AnyModule], g: Parts) -> Parts:
 
 def _scaled(factor: float, parts: Parts) -> Parts:
     return {atom: factor * part for atom, part in parts.items()}
+
+
+# Radii
+
+
+def radii(module: AnyModule, entering: Radius) -> tuple[Radius, list[tuple[str, Radius]]]:
+    """The largest norm of the output, and of what enters each atom, by recursion over the tree.
+
+    A tuple stands for a tuple of values, a part each.
+    """
+    return _radii(module, entering, "")
+
+
+def _radii(module: AnyModule, entering: Radius, path: str):
+    if isinstance(module, (Composition, Concatenation)):
+        read, outputs = [], []
+        for name, part in torch.nn.Module.named_children(module):
+            output, inside = _radii(part, entering, f"{path}.{name}".lstrip("."))
+            read += inside
+            outputs.append(output)
+            if isinstance(module, Composition):
+                entering = output
+        return outputs[-1] if isinstance(module, Composition) else tuple(outputs), read
+    read = [(path, entering)] if isinstance(module, Atom) else []
+    return _radius_of(module, entering), read
+
+
+def _radius_of(module: AnyModule, R: Radius) -> Radius:
+    """By each operation's own estimate |f(x)| ≤ …, for a weight of norm 1."""
+    if isinstance(module, (Linear, Embed, Conv2D, Gain, Identity, ReLU, GELU, SiLU, Tanh, Abs)):
+        return R
+    if isinstance(module, (AvgPool, MeanSubtract)):
+        return R
+    if isinstance(module, Bias):
+        return R + 1
+    if isinstance(module, (RMSNorm, Softmax)):
+        return 1.0
+    if isinstance(module, ScaledReLU):
+        return math.sqrt(2) * R
+    if isinstance(module, Mul):
+        return (
+            tuple(abs(module.scale) * r for r in R)
+            if isinstance(R, tuple)
+            else (abs(module.scale) * R)
+        )
+    assert isinstance(module, Add), module
+    return sum(R)
 
 
 # Muon

@@ -84,25 +84,12 @@ def _logistic(x: Tensor) -> Tensor:
     return torch.sigmoid(x)
 
 
+PROVED_BONDS = [ReLU, ScaledReLU, GELU, SiLU, Tanh, Abs, Identity, MeanSubtract, Mul]
+
+
 @st.composite
-def _bonds(draw: st.DrawFn) -> Module:
-    kind = draw(
-        st.sampled_from(
-            [
-                ReLU,
-                ScaledReLU,
-                GELU,
-                SiLU,
-                Tanh,
-                Abs,
-                Identity,
-                Mul,
-                FunctionBond,
-                MeanSubtract,
-                RMSNorm,
-            ]
-        )
-    )
+def _bonds(draw: st.DrawFn, proved: bool = False) -> Module:
+    kind = draw(st.sampled_from(PROVED_BONDS + ([] if proved else [FunctionBond, RMSNorm])))
     if kind is Mul:
         return Mul(draw(scalars))
     if kind is FunctionBond:
@@ -111,7 +98,7 @@ def _bonds(draw: st.DrawFn) -> Module:
 
 
 @st.composite
-def _through_other_norms(draw: st.DrawFn, width: int) -> Module:
+def _through_other_norms(draw: st.DrawFn, width: int, proved: bool = False) -> Module:
     """RMS → … → Linf → L1 → … → RMS by Linears of every pair of norms."""
     h = draw(widths)
     to_linf = draw(
@@ -122,35 +109,34 @@ def _through_other_norms(draw: st.DrawFn, width: int) -> Module:
             ]
         )
     )
-    to_rms = draw(
-        st.sampled_from(
-            [
-                lambda: Linear(width, h, domain=L1),
-                lambda: Linear(width, 3, domain=L1) @ Linear(3, h, domain=L1, codomain=L1),
-                lambda: (
-                    Linear(width, 3, domain=L1)
-                    @ Softmax()
-                    @ Linear(3, 2, domain=L2, codomain=Linf)
-                    @ Linear(2, h, domain=L1, codomain=L2)
-                ),
-                lambda: (
-                    FunctionBond(_logistic, domain=L2, codomain=RMS, sensitivity=0.5)
-                    @ Linear(width, 3, domain=L2, codomain=L2)
-                    @ Linear(3, h, domain=L1, codomain=L2)
-                ),
-                lambda: (
-                    Linear(width, 3, domain=L1)
-                    @ FunctionBond(_logistic, domain=Linf, codomain=L1, sensitivity=2.0)
-                    @ Linear(3, h, domain=L1, codomain=Linf)
-                ),
-            ]
-        )
-    )
+    linear = [
+        lambda: Linear(width, h, domain=L1),
+        lambda: Linear(width, 3, domain=L1) @ Linear(3, h, domain=L1, codomain=L1),
+        lambda: (
+            Linear(width, 3, domain=L1)
+            @ Softmax()
+            @ Linear(3, 2, domain=L2, codomain=Linf)
+            @ Linear(2, h, domain=L1, codomain=L2)
+        ),
+    ]
+    through_functions = [
+        lambda: (
+            FunctionBond(_logistic, domain=L2, codomain=RMS, sensitivity=0.5)
+            @ Linear(width, 3, domain=L2, codomain=L2)
+            @ Linear(3, h, domain=L1, codomain=L2)
+        ),
+        lambda: (
+            Linear(width, 3, domain=L1)
+            @ FunctionBond(_logistic, domain=Linf, codomain=L1, sensitivity=2.0)
+            @ Linear(3, h, domain=L1, codomain=Linf)
+        ),
+    ]
+    to_rms = draw(st.sampled_from(linear + ([] if proved else through_functions)))
     return to_rms() @ Softmax(draw(sensitivities)) @ to_linf()
 
 
 @st.composite
-def _leaves(draw: st.DrawFn, width: int) -> Module:
+def _leaves(draw: st.DrawFn, width: int, proved: bool = False) -> Module:
     kind = draw(st.sampled_from(["linear", "linear", "gain", "bias", "bond", "hidden", "norms"]))
     if kind == "linear":
         return Linear(width, width)
@@ -160,8 +146,8 @@ def _leaves(draw: st.DrawFn, width: int) -> Module:
         return Bias(width)
     if kind == "hidden":
         h = draw(widths)
-        return Linear(width, h) @ Bias(h) @ draw(_bonds()) @ Linear(h, width)
-    return draw(_bonds()) if kind == "bond" else draw(_through_other_norms(width))
+        return Linear(width, h) @ Bias(h) @ draw(_bonds(proved)) @ Linear(h, width)
+    return draw(_bonds(proved) if kind == "bond" else _through_other_norms(width, proved))
 
 
 @st.composite
@@ -199,14 +185,17 @@ def _joined(draw: st.DrawFn, parts: st.SearchStrategy[Module]) -> Module:
 
 @st.composite
 def _edited(draw: st.DrawFn, model: Module) -> Module:
-    """The model with some masses and sensitivities changed after it was composed; half the time
-    tared as well.
-    """
-    parts = list(model.modules())
-    for atom in [part for part in parts if isinstance(part, Atom)]:
-        atom.mass = draw(masses)
-    for bond in [part for part in parts if isinstance(part, (FunctionBond, ReLU))]:
+    """The model with some masses and sensitivities changed after it was composed."""
+    for bond in [part for part in model.modules() if isinstance(part, (FunctionBond, ReLU))]:
         bond.sensitivity = draw(sensitivities)
+    return draw(_weighed(model))
+
+
+@st.composite
+def _weighed(draw: st.DrawFn, model: Module) -> Module:
+    """The model with some masses changed; half the time tared as well."""
+    for atom in [part for part in model.modules() if isinstance(part, Atom)]:
+        atom.mass = draw(masses)
     if model.mass and draw(st.booleans()):
         model.tare(draw(st.sampled_from([0.5, 1.0, 7.0])))
     return model
@@ -218,6 +207,13 @@ def feature_trees(draw: st.DrawFn, width: int | None = None) -> Module:
     d = draw(widths) if width is None else width
     tree = draw(st.recursive(_leaves(d), _joined, max_leaves=5))
     return draw(_edited(tree)).double()
+
+
+@st.composite
+def proved_trees(draw: st.DrawFn) -> Module:
+    """A random tree from RMS to RMS with mass, in float64, each of whose constants is proved."""
+    tree = draw(st.recursive(_leaves(draw(widths), proved=True), _joined, max_leaves=4))
+    return draw(_weighed(tree).filter(lambda model: model.mass > 0)).double()
 
 
 @st.composite
