@@ -1,4 +1,8 @@
-"""Atoms: the modules that carry weights."""
+"""Atoms: modules that carry a weight, with a mass and a norm on it.
+
+Each docstring states the atom's sensitivity and radius, for a weight of norm at most 1: the radius
+bounds the norm of the output by the norm R of the input.
+"""
 
 from modula.atoms.bias import Bias, Gain
 from modula.atoms.conv import Conv2D

@@ -1,4 +1,4 @@
-"""`Bias` and `Gain`: a vector added to, or multiplied with, every feature vector."""
+"""`Bias` adds a vector to every feature vector, and `Gain` multiplies each by one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from modula.norms import RMS, Linf
 
 
 class Bias(Atom[RMS, RMS]):
-    """x ↦ x + b for b of shape [d], measured by its RMS. Starts at zero.
+    """x ↦ x + b for b of shape [d], measured by its RMS.
 
-    Sensitivity 1: proved, since the derivative in x is the identity.
+    Sensitivity 1, radius R + 1: proved, since the derivative in x is the identity and ‖b‖ ≤ 1. The
+    bias starts at zero.
 
     Args:
         d: the width.
@@ -44,7 +45,7 @@ class Bias(Atom[RMS, RMS]):
         return total_radius(inputs) + 1.0
 
     def weight_sensitivity(self, *inputs: Radius) -> float:
-        return 1.0  # whatever the input
+        return 1.0  # the derivative in b is the identity, for every input
 
     def forward(self, x: Tensor) -> Tensor:
         self.check_width(x)
@@ -55,9 +56,9 @@ class Bias(Atom[RMS, RMS]):
 
 
 class Gain(Atom[RMS, RMS]):
-    """x ↦ g·x entry by entry for g of shape [d], measured by its largest entry. Starts at one.
+    """x ↦ g·x, entry by entry, for g of shape [d], measured by its largest entry.
 
-    Sensitivity 1 for |g| ≤ 1: proved, since ‖g·x‖ ≤ max |g|·‖x‖.
+    Sensitivity 1, radius R: proved, since ‖g·x‖ ≤ max |g|·‖x‖. The gain starts at one.
 
     Args:
         d: the width.

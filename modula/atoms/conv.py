@@ -15,13 +15,14 @@ from modula.norms import ChannelRMS
 class Conv2D(Atom[ChannelRMS, ChannelRMS]):
     """Convolution by a kernel of shape [out_channels, in_channels, k, k], zero beyond the border.
 
-    Sensitivity 1 for ‖W‖ ≤ 1, where ‖W‖ is k² times the largest RMS → RMS norm of a tap: proved,
-    since an output pixel is a sum of k² taps, each applied to one input pixel.
+    Sensitivity 1, radius R: proved, since an output pixel is a sum of k² taps, each applied to one
+    input pixel, and the norm of the kernel is k² times the largest RMS → RMS norm of a tap.
 
     Args:
-        out_channels, in_channels: the widths.
-        kernel_size: k, odd if the padding is "same" as by default at stride 1.
-        stride: the step from one output pixel to the next.
+        out_channels: the number of channels of the output.
+        in_channels: the number of channels of the input.
+        kernel_size: k.
+        stride: the distance between input pixels under neighbouring output pixels.
         padding: pixels of zeros on each side; None takes k // 2, which keeps the image's size at
             stride 1 and odd k.
         mass, device, dtype: as for every atom.

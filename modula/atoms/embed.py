@@ -16,14 +16,14 @@ from modula.norms import RMS, OneHot
 
 
 class Embed(Atom[OneHot, RMS]):
-    """ids ↦ rows of a table of shape [num_embed, d_embed], which are the columns of a map OneHot →
-    RMS.
+    """ids ↦ the rows of a table of shape [num_embed, d_embed] with these numbers.
 
-    Sensitivity 1 for rows of RMS at most 1: proved, by the definition of the operator norm.
+    Sensitivity 1, radius R: proved, by the definition of the operator norm. The rows of the table
+    are the columns of a map OneHot → RMS, and its norm is the largest RMS of a row.
 
     Args:
         d_embed: the width of the vectors.
-        num_embed: how many ids there are, 0 to num_embed − 1.
+        num_embed: the number of ids, 0 to num_embed − 1.
         mass, device, dtype: as for every atom.
 
     Raises:
@@ -47,12 +47,12 @@ class Embed(Atom[OneHot, RMS]):
         )
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Look the ids up: integers [...] -> [..., d_embed].
+        """Return the row of each id: integers [...] -> [..., d_embed].
 
         Raises:
             TypeError: the ids are not int32 or int64.
-            IndexError: an id is out of range (on a GPU the check runs there, and surfaces as a
-                device assertion).
+            IndexError: an id is out of range. On a GPU the device checks it, and fails with an
+                assertion of its own.
         """
         if ids.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"{self!r} takes token ids of dtype int32 or int64, got {ids.dtype}")

@@ -1,4 +1,4 @@
-"""`Linear`: a matrix between two normed spaces."""
+"""`Linear`: a matrix as a map between two normed spaces."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ _INSTEAD: dict[type[Norm], str] = {OneHot: "Embed for ids", ChannelRMS: "Conv2D 
 
 
 class Linear(Atom[X, Y]):
-    """x ↦ W·x for W of shape [fan_out, fan_in], measured in the operator norm that its two ends
-    induce.
+    """x ↦ W·x for W of shape [fan_out, fan_in], measured by its operator norm.
 
-    Sensitivity 1 for ‖W‖ ≤ 1: proved, for every pair of norms, by the definition of the operator
+    Sensitivity 1, radius R: proved, for every pair of norms, by the definition of the operator
     norm.
 
     Args:
@@ -33,8 +32,8 @@ class Linear(Atom[X, Y]):
         fan_in: the width of the input.
         domain: the norm type of the input.
         codomain: the norm type of the output. Pairs with a duality map: RMS → RMS, L2 → L2, L1 →
-            any, any → Linf.
-        mass: the share of feature learning.
+            any, any → Linf, and those that `modula.geometry.register` has added.
+        mass: m ≥ 0; the weight's part of a step is m over the mass of the network.
         device, dtype: of the weight.
 
     Raises:

@@ -1,5 +1,8 @@
-"""Bonds: the modules that carry no weights. Each docstring says what its sensitivity is: proved,
-conditional, or an estimate.
+"""Bonds: modules that carry no weights.
+
+Each docstring states the bond's sensitivity and radius. The sensitivity bounds how much the bond
+stretches a change of its input, the radius bounds the norm of its output by the norm R of its
+input. "Proved" bounds hold for all inputs, "conditional" ones for the inputs that are named.
 """
 
 from modula.bonds.attention import (

@@ -1,6 +1,6 @@
-"""The parts of attention, and attention in one fused call.
+"""The operations of attention, one by one and in one fused call.
 
-Scores are scaled by 1/d_head, not 1/√d_head, so that queries and keys of RMS 1 give scores of
+Scores are scaled by 1/d_head and not by 1/√d_head, so that queries and keys of RMS 1 give scores of
 magnitude at most 1 at every width (Large et al. 2024, arXiv:2405.14813, appendix B.3; Yang et al.
 2022, arXiv:2203.03466).
 """
@@ -31,12 +31,12 @@ ROPE_BASE = 10_000.0
 class SplitIntoHeads(Bond[RMS, HeadRMS]):
     """[batch, position, num_heads·d_head] -> [batch, num_heads, position, d_head].
 
-    Sensitivity 1: conditional on vectors whose mean square is spread evenly over the heads. A
-    vector that lies in one head alone is measured √num_heads larger after the split, which bounds
-    every case.
+    Sensitivity 1, radius R: conditional on vectors (and changes of them) whose mean square is
+    spread evenly over the heads. The norm of a vector with entries in one head alone grows by
+    √num_heads, which bounds every case.
 
     Args:
-        num_heads: how many heads; it must divide the width.
+        num_heads: the number of heads; it must divide the width.
 
     Raises:
         ValueError: fewer than one head.
@@ -79,7 +79,8 @@ class SplitIntoHeads(Bond[RMS, HeadRMS]):
 class MergeHeads(Bond[HeadRMS, RMS]):
     """[batch, num_heads, position, d_head] -> [batch, position, num_heads·d_head].
 
-    Sensitivity 1: proved, since the mean square over all heads is at most the largest of a head.
+    Sensitivity 1, radius R: proved, since the mean square over all heads is at most the largest of
+    a head.
     """
 
     sensitivity: float = 1.0
@@ -96,11 +97,11 @@ class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
     Entry i and entry i + d_head/2 are rotated together by position·base^(−2i/d_head), so that
     scores depend on positions through their difference only.
 
-    Sensitivity 1: proved, a rotation of every vector.
+    Sensitivity 1, radius R: proved, since every vector is rotated.
 
     Args:
         d_head: the width of a head, even.
-        base: the largest wavelength, in units of 2π positions.
+        base: a bound on the wavelengths, in units of 2π positions.
 
     Raises:
         ValueError: d_head is odd or below 2, or the base is not positive and finite.
@@ -155,8 +156,9 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class AttentionQK(Bond[tuple[HeadRMS, HeadRMS], Linf]):
     """(query, key) ↦ scores query·key/d_head, [batch, head, position, position].
 
-    Sensitivity 1: conditional on queries and keys of RMS at most 1. By Cauchy–Schwarz a score
-    changes by at most RMS(Δq)·RMS(k) + RMS(q)·RMS(Δk).
+    Sensitivity 1, radius R_query·R_key: conditional on queries and keys of RMS at most 1 (the
+    radius holds for all). By Cauchy–Schwarz a score is at most RMS(q)·RMS(k), and it changes by at
+    most RMS(Δq)·RMS(k) + RMS(q)·RMS(Δk).
     """
 
     sensitivity: float = 1.0
@@ -170,7 +172,7 @@ class AttentionQK(Bond[tuple[HeadRMS, HeadRMS], Linf]):
 
     def radius(self, *inputs: Radius) -> Radius:
         query, key = _radii(inputs[0], 2)
-        return query * key  # by Cauchy–Schwarz
+        return query * key
 
     def forward(self, x: tuple[Tensor, Tensor]) -> Tensor:
         query, key = x
@@ -180,7 +182,8 @@ class AttentionQK(Bond[tuple[HeadRMS, HeadRMS], Linf]):
 class CausalMask(SameSpace[Linf, Linf]):
     """Scores with −∞ wherever a key comes after its query: [..., query, key] -> the same.
 
-    Sensitivity 1: proved; the scores that stay change as before, the others are constant.
+    Sensitivity 1, radius R: proved, since the mask keeps a score or makes it constant. The radius
+    is that of the scores that are kept; `Softmax` takes a score of −∞ to 0.
     """
 
     sensitivity: float = 1.0
@@ -194,8 +197,8 @@ class CausalMask(SameSpace[Linf, Linf]):
 class Softmax(Bond[Linf, L1]):
     """Softmax of scale·x over the last axis.
 
-    Sensitivity |scale|: proved. With p the output, the derivative diag(p) − ppᵀ maps the unit ball
-    of Linf into that of L1.
+    Sensitivity |scale|, radius 1: proved. With p the output, the derivative diag(p) − ppᵀ maps the
+    unit ball of Linf into that of L1, and ‖p‖₁ = 1.
 
     Args:
         scale: the inverse temperature, finite and not 0.
@@ -224,8 +227,9 @@ class Softmax(Bond[Linf, L1]):
 class ApplyAttentionScores(Bond[tuple[HeadRMS, L1], HeadRMS]):
     """(value, scores) ↦ scores @ value: the mean of the values, weighted for each query.
 
-    Sensitivity 1: conditional on values of RMS at most 1 and scores that sum to 1. A mean moves by
-    at most the largest RMS(Δv) plus ‖Δscores‖₁ times the largest RMS(v).
+    Sensitivity 1, radius R_value·R_scores: conditional on values of RMS at most 1 and scores of ℓ1
+    norm at most 1 (the radius holds for all). The output changes by at most ‖scores‖₁ times the
+    largest RMS(Δv) plus ‖Δscores‖₁ times the largest RMS(v).
     """
 
     sensitivity: float = 1.0
@@ -247,14 +251,15 @@ class ApplyAttentionScores(Bond[tuple[HeadRMS, L1], HeadRMS]):
 
 
 class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
-    """(query, key, value) ↦ attention in one fused call: AttentionQK, CausalMask, Softmax and
-    ApplyAttentionScores.
+    """(query, key, value) ↦ attention in one fused call.
 
-    Sensitivity max(1, |scale|): conditional on queries, keys and values of RMS at most 1, as its
-    four parts together.
+    It computes AttentionQK, CausalMask, Softmax and ApplyAttentionScores.
+
+    Sensitivity max(1, |scale|), radius R_value: conditional on queries, keys and values of RMS at
+    most 1, as the four together (the radius holds for all).
 
     Args:
-        causal: whether a position sees only itself and those before it.
+        causal: whether a position attends only to itself and to those before it.
         scale: the inverse temperature, which multiplies query·key/d_head; finite and not 0.
 
     Raises:
@@ -278,7 +283,7 @@ class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
         return Product((head, head, output)), output
 
     def radius(self, *inputs: Radius) -> Radius:
-        return _radii(inputs[0], 3)[2]  # a mean of the values
+        return _radii(inputs[0], 3)[2]  # the output is a mean of values
 
     def forward(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         query, key, value = x
@@ -293,10 +298,12 @@ class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
 
 
 class Ungroup(Bond[tuple[tuple[HeadRMS, HeadRMS], HeadRMS], tuple[HeadRMS, HeadRMS, HeadRMS]]):
-    """((query, key), value) ↦ (query, key, value), to lead a pair that `Rope` has turned into
-    `FunctionalAttention`.
+    """((query, key), value) ↦ (query, key, value).
 
-    Sensitivity 1: proved; the norm of a tuple is the sum of its parts' however they are grouped.
+    It stands between `Rope`, which rotates the pair of query and key, and `FunctionalAttention`.
+
+    Sensitivity 1, radius R: proved, since the norm of a tuple is the sum of its entries' norms
+    however they are grouped.
     """
 
     sensitivity: float = 1.0
@@ -322,7 +329,7 @@ def _parts(space: AnySpace) -> tuple[AnySpace, ...]:
 
 
 def _parts_of(radius: Radius, count: int) -> tuple[Radius, ...]:
-    """The radii of a tuple's parts, each at most that of the whole."""
+    """One radius for each entry of a tuple, which is at most that of the whole."""
     return radius if isinstance(radius, tuple) else (radius,) * count
 
 

@@ -1,7 +1,8 @@
-"""Bonds that tie their two ends together, and bonds made from a function."""
+"""`SameSpace`, the bonds from one space to itself, and `FunctionBond`, a function as a bond."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
@@ -9,7 +10,9 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from modula.algebra.core import Bond, SpaceType
+from modula.checks import is_number
 from modula.errors import ParameterError
+from modula.graph import Radius, total_radius
 from modula.norms import Norm
 from modula.spaces import AnySpace, Signature, Space, meet
 
@@ -29,16 +32,24 @@ class SameSpace(Bond[X, Y]):
 
 
 class FunctionBond(Bond[P, Q]):
-    """A bond around a function.
+    """A function as a bond.
+
+    Sensitivity and radius as declared: both are estimates, and nothing checks them here. A function
+    with f(0) ≠ 0, such as the cosine, needs a `radius` of its own, since the default s·R is then
+    wrong; `modula.testing.check_bond` finds such a mistake.
 
     Args:
         function: tensor to tensor, without weights.
-        domain, codomain: the norm types of its two ends.
-        sensitivity: a bound on how much it stretches a change of its input, measured in these
-            norms.
+        domain: the norm type of the input.
+        codomain: the norm type of the output.
+        sensitivity: s, a bound on how much the function stretches a change of its input, measured
+            in these norms.
+        radius: a bound on the norm of the output as a function of R, a bound on the norm of the
+            input; None takes s·R, which holds for functions with f(0) = 0.
 
     Raises:
-        ValueError: a sensitivity that is not positive.
+        ValueError: a sensitivity that is not positive; when radii are computed, a radius that is
+            not a number ≥ 0.
         ParameterError: the function is, or closes over, a module or a parameter that requires a
             gradient.
 
@@ -47,6 +58,9 @@ class FunctionBond(Bond[P, Q]):
         >>> from modula import RMS, FunctionBond, Linear
         >>> sine = FunctionBond(torch.sin, domain=RMS, codomain=RMS, sensitivity=1.0)
         >>> (Linear(10, 256) @ sine @ Linear(256, 784)).sensitivity
+        1.0
+        >>> cosine = FunctionBond(torch.cos, domain=RMS, codomain=RMS, radius=lambda R: 1.0)
+        >>> cosine.radius(0.5)
         1.0
     """
 
@@ -57,15 +71,28 @@ class FunctionBond(Bond[P, Q]):
         domain: type[P],
         codomain: type[Q],
         sensitivity: float = 1.0,
+        radius: Callable[[float], float] | None = None,
     ) -> None:
         super().__init__()
         refuse_parameters_in(function)
         self.function = function
+        self._radius = radius
         self._signature = (Space(domain), Space(codomain))
         self.sensitivity = sensitivity
 
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
         return meet(self._signature[0], domain), meet(self._signature[1], codomain)
+
+    def radius(self, *inputs: Radius) -> Radius:
+        if self._radius is None:
+            return super().radius(*inputs)
+        bound = self._radius(total_radius(inputs))
+        if not is_number(bound) or math.isnan(bound) or bound < 0:
+            raise ValueError(
+                f"the radius of {self!r} must be a number ≥ 0, a bound on the norm of its output; "
+                f"the function passed as radius= gave {bound!r}"
+            )
+        return bound
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
@@ -94,7 +121,7 @@ def refuse_parameters_in(function: object) -> None:
 
 
 def _used_by(function: object) -> Iterator[object]:
-    """The function itself, and what it is bound to, applied to or closes over."""
+    """The function itself, and the objects that it is bound to, applied to or closes over."""
     yield function
     yield getattr(function, "__self__", None)
     if isinstance(function, partial):

@@ -1,10 +1,12 @@
-"""Functions of single entries. All but SquaredReLU are bounded by their Lipschitz constant, under
-every norm of magnitudes.
+"""Functions of single entries.
+
+All take 0 to 0. Their bounds hold under every norm that grows with the magnitudes of the entries:
+the sensitivity is the largest |f′|, the radius follows from |f(x)| ≤ c·|x|.
 
 Large et al. 2024 (arXiv:2405.14813), appendix B, gives ReLU the sensitivity 1/√2 instead: the
-factor by which it shrinks the RMS of inputs that are symmetric around zero. That is an average, not
-a bound. A change that lies on the active entries passes whole, so the factor fails as soon as
-inputs and changes line up, and modula declares 1.
+factor by which it shrinks the RMS of inputs that are symmetric around zero. That is an average and
+not a bound. ReLU passes a change of the active entries whole, so the factor fails where the change
+is correlated with the input, and modula declares 1.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from modula.graph import Radius, total_radius
 
 
 def _gelu_lipschitz() -> float:
-    """max of Φ(x) + x·φ(x), which lies at x = √2."""
+    """The maximum of Φ(x) + x·φ(x), reached at x = √2."""
     x = math.sqrt(2)
     normal_cdf = (1 + math.erf(x / math.sqrt(2))) / 2
     normal_density = math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
@@ -29,7 +31,7 @@ def _gelu_lipschitz() -> float:
 
 
 def _silu_lipschitz() -> float:
-    """max of σ(x)·(1 + x·(1 − σ(x))), which lies where x·tanh(x/2) = 2."""
+    """The maximum of σ(x)·(1 + x·(1 − σ(x))), reached where x·tanh(x/2) = 2."""
     x = 2.0
     for _ in range(60):
         x = 2 / math.tanh(x / 2)
@@ -38,7 +40,10 @@ def _silu_lipschitz() -> float:
 
 
 class ReLU(Elementwise):
-    """max(x, 0). Sensitivity 1: proved, its Lipschitz constant."""
+    """The function max(x, 0).
+
+    Sensitivity 1, radius R: proved, by its Lipschitz constant.
+    """
 
     sensitivity: float = 1.0
     claim: Claim = "proved"
@@ -48,8 +53,9 @@ class ReLU(Elementwise):
 
 
 class ScaledReLU(Elementwise):
-    """√2·max(x, 0), which keeps the RMS of inputs that are symmetric around zero. Sensitivity √2:
-    proved, its Lipschitz constant.
+    """The function √2·max(x, 0), which keeps the RMS of inputs that are symmetric around zero.
+
+    Sensitivity √2, radius √2·R: proved, by its Lipschitz constant.
     """
 
     sensitivity: float = math.sqrt(2)
@@ -60,7 +66,11 @@ class ScaledReLU(Elementwise):
 
 
 class GELU(Elementwise):
-    """x·Φ(x). Sensitivity Φ(√2) + √2·φ(√2) ≈ 1.129: proved, its Lipschitz constant."""
+    """The function x·Φ(x), for the normal distribution function Φ.
+
+    Sensitivity Φ(√2) + √2·φ(√2) ≈ 1.129, radius R: proved, by its Lipschitz constant and since
+    |x·Φ(x)| ≤ |x|.
+    """
 
     sensitivity: float = _gelu_lipschitz()
     claim: Claim = "proved"
@@ -73,7 +83,10 @@ class GELU(Elementwise):
 
 
 class ScaledGELU(Elementwise):
-    """√2·x·Φ(x). Sensitivity √2 times that of GELU, ≈ 1.597: proved, its Lipschitz constant."""
+    """The function √2·x·Φ(x), for the normal distribution function Φ.
+
+    Sensitivity √2 times that of GELU, ≈ 1.597, radius √2·R: proved, as for GELU.
+    """
 
     sensitivity: float = math.sqrt(2) * _gelu_lipschitz()
     claim: Claim = "proved"
@@ -86,7 +99,10 @@ class ScaledGELU(Elementwise):
 
 
 class SiLU(Elementwise):
-    """x·σ(x) for the logistic function σ. Sensitivity ≈ 1.0998: proved, its Lipschitz constant."""
+    """The function x·σ(x), for the logistic function σ.
+
+    Sensitivity ≈ 1.0998, radius R: proved, by its Lipschitz constant and since |x·σ(x)| ≤ |x|.
+    """
 
     sensitivity: float = _silu_lipschitz()
     claim: Claim = "proved"
@@ -99,7 +115,10 @@ class SiLU(Elementwise):
 
 
 class Tanh(Elementwise):
-    """The hyperbolic tangent. Sensitivity 1: proved, its Lipschitz constant."""
+    """The hyperbolic tangent.
+
+    Sensitivity 1, radius R: proved, by its Lipschitz constant.
+    """
 
     sensitivity: float = 1.0
     claim: Claim = "proved"
@@ -109,7 +128,10 @@ class Tanh(Elementwise):
 
 
 class Abs(Elementwise):
-    """|x|. Sensitivity 1: proved, its Lipschitz constant."""
+    """The magnitude |x|.
+
+    Sensitivity 1, radius R: proved, by its Lipschitz constant.
+    """
 
     sensitivity: float = 1.0
     claim: Claim = "proved"
@@ -119,8 +141,10 @@ class Abs(Elementwise):
 
 
 class SquaredReLU(Elementwise):
-    """max(x, 0)². Sensitivity 2: conditional on entries of at most 1, as its derivative is 2·max(x,
-    0).
+    """The function max(x, 0)².
+
+    Sensitivity 2, radius R: conditional on entries of at most 1, where the derivative 2·max(x, 0)
+    is at most 2 and max(x, 0)² ≤ |x|.
 
     Source: So et al. 2021 (arXiv:2109.08668), section 3.
     """
@@ -129,7 +153,7 @@ class SquaredReLU(Elementwise):
     claim: Claim = "conditional"
 
     def radius(self, *inputs: Radius) -> Radius:
-        return inputs[0]  # x² ≤ |x| for entries of at most 1, the condition of its sensitivity
+        return inputs[0]  # under the condition of its sensitivity
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x).square()

@@ -1,4 +1,4 @@
-"""The two ways from an image to a vector."""
+"""`AvgPool` and `Flatten`: the two bonds from an image to a vector."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modula.spaces import AnySpace, Signature, Space, meet
 class AvgPool(Bond[ChannelRMS, RMS]):
     """The mean over all pixels: [batch, channel, height, width] -> [batch, channel].
 
-    Sensitivity 1: proved, since a mean of vectors is no longer than the longest.
+    Sensitivity 1, radius R: proved, since a mean of vectors is no longer than the longest.
     """
 
     sensitivity: float = 1.0
@@ -30,10 +30,12 @@ class AvgPool(Bond[ChannelRMS, RMS]):
 
 
 class Flatten(Bond[ChannelRMS, RMS]):
-    """All pixels' channels in one vector: [batch, channel, height, width] -> [batch,
-    channel·height·width].
+    """The channels of all pixels as one vector.
 
-    Sensitivity 1: proved, since the mean square over the image is at most the largest over a pixel.
+    [batch, channel, height, width] -> [batch, channel·height·width].
+
+    Sensitivity 1, radius R: proved, since the mean square over the image is at most the largest
+    over a pixel.
     """
 
     sensitivity: float = 1.0

@@ -12,7 +12,10 @@ from modula.norms import RMS
 
 
 class MeanSubtract(SameSpace[RMS, RMS]):
-    """x − mean(x) over the features. Sensitivity 1: proved, an orthogonal projection."""
+    """x − mean(x) over the features.
+
+    Sensitivity 1, radius R: proved, since it is an orthogonal projection.
+    """
 
     sensitivity: float = 1.0
     claim: Claim = "proved"
@@ -24,8 +27,9 @@ class MeanSubtract(SameSpace[RMS, RMS]):
 class RMSNorm(SameSpace[RMS, RMS]):
     """x / RMS(x) over the features, without a gain (compose with `Gain` for one).
 
-    Sensitivity 1: conditional on inputs of RMS at least 1. The derivative is a projection divided
-    by RMS(x), so that an input of RMS r < 1 sees a sensitivity of 1/r.
+    Sensitivity 1, radius 1: conditional on inputs of RMS at least 1 (the radius holds for all). The
+    derivative is a projection divided by RMS(x), so that the sensitivity at an input of RMS r < 1
+    is 1/r.
 
     Args:
         eps: added to the mean square; None takes the dtype's machine epsilon. Zero stays zero.
@@ -49,11 +53,12 @@ class RMSNorm(SameSpace[RMS, RMS]):
 
 
 class LayerNorm(SameSpace[RMS, RMS]):
-    """(x − mean(x)) / std(x) over the features, without gain and bias (compose with `Gain` and
-    `Bias`).
+    """(x − mean(x)) / std(x) over the features, without gain and bias.
 
-    Sensitivity 1: conditional on inputs of standard deviation at least 1, as it is RMSNorm after
-    MeanSubtract.
+    Compose it with `Gain` and `Bias` for these.
+
+    Sensitivity 1, radius 1: conditional on inputs of standard deviation at least 1 (the radius
+    holds for all), since it is RMSNorm after MeanSubtract.
 
     Args:
         eps: added to the variance.
@@ -77,13 +82,14 @@ class LayerNorm(SameSpace[RMS, RMS]):
 
 
 class Mean(SameSpace[RMS, RMS]):
-    """The mean over one axis in front of the features, such as positions: [batch, position, d] ->
-    [batch, d].
+    """The mean over one axis in front of the features, such as positions.
 
-    Sensitivity 1: proved, since a mean of vectors is no longer than the longest.
+    [batch, position, d] -> [batch, d].
+
+    Sensitivity 1, radius R: proved, since a mean of vectors is no longer than the longest.
 
     Args:
-        axis: the axis that is averaged away, counted from the end; not −1, which holds the
+        axis: the axis over which the mean is taken, counted from the end; not −1, the axis of the
             features.
 
     Raises:

@@ -12,12 +12,12 @@ from modula.norms import OneHot
 
 
 class Enumerate(Bond[OneHot, OneHot]):
-    """ids ↦ their positions: [..., position] -> [..., position], holding 0, 1, 2, …
+    """ids ↦ their positions 0, 1, 2, …: [..., position] -> [..., position].
 
     Compose an Embed with it for learned positions:
     `Embed(d, vocab) + Embed(d, context) @ Enumerate()`.
 
-    Sensitivity 1: proved; ids are discrete, and positions do not depend on them.
+    Sensitivity 1, radius 1: proved, since positions do not depend on ids and are one-hot vectors.
     """
 
     sensitivity: float = 1.0
