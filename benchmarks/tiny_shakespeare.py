@@ -1,12 +1,11 @@
-"""The table of the README: the example's GPT on tiny Shakespeare, dualized and by torch.optim's
-AdamW and Muon.
+"""Measure the README's table: one GPT on tiny Shakespeare, by `model.dualize`, AdamW and Muon.
 
     python -m benchmarks.tiny_shakespeare                  # downloads the text
-    python -m benchmarks.tiny_shakespeare --data FILE      # with a copy of it at hand
+    python -m benchmarks.tiny_shakespeare --data FILE      # reads a copy of it
 
-Every run is `examples/train_gpt.py` with its defaults, on tiny Shakespeare; AdamW and Muon at five
-learning rates each. Runs that have left their result.json are not repeated. Prints the table, and
-writes it into README.md between its markers.
+Every run is `examples/train_gpt.py` with its defaults, on tiny Shakespeare; AdamW and Muon run at
+five learning rates each. A run that has left its result.json is not repeated. Prints the table and
+writes it into README.md between its marks.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ NAMES = {
 
 
 def run(data: str, out: Path, optimizer: str, seed: int, lr: float | None) -> dict[str, float]:
-    """The numbers of one run, made if they are not there yet."""
+    """Return the numbers of one run, which is trained if it has left none."""
     result = out / f"{optimizer}-{'default' if lr is None else lr}-{seed}" / "result.json"
     if not result.exists():
         rate = [] if lr is None else ["--lr", str(lr)]
@@ -73,35 +72,37 @@ def table(data: str, out: Path, seeds: range) -> str:
         best[optimizer] = [run(data, out, optimizer, seed, lr) for seed in seeds]
     modula = [run(data, out, "modula", seed, None) for seed in seeds]
     baseline = statistics.median([numbers["seconds"] for numbers in best["adamw"]])
+    header = (
+        "| optimizer | learning rate | validation loss (nats per character) | training | of "
+        "AdamW's time |"
+    )
     lines = [
-        (
-            "| optimizer | learning rate | validation loss (nats a character) | training | of "
-            "AdamW's time |"
-        ),
+        header,
         "|---|---|---|---|---|",
         row("modula", modula, baseline),
         *[row(optimizer, runs, baseline) for optimizer, runs in best.items()],
         "",
-        *textwrap.wrap(
-            conditions(len(seeds)), width=140, break_long_words=False, break_on_hyphens=False
+        textwrap.fill(
+            conditions(len(seeds)), width=100, break_long_words=False, break_on_hyphens=False
         ),
     ]
     return "\n".join(lines)
 
 
 def conditions(seeds: int) -> str:
-    """What has to be known of the numbers."""
+    """Return the conditions of the runs, for below the table."""
     return (
         "4 blocks, width 128, 4 heads, context 64, batch 12, 2,000 steps; the loss is over the "
         f"whole last tenth of the text. Seeds: {seeds}. AdamW ran at {tried('adamw')}, Muon at "
-        f"{tried('muon')}, the best of which is shown; `model.dualize` at the example's default. "
-        f"Measured on {machine()}, one run after another. To reproduce: `python -m "
-        "benchmarks.tiny_shakespeare`."
+        f"{tried('muon')}, the best of which is shown. `model.dualize` ran at the defaults of "
+        "`examples/train_gpt.py`; its rate, momentum, masses and activation were chosen on this "
+        f"text, by the same loss. Measured on {machine()}, one run after another. To reproduce: "
+        "`python -m benchmarks.tiny_shakespeare`."
     )
 
 
 def tried(optimizer: str) -> str:
-    """The learning rates that an optimizer was given."""
+    """Return the learning rates at which an optimizer ran."""
     return ", ".join(f"{lr:g}" for lr in RATES[optimizer])
 
 
@@ -121,9 +122,11 @@ def main() -> None:
         "--data", default="shakespeare", help='"shakespeare", or the path of a copy'
     )
     parser.add_argument(
-        "--seeds", type=int, default=3, help="how many, for the mean and its spread"
+        "--seeds", type=int, default=3, help="runs of each, for the mean and its spread (default 3)"
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "tiny_shakespeare")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "runs" / "tiny_shakespeare", help="folder of the runs"
+    )
     options = parser.parse_args()
     written = table(options.data, options.out, range(options.seeds))
     print(written)
