@@ -1,13 +1,13 @@
-"""Tensors that are spread over processes, and how a map of whole weights is computed on them.
+"""Tensors sharded over processes, and how a function of whole weights is computed on them.
 
-A DTensor is one tensor of which every process holds a part. What treats every entry by itself is
-computed on the parts as they lie. A geometry needs more: to orthogonalise a matrix, one process
-must have all of it. So a batch of matrices, of which each process holds some rows of every matrix,
-is redistributed until each process holds all rows of some matrices. That is one all-to-all, as is
-the way back. Every process then works on its share of the matrices, and none holds all of them.
+A DTensor is one tensor of which every process has a shard. A function of single entries is computed
+on the shards where they are. A geometry needs more: to orthogonalise a matrix, one process must
+have all of it. So a batch of matrices that is sharded by rows is redistributed by an all-to-all,
+after which each process has some of the matrices whole. It computes on these, and a second
+all-to-all restores the layout. No process ever has all matrices of a batch.
 
-The distribution is PyTorch's: placements, meshes and `redistribute` (torch.distributed.tensor). It
-is imported where the first DTensor is met, since it takes half as long to import as torch.
+Placements, meshes and `redistribute` are PyTorch's (torch.distributed.tensor). That module is
+imported when the first DTensor is met, since importing it takes half as long as importing torch.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ Pairwise: TypeAlias = Callable[[list[Tensor], list[Tensor]], Sequence[Tensor]]
 """One of torch's foreach operations."""
 
 split_meshes: list[DeviceMesh] = []
-"""The last entry is the mesh over which work on plain tensors is split;
-`modula.parallel.split_over` enters it. A list, not a context variable, because torch.compile
+"""The last entry is the mesh over which work on plain tensors is split.
+
+`modula.parallel.split_over` appends it. A list, not a context variable, because torch.compile
 cannot read those."""
 
 
 def is_sharded(t: Tensor) -> TypeIs[DTensor]:
-    """Whether the tensor is a DTensor."""
+    """Return whether the tensor is a DTensor."""
     if type(t) is Tensor or type(t) is nn.Parameter or not torch.distributed.is_available():
         return False
     from torch.distributed.tensor import DTensor
@@ -51,14 +52,14 @@ def is_sharded(t: Tensor) -> TypeIs[DTensor]:
     return isinstance(t, DTensor)
 
 
-class Move(NamedTuple):
-    """One redistribution of a batch, along one axis of the mesh.
+class Redistribution(NamedTuple):
+    """A change of a batch's layout along one axis of the mesh.
 
     Args:
         axis: of the mesh.
-        mesh: the processes along it, this one among them.
-        shape: of what they hold together.
-        before, after: how it lies on them.
+        mesh: the processes along that axis, this one among them.
+        shape: of the batch that these processes have together.
+        before, after: the placement along that axis.
     """
 
     axis: int
@@ -67,33 +68,25 @@ class Move(NamedTuple):
     before: Placement
     after: Placement
 
-    def make(self, held: Tensor) -> Tensor:
-        return (
-            _dtensor(held, self.mesh, (self.before,), self.shape)
-            .redistribute(placements=[self.after])
-            .to_local()
-        )
+    def apply(self, local: Tensor) -> Tensor:
+        """Return this process's shard in the layout `after`, from that in the layout `before`."""
+        return _redistributed(local, self.mesh, self.shape, self.before, self.after)
 
-    def undo(self, held: Tensor) -> Tensor:
-        return (
-            _dtensor(held, self.mesh, (self.after,), self.shape)
-            .redistribute(placements=[self.before])
-            .to_local()
-        )
+    def undo(self, local: Tensor) -> Tensor:
+        """Return this process's shard in the layout `before`, from that in the layout `after`."""
+        return _redistributed(local, self.mesh, self.shape, self.after, self.before)
 
 
 @dataclass(frozen=True)
 class Sharding:
-    """How one tensor lies on a mesh of processes. Tensors that lie alike can be stacked part by
-    part.
+    """The layout of one tensor on a mesh. The shards of tensors of equal layout can be stacked.
 
     Args:
         mesh: the processes.
-        placements: what each axis of the mesh does with the tensor: shard one of its axes, or
-            replicate it.
+        placements: for each axis of the mesh, whether it shards an axis of the tensor, and which
+            one, or replicates it.
         shape: of the whole tensor.
-        plain: whether it is an ordinary tensor, equal on all processes, on which they share the
-            work.
+        plain: whether it is a plain tensor, equal on all processes, which share the work on it.
     """
 
     mesh: DeviceMesh
@@ -101,133 +94,145 @@ class Sharding:
     shape: torch.Size
     plain: bool = False
 
-    def place(self, part: Tensor) -> Tensor:
-        """The tensor of which this process holds `part`."""
-        return part if self.plain else _dtensor(part, self.mesh, self.placements, self.shape)
+    def place(self, local: Tensor) -> Tensor:
+        """Return the tensor of this layout of which `local` is this process's shard."""
+        return local if self.plain else _dtensor(local, self.mesh, self.placements, self.shape)
 
-    def map(self, f: BatchMap, parts: Tensor, vectors: int | None) -> Tensor:
-        """The parts of f(whole weights), from the parts of the weights.
+    def map(self, f: BatchMap, shards: Tensor, vector_axis: int | None) -> Tensor:
+        """Return this process's shards of f(whole weights).
 
         Args:
             f: [batch, *shape] -> [batch, *shape].
-            parts: [batch, *part], of the same weights on every process.
-            vectors: the axis of a weight on which the vectors lie that f treats each by itself;
-                None if f needs whole weights.
+            shards: of a batch, [batch, *shard], of the same weights on every process.
+            vector_axis: the axis of a weight along which the vectors run that f treats each by
+                itself; None if f needs whole weights.
         """
-        held, moves = parts, self._moves(len(parts), vectors)
-        for move in moves:
-            held = move.make(held)
-        held = f(held) if held.numel() else held
-        for move in reversed(moves):
-            held = move.undo(held)
-        return held
+        local, redistributions = shards, self._redistributions(len(shards), vector_axis)
+        for one in redistributions:
+            local = one.apply(local)
+        local = f(local) if local.numel() else local
+        for one in reversed(redistributions):
+            local = one.undo(local)
+        return local
 
-    def measure(self, f: BatchMap, parts: Tensor, vectors: int | None, combine: BatchMap) -> Tensor:
-        """One number for each weight of the batch, known to every process.
+    def measure(
+        self, f: BatchMap, shards: Tensor, vector_axis: int | None, combine: BatchMap
+    ) -> Tensor:
+        """Return one number for each weight of the batch, on every process.
 
         Args:
             f: [batch, *shape] -> [batch].
-            parts, vectors: as for `map`.
-            combine: [n, batch] -> [batch], from the numbers of n pieces of each weight to those of
-                the weights.
+            shards, vector_axis: as for `map`.
+            combine: reduces the numbers of a weight's shards to one: [shard, batch] -> [batch].
         """
-        held, moves = parts, self._moves(len(parts), vectors)
-        for move in moves:
-            held = move.make(held)
-        dtype = working_dtype(parts.dtype)
-        numbers = f(held).to(dtype) if held.numel() else held.new_zeros(len(held), dtype=dtype)
-        by_weight = [move for move in moves if move.after.is_shard(0)]
-        for move in reversed(by_weight):
-            numbers = _dtensor(numbers, move.mesh, (move.after,), move.shape[:1]).full_tensor()
-        done = [move.axis for move in by_weight]
+        local, redistributions = shards, self._redistributions(len(shards), vector_axis)
+        for one in redistributions:
+            local = one.apply(local)
+        dtype = working_dtype(shards.dtype)
+        numbers = f(local).to(dtype) if local.numel() else local.new_zeros(len(local), dtype=dtype)
+        by_weight = [one for one in redistributions if one.after.is_shard(0)]
+        for one in reversed(by_weight):
+            numbers = _dtensor(numbers, one.mesh, (one.after,), one.shape[:1]).full_tensor()
+        gathered = [one.axis for one in by_weight]
         for axis in range(self.mesh.ndim):
-            if axis not in done and not self.placements[axis].is_replicate():
-                numbers = combine(_listed(numbers, _submesh(self.mesh, axis)))
+            if axis not in gathered and not self.placements[axis].is_replicate():
+                numbers = combine(_all_gathered(numbers, _submesh(self.mesh, axis)))
         return numbers
 
-    def _moves(self, count: int, vectors: int | None) -> list[Move]:
-        """What brings a batch of `count` weights to where the processes can work on it.
+    def _redistributions(self, count: int, vector_axis: int | None) -> list[Redistribution]:
+        """The changes of layout after which processes can compute on a batch of `count` weights.
 
-        Whole weights: the batch is divided by weight among all processes, and among replicas if
-        there are enough weights to share. Vectors: nothing is moved unless vectors are cut. If they
-        are, the weights are divided along another axis, or by weight where there is none. Replicas
-        all do the work, which is less than to send the results.
+        Whole weights: the batch is sharded by weight over all processes, and over replicas if there
+        are enough weights. Vectors: nothing changes unless the mesh shards the vectors themselves.
+        Then the weights are sharded along another axis, or by weight if they have no other. Every
+        replica computes the result, because that is cheaper than sending it.
         """
+        shape = self._batch_shape(count)
+        if vector_axis is not None:
+            cut = vector_axis % len(self.shape)
+            others = [1 + axis for axis in range(len(self.shape)) if axis != cut]
+            return self._unsharding(shape, cut, others[0] if others else 0)
+        redistributions = self._over_replicas(shape)
+        for cut in range(len(self.shape)):
+            redistributions += self._unsharding(shape, cut, 0)
+        return redistributions
+
+    def _over_replicas(self, shape: list[int]) -> list[Redistribution]:
+        """Shard a batch of this shape by weight over replicas, and update the shape."""
         from torch.distributed.tensor import Replicate, Shard
 
-        shape = list(self._part_shape(count))
-        moves = []
-        if vectors is None:
-            for axis in [
-                axis
-                for axis, p in enumerate(self.placements)
-                if p.is_replicate() and worth_sharing(count, self.mesh.size(axis))
-            ]:
-                moves.append(
-                    Move(axis, _submesh(self.mesh, axis), torch.Size(shape), Replicate(), Shard(0))
-                )
-                shape[0] = _length(shape[0], self.mesh, axis)
-        for cut in range(len(self.shape)) if vectors is None else [vectors % len(self.shape)]:
-            others = [1 + axis for axis in range(len(self.shape)) if axis != cut]
-            target = 0 if vectors is None or not others else others[0]
-            for axis, length in reversed(self._divisions(cut)):
-                shape[1 + cut] = length
-                moves.append(
-                    Move(
-                        axis,
-                        _submesh(self.mesh, axis),
-                        torch.Size(shape),
-                        Shard(1 + cut),
-                        Shard(target),
+        count = shape[0]
+        redistributions = []
+        for axis, p in enumerate(self.placements):
+            if p.is_replicate() and worth_sharing(count, self.mesh.size(axis)):
+                redistributions.append(
+                    Redistribution(
+                        axis, _submesh(self.mesh, axis), torch.Size(shape), Replicate(), Shard(0)
                     )
                 )
-                shape[target] = _length(shape[target], self.mesh, axis)
-        return moves
+                shape[0] = _local_length(shape[0], self.mesh, axis)
+        return redistributions
 
-    def _part_shape(self, count: int) -> list[int]:
-        """The shape of the parts that this process holds of a batch."""
+    def _unsharding(self, shape: list[int], cut: int, target: int) -> list[Redistribution]:
+        """Shard axis `target` of a batch in place of tensor axis `cut`, and update the shape."""
+        from torch.distributed.tensor import Shard
+
+        redistributions = []
+        for axis, length in reversed(self._splits(cut)):
+            shape[1 + cut] = length
+            redistributions.append(
+                Redistribution(
+                    axis,
+                    _submesh(self.mesh, axis),
+                    torch.Size(shape),
+                    Shard(1 + cut),
+                    Shard(target),
+                )
+            )
+            shape[target] = _local_length(shape[target], self.mesh, axis)
+        return redistributions
+
+    def _batch_shape(self, count: int) -> list[int]:
+        """The shape of this process's shards of a batch of `count` weights."""
         shape = [count, *self.shape]
         for cut in range(len(self.shape)):
-            for axis, length in self._divisions(cut):
-                shape[1 + cut] = _length(length, self.mesh, axis)
+            for axis, length in self._splits(cut):
+                shape[1 + cut] = _local_length(length, self.mesh, axis)
         return shape
 
-    def _divisions(self, cut: int) -> list[tuple[int, int]]:
-        """The axes of the mesh that divide the tensor's axis `cut`, the first to divide it first,
-        each with the length that it divides.
+    def _splits(self, cut: int) -> list[tuple[int, int]]:
+        """Mesh axes that shard tensor axis `cut`, in order, each with the length it splits.
 
-        The axes of a mesh divide from left to right. A strided one divides after those on its right
-        that make up its split_factor; that is how `fully_shard` divides the weights of a
-        tensor-parallel layer.
+        The axes of a mesh are applied from left to right. A strided placement is applied after
+        those on its right that make up its split_factor; that is how `fully_shard` shards the
+        weights of a tensor-parallel layer.
         """
         order: list[int] = []
         for axis, p in reversed(list(enumerate(self.placements))):
-            if p.is_replicate() or _divided_axis(p) != cut:
+            if p.is_replicate() or _sharded_axis(p) != cut:
                 continue
             before = 0
             while prod([self.mesh.size(other) for other in order[:before]]) < _split_factor(p):
                 before += 1
             order.insert(before, axis)
-        divisions, length = [], self.shape[cut]
+        splits, length = [], self.shape[cut]
         for axis in order:
-            divisions.append((axis, length))
-            length = _length(length, self.mesh, axis)
-        return divisions
+            splits.append((axis, length))
+            length = _local_length(length, self.mesh, axis)
+        return splits
 
 
 def worth_sharing(count: int, replicas: int) -> bool:
-    """Whether replicas share the work on a batch of `count` weights that all of them have.
+    """Return whether replicas share the work on a batch of `count` weights that all of them have.
 
-    The results are gathered in equal parts, so that a few weights are padded to one for each
-    replica. Up to double is sent for it.
+    The results are gathered in chunks of equal size, so that a batch is padded to a multiple of the
+    number of replicas. Replicas share the work if padding at most doubles what is sent.
     """
     return count > 1 and 2 * count >= replicas
 
 
 def local_shard(t: Tensor) -> tuple[Tensor, Sharding | None]:
-    """What this process holds of the tensor, and how the tensor lies on its processes; None if this
-    process works on it alone.
-    """
+    """Return this process's shard and the tensor's layout, or `(t, None)` if it is not sharded."""
     if (type(t) is Tensor or type(t) is nn.Parameter) and not split_meshes:
         return t, None
     t = reduced(t)
@@ -235,7 +240,7 @@ def local_shard(t: Tensor) -> tuple[Tensor, Sharding | None]:
 
 
 def sharding_of(t: Tensor) -> Sharding | None:
-    """How the tensor lies on its processes; None if this process works on it alone."""
+    """Return the tensor's layout; None if this process works on the tensor alone."""
     if is_sharded(t):
         return Sharding(t.device_mesh, t.placements, t.shape)
     if not split_meshes:
@@ -247,7 +252,7 @@ def sharding_of(t: Tensor) -> Sharding | None:
 
 
 def reduced(t: Tensor) -> Tensor:
-    """The tensor with pending sums over processes carried out."""
+    """Return the tensor with pending sums over processes carried out."""
     if not is_sharded(t) or not any(p.is_partial() for p in t.placements):
         return t
     from torch.distributed.tensor import Replicate
@@ -256,20 +261,21 @@ def reduced(t: Tensor) -> Tensor:
 
 
 def to_local(t: Tensor) -> Tensor:
-    """What this process holds of the tensor: all of it, if it is a plain one. Shares its memory."""
+    """Return this process's shard of the tensor, or all of a plain one. It shares the memory."""
     return t.to_local() if is_sharded(t) else t
 
 
 def to_local_like(t: Tensor, like: Tensor) -> Tensor:
-    """What this process holds of `t` once it lies like `like`.
+    """Return this process's shard of `t` in the layout of `like`.
 
     Raises:
         TypeError: one of them is a DTensor and the other is not.
     """
     if is_sharded(t) != is_sharded(like):
         raise TypeError(
-            "one of two tensors is a DTensor and the other a plain tensor: spread it with "
-            "torch.distributed.tensor.distribute_tensor, or make it whole with .full_tensor()"
+            "one of two tensors is a DTensor and the other a plain tensor: shard the plain one "
+            "with torch.distributed.tensor.distribute_tensor, or gather the other one with "
+            ".full_tensor()"
         )
     if is_sharded(t) and is_sharded(like) and t.placements != like.placements:
         t = t.redistribute(placements=like.placements)
@@ -277,71 +283,71 @@ def to_local_like(t: Tensor, like: Tensor) -> Tensor:
 
 
 def all_to_local(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """What this process holds of each tensor."""
+    """Return this process's shard of each tensor."""
     return [to_local(t) for t in tensors]
 
 
 def all_to_local_like(tensors: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
-    """What this process holds of each tensor once it lies as its counterpart does."""
+    """Return this process's shard of each tensor in the layout of its counterpart."""
     return [to_local_like(t, other) for t, other in zip(tensors, like, strict=True)]
 
 
-def from_local_like(parts: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors that lie as their counterparts do, and of which this process holds `parts`."""
+def from_local_like(shards: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
+    """Return the tensors of which these are this process's shards, in the layouts of `like`."""
     return [
-        _dtensor(p, other.device_mesh, other.placements, other.shape) if is_sharded(other) else p
-        for p, other in zip(parts, like, strict=True)
+        _dtensor(local, other.device_mesh, other.placements, other.shape)
+        if is_sharded(other)
+        else local
+        for local, other in zip(shards, like, strict=True)
     ]
 
 
 def entrywise(
     operation: Pairwise, tensors: Sequence[Tensor], others: Sequence[Tensor]
 ) -> list[Tensor]:
-    """What one of torch's foreach operations makes of two lists of tensors, laid out as the first
-    is.
-    """
+    """Return the results of one of torch's foreach operations, in the layouts of `tensors`."""
     return from_local_like(
         operation(all_to_local(tensors), all_to_local_like(others, tensors)), tensors
     )
 
 
 def to_full(t: Tensor) -> Tensor:
-    """The tensor in full on every process. Meant for single numbers."""
+    """Return the whole tensor, on every process. Meant for single numbers."""
     return t.full_tensor() if is_sharded(t) else t
 
 
 def dot(
     a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Tensor], Tensor]
 ) -> list[Tensor]:
-    """Sums of products, known to every process: one for all tensors that lie on one mesh in one
-    way.
+    """Return one sum of products for all tensors of equal mesh and placements, on every process.
 
     Args:
         a, b: lists of tensors of equal shapes.
         multiply: the sum of the products of all entries, of two plain tensors.
     """
     totals = []
-    for where, products in _by_sharding(a, b, multiply):
-        home = products[0][1].device
-        total = torch.stack([product.to(home) for _, product in products]).sum()
-        totals.append(total if where is None else _summed(total, where))
+    for layout, products in _by_layout(a, b, multiply):
+        device = products[0][1].device
+        total = torch.stack([product.to(device) for _, product in products]).sum()
+        totals.append(total if layout is None else _summed(total, layout))
     return totals
 
 
 def dots(
     a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Tensor], Tensor]
 ) -> list[Tensor]:
-    """Products of each tensor with its counterpart, known to every process, which takes one sum
-    over processes for all that lie alike.
+    """Return the product of each tensor with its counterpart, on every process.
+
+    Tensors of equal mesh and placements take one sum over processes together.
 
     Args:
         a, b: lists of tensors of equal shapes.
         multiply: sums over the entries of two plain tensors: one number, or several as a vector.
     """
     found: dict[int, Tensor] = {}
-    for where, products in _by_sharding(a, b, multiply):
-        if where is not None:
-            summed = _summed(torch.stack([product for _, product in products]), where)
+    for layout, products in _by_layout(a, b, multiply):
+        if layout is not None:
+            summed = _summed(torch.stack([product for _, product in products]), layout)
             products = [
                 (i, product) for (i, _), product in zip(products, summed.unbind(), strict=True)
             ]
@@ -349,34 +355,36 @@ def dots(
     return [found[i] for i in range(len(found))]
 
 
-def _by_sharding(
+def _by_layout(
     a: Sequence[Tensor], b: Sequence[Tensor], multiply: Callable[[Tensor, Tensor], Tensor]
 ) -> Iterable[tuple[Sharding | None, list[tuple[int, Tensor]]]]:
-    """This process's products, each with its position, by how the tensors lie; all of one sharding
-    are on one device.
+    """This process's products, each with its position, grouped by mesh and placements.
+
+    All products of DTensors in one group are on one device.
     """
     products: dict[Sharding | None, list[tuple[int, Tensor]]] = {}
     for i, (one, other) in enumerate(zip(map(reduced, a), b, strict=True)):
-        where = (
+        layout = (
             Sharding(one.device_mesh, one.placements, torch.Size(())) if is_sharded(one) else None
         )
-        products.setdefault(where, []).append(
+        products.setdefault(layout, []).append(
             (i, multiply(to_local(one), to_local_like(other, one)))
         )
     return products.items()
 
 
-def _summed(numbers: Tensor, where: Sharding) -> Tensor:
-    """The sums over all processes that hold different parts."""
+def _summed(numbers: Tensor, layout: Sharding) -> Tensor:
+    """The sums over all processes that have different shards."""
     from torch.distributed.tensor import Partial, Replicate
 
-    pending = tuple([Replicate() if p.is_replicate() else Partial() for p in where.placements])
-    return _dtensor(numbers, where.mesh, pending, numbers.shape).full_tensor()
+    pending = tuple([Replicate() if p.is_replicate() else Partial() for p in layout.placements])
+    return _dtensor(numbers, layout.mesh, pending, numbers.shape).full_tensor()
 
 
 def fill(weight: Tensor, values: Tensor) -> None:
-    """Write values into a weight in place. Of a DTensor's all processes take those of the mesh's
-    first, whatever they have themselves.
+    """Write values into a weight in place.
+
+    If it is a DTensor, all processes write the values that the mesh's first process was given.
 
     Args:
         weight: where to write.
@@ -392,8 +400,7 @@ def fill(weight: Tensor, values: Tensor) -> None:
 
 
 def refuse_fully_sharded(model: nn.Module) -> None:
-    """Refuse to differentiate a model of which some part is under `fully_shard`, whose hooks run in
-    backward() alone.
+    """Raise if some module inside is under `fully_shard`, whose hooks run in backward() alone.
 
     Raises:
         RuntimeError: says what to do instead.
@@ -409,12 +416,18 @@ def refuse_fully_sharded(model: nn.Module) -> None:
         )
 
 
-def _dtensor(p: Tensor, mesh: DeviceMesh, placements: Placements, shape: torch.Size) -> DTensor:
-    """The DTensor of this shape of which this process holds `p`."""
+def _redistributed(
+    local: Tensor, mesh: DeviceMesh, shape: torch.Size, before: Placement, after: Placement
+) -> Tensor:
+    return _dtensor(local, mesh, (before,), shape).redistribute(placements=[after]).to_local()
+
+
+def _dtensor(local: Tensor, mesh: DeviceMesh, placements: Placements, shape: torch.Size) -> DTensor:
+    """The DTensor of this shape of which `local` is this process's shard."""
     from torch.distributed.tensor import DTensor
 
     strides = tuple([prod(shape[axis + 1 :]) for axis in range(len(shape))])
-    return DTensor.from_local(p.contiguous(), mesh, placements, shape=shape, stride=strides)
+    return DTensor.from_local(local.contiguous(), mesh, placements, shape=shape, stride=strides)
 
 
 @cache
@@ -425,15 +438,16 @@ def _submesh(mesh: DeviceMesh, axis: int) -> DeviceMesh:
     return mesh if mesh.ndim == 1 else DeviceMesh.from_group(mesh.get_group(axis), mesh.device_type)
 
 
-def _length(length: int, mesh: DeviceMesh, axis: int) -> int:
-    """What this process gets of an axis of some length that an axis of the mesh divides: equal
-    chunks, the last of them smaller.
+def _local_length(length: int, mesh: DeviceMesh, axis: int) -> int:
+    """This process's length of a tensor axis of which each process along a mesh axis has a chunk.
+
+    All chunks but the last are equally long.
     """
     chunk = ceil(length / mesh.size(axis))
     return max(0, min(chunk, length - chunk * mesh.get_local_rank(axis)))
 
 
-def _listed(numbers: Tensor, mesh: DeviceMesh) -> Tensor:
+def _all_gathered(numbers: Tensor, mesh: DeviceMesh) -> Tensor:
     """The numbers of all processes of a mesh: [n] -> [process, n]."""
     from torch.distributed.tensor import Shard
 
@@ -442,13 +456,13 @@ def _listed(numbers: Tensor, mesh: DeviceMesh) -> Tensor:
     ).full_tensor()
 
 
-def _divided_axis(p: Placement) -> int:
-    """The axis of the tensor that a sharding placement divides."""
+def _sharded_axis(p: Placement) -> int:
+    """The tensor axis that a sharding placement shards."""
     axis: int = p.dim  # type: ignore[attr-defined] # Shard and its strided form share no base class that has it
     return axis
 
 
 def _split_factor(p: Placement) -> int:
-    """Into how many pieces the axis is divided before this placement divides it."""
+    """Into how many chunks the axis is split before this placement is applied."""
     factor: int = getattr(p, "split_factor", 1)
     return factor
