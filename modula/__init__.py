@@ -1,8 +1,8 @@
 """modula: modular duality for PyTorch.
 
-Compose a network from typed modules, and `model.dualize(gradient)` is the direction of steepest
-descent under a norm that the composition defines, in which one learning rate fits every width and
-depth.
+Compose a network of typed modules. `model.dualize(gradient)` is then the direction of steepest
+descent under a norm that follows from the composition, and under which one learning rate fits every
+width and depth.
 """
 
 from modula import checkpoint, geometry, optim, polar

@@ -1,4 +1,4 @@
-"""What a module may declare about itself."""
+"""Declarations of modules (mass, sensitivity, claim), and checks of their values."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from numbers import Real
 from typing import Literal, TypeAlias, TypeGuard
 
 Claim: TypeAlias = Literal["proved", "conditional", "estimate"]
-"""How sure a sensitivity is: for all inputs (and weights of norm at most 1), for those inputs that
-the docstring names, or neither."""
+"""The validity of a sensitivity: for all inputs (and weights of norm at most 1), for the inputs
+that the docstring names, or neither of both."""
 
 
 Acts: TypeAlias = Literal["matrix", "table", "entrywise", "split_heads", "merge_heads", "otherwise"]
-"""How an operation acts on features, by which plans for tensor parallelism divide it."""
+"""How an operation acts on features, which determines how tensor parallelism can shard it."""
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """A real number, of Python's or of NumPy's; True and False are none."""
+    """Return whether a value is a real number, of Python or NumPy; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_mass(module: object, mass: object) -> None:
-    """Refuse a mass that is not a finite number ≥ 0, naming the `module`."""
+    """Raise if a mass is not a finite number ≥ 0.
+
+    Args:
+        module: its owner, named in the error.
+        mass: any value.
+
+    Raises:
+        ValueError: names the module and the value.
+    """
     if not is_number(mass) or not math.isfinite(mass) or mass < 0:
         raise ValueError(
             f"the mass of {_written(module)} must be a finite number ≥ 0, got {mass!r}"
@@ -30,7 +38,15 @@ def check_mass(module: object, mass: object) -> None:
 
 
 def check_sensitivity(module: object, sensitivity: object) -> None:
-    """Refuse a sensitivity that is not a finite number > 0, naming the `module`."""
+    """Raise if a sensitivity is not a finite number > 0.
+
+    Args:
+        module: its owner, named in the error.
+        sensitivity: any value.
+
+    Raises:
+        ValueError: names the module and the value.
+    """
     if not is_number(sensitivity) or not math.isfinite(sensitivity) or sensitivity <= 0:
         raise ValueError(
             f"the sensitivity of {_written(module)} must be a finite number > 0, got "
@@ -43,6 +59,6 @@ def _written(module: object) -> str:
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
-    """Return the first `most` names as an error lists them, and how many more there are."""
+    """Return a list of names as text: the first `most` of them, and the number of the others."""
     shown = ", ".join(map(repr, names[:most])) or "nothing"
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,4 +1,4 @@
-"""Every exception of the library. Each is shown as `modula.X`, whatever file raises it."""
+"""Every exception of the library. Tracebacks show each as `modula.X`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = [
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be written, read, or used with this model."""
+    """A checkpoint that cannot be written, read, or loaded into this model."""
 
 
 class CompositionError(TypeError):
-    """Modules that do not fit together: their types differ, or their widths."""
+    """Modules that cannot be composed, since their types or their widths differ."""
 
 
 class LayoutError(ValueError):
-    """Two lists of tensors that do not belong to the same model."""
+    """A vector with the names or shapes of another model."""
 
 
 class MismatchError(Exception):
-    """Two spaces that cannot be the same. Caught where modules are composed."""
+    """Two spaces that cannot be the same. Compositions catch it and raise a `CompositionError`."""
 
 
 class NormPairError(TypeError):
@@ -34,11 +34,11 @@ class NormPairError(TypeError):
 
 
 class ParameterError(ValueError):
-    """A parameter that a network would not train, or would train in a way that nobody asked for."""
+    """A parameter that requires a gradient and for which there is no duality map."""
 
 
 class StateMismatchError(ValueError):
-    """A state dict that belongs to another model or another kind of optimizer."""
+    """A state dict of another model or of another kind of optimizer."""
 
 
 for _error in __all__:

@@ -1,13 +1,13 @@
-"""Norm types: what a space of activations measures.
+"""Norm types: classes that stand for the norm of a space of activations.
 
 A norm type is a class that is never instantiated. Statically it is a type argument
 (`Module[RMS, RMS]`); at run time its class methods compute. Axes in front of the measured one
-(batch, position, pixel) are aggregated by the maximum, so that a map applied position by position
-keeps its bound. Concrete norms are final: spaces are the same if their norm types are the same
-class, and a subclass would be another space.
+(batch, position, pixel) are aggregated by the maximum, so that a bound on a map of single vectors
+holds for whole activations. Concrete norms are final: two spaces are the same if their norm types
+are the same class, and a subclass would be another space.
 
 Each norm comes with its duality map, `dualize(g) = argmax over ‖t‖ = 1 of <g, t>`, vector by
-vector. Where the maximiser is not unique it is the one that is zero wherever `g` is.
+vector. Where the maximiser is not unique, modula takes the one that is zero wherever `g` is.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from modula.scaling import split_scale
 
 
 class Norm:
-    """What a space measures. Subclass `VectorNorm` for a norm of your own."""
+    """The base class of all norm types. Subclass `VectorNorm` for a norm of your own."""
 
     @classmethod
     def measure(cls, x: Tensor) -> Tensor:
-        """The norm of a whole activation, as a scalar tensor."""
+        """Return the norm of a whole activation, as a scalar tensor."""
         raise NotImplementedError(
-            f"{cls.__name__} does not say how it measures an activation: define "
+            f"{cls.__name__} does not define how it measures an activation: define "
             f"{cls.__name__}.measure"
         )
 
@@ -39,13 +39,14 @@ class OneHot(Norm):
 
     @classmethod
     def measure(cls, x: Tensor) -> Tensor:
-        """1, whatever the ids: a one-hot vector has ℓ1 norm 1."""
+        """Return 1 for all ids: a one-hot vector has ℓ1 norm 1."""
         return torch.ones((), device=x.device)
 
 
 class Dense(Norm):
-    """A norm of real vectors, with its duality map. `axis` is where the vectors lie in an
-    activation.
+    """A norm of real vectors, with its duality map.
+
+    `axis` is the axis of an activation along which its vectors extend.
 
     Example:
         >>> import torch
@@ -58,15 +59,16 @@ class Dense(Norm):
 
     @classmethod
     def norm(cls, x: Tensor) -> Tensor:
-        """The norm of every vector on the last axis: [..., d] -> [...]."""
+        """Return the norm of every vector on the last axis: [..., d] -> [...]."""
         raise NotImplementedError(
             f"{cls.__name__} has no norm: define {cls.__name__}.norm on the last axis"
         )
 
     @classmethod
     def dualize(cls, g: Tensor) -> Tensor:
-        """The unit vector that pairs best with each `g` on the last axis: [..., d] -> [..., d];
-        zero for zero.
+        """Return argmax over ‖t‖ = 1 of <g, t> on the last axis: [..., d] -> [..., d].
+
+        It is zero where `g` is.
         """
         raise NotImplementedError(
             f"{cls.__name__} has no duality map: define {cls.__name__}.dualize on the last axis"
@@ -74,33 +76,31 @@ class Dense(Norm):
 
     @classmethod
     def dual_norm(cls, g: Tensor) -> Tensor:
-        """max over ‖t‖ = 1 of <g, t> for every vector on the last axis: [..., d] -> [...]."""
+        """Return max over ‖t‖ = 1 of <g, t> on the last axis: [..., d] -> [...]."""
         return (g * cls.dualize(g)).sum(dim=-1)
 
     @classmethod
     def measure(cls, x: Tensor) -> Tensor:
-        """The largest norm among all the vectors of an activation, as a scalar tensor."""
+        """Return the largest norm among the vectors of an activation, as a scalar tensor."""
         return cls.norm(x.movedim(cls.axis, -1)).amax()
 
 
 class VectorNorm(Dense):
-    """A norm of plain feature vectors on the last axis: what a `Linear` may map from and to.
+    """A norm of feature vectors on the last axis, between which a `Linear` maps.
 
-    To add a norm, subclass `VectorNorm` and define `norm` and `dualize`. Define `dual` too (the
-    norm type of the dual space) if the norm is to be the domain of a map into `Linf`.
+    To add a norm, subclass `VectorNorm` and define `norm` and `dualize`. Define `dual`, the norm
+    type of the dual space, if a `Linear` is to map from this norm into `Linf`.
     """
 
     dual: ClassVar[type[VectorNorm]]
 
 
 class Euclidean(Dense):
-    """A multiple of the ℓ2 norm: ‖x‖₂ / radius(d), whose unit ball in dimension d has the ℓ2 radius
-    `radius(d)`.
-    """
+    """A multiple of the ℓ2 norm: ‖x‖₂ / radius(d) for vectors of dimension d."""
 
     @classmethod
     def radius(cls, d: int) -> float:
-        """The ℓ2 length of a vector of norm 1 in dimension `d`."""
+        """Return the ℓ2 norm of the vectors of norm 1 in dimension `d`."""
         raise NotImplementedError(f"{cls.__name__} has no radius: define {cls.__name__}.radius")
 
     @classmethod
@@ -133,8 +133,9 @@ class L2(Euclidean, VectorNorm):
 
 @final
 class RMS(Euclidean, VectorNorm):
-    """The root mean square of the last axis, ‖x‖₂/√d: 1 when the entries have size 1, whatever the
-    width.
+    """The root mean square of the last axis, ‖x‖₂/√d.
+
+    It is 1 at every width for vectors whose entries have magnitude 1.
     """
 
     @classmethod
@@ -144,7 +145,7 @@ class RMS(Euclidean, VectorNorm):
 
 @final
 class DualRMS(Euclidean, VectorNorm):
-    """The dual of RMS: √d·‖x‖₂. It measures the rows of a map from RMS to Linf."""
+    """The dual of RMS, √d·‖x‖₂, which measures the rows of a map from RMS to Linf."""
 
     @classmethod
     def radius(cls, d: int) -> float:
@@ -199,7 +200,7 @@ class Linf(VectorNorm):
 
 
 def _sign(g: Tensor) -> Tensor:
-    """The sign, and NaN for what is not finite: torch.sign would hide a broken gradient."""
+    """The sign of finite entries and NaN for others: torch.sign(inf) would hide an error."""
     return torch.where(g.isfinite(), g.sign(), torch.nan)
 
 

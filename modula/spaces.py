@@ -1,8 +1,7 @@
-"""Run-time spaces: a norm type with the width that is known of it, and what follows when two spaces
-meet.
+"""Run-time spaces: norm types with their widths, and their unification.
 
-A space may be known in part. `meet` combines what two modules know of the place where they touch,
-and `MismatchError` says that they cannot touch there.
+A space may be known in part. Where two modules are composed, `meet` combines what each knows of
+the space between them, and raises a `MismatchError` if no space satisfies both.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from modula.values import Value
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A norm type, and the length of its measured axis if that is known."""
+    """A norm type, and the length of its measured axis, or None if that is unknown."""
 
     norm: type[Norm]
     width: int | None = None
@@ -33,7 +32,7 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A tuple of spaces, whose norm is the sum of its parts' norms."""
+    """A tuple of spaces. The norm of a value is the sum of its entries' norms."""
 
     parts: tuple[AnySpace, ...]
 
@@ -43,7 +42,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Any space: what a bond that takes its neighbour's type knows before it has a neighbour."""
+    """The space of a bond that adopts its neighbour's space, before it has a neighbour."""
 
     dense: bool = False
 
@@ -61,10 +60,16 @@ ANY_DENSE = Unknown(dense=True)
 
 
 def meet(one: AnySpace, other: AnySpace) -> AnySpace:
-    """What is known of a space of which both `one` and `other` are true.
+    """Return the space that satisfies both descriptions, as far as they determine it.
 
     Raises:
-        MismatchError: no space is both.
+        MismatchError: no space satisfies both.
+
+    Example:
+        >>> from modula import RMS
+        >>> from modula.spaces import ANYTHING, Space, meet
+        >>> str(meet(Space(RMS), Space(RMS, 64))), str(meet(ANYTHING, Space(RMS)))
+        ('RMS(64)', 'RMS')
     """
     if one == other:
         return one
@@ -99,8 +104,10 @@ def _narrow_unknown(unknown: Unknown, known: AnySpace) -> AnySpace:
 
 
 def space_of(annotation: object) -> AnySpace | None:
-    """The space that a type argument stands for: `RMS`, `tuple[RMS, RMS]`; None for a type
-    variable.
+    """Return the space of a type argument, such as `RMS` or `tuple[RMS, RMS]`.
+
+    Returns:
+        None for a type variable, and for whatever is not a norm type.
     """
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return Space(annotation) if issubclass(annotation, Norm) else None
@@ -112,15 +119,22 @@ def space_of(annotation: object) -> AnySpace | None:
 
 
 def measure(space: AnySpace, value: Value) -> Tensor:
-    """The norm of `value` in `space`, as a scalar tensor: for a product, the sum over its parts.
+    """Return the norm of a value, as a scalar tensor; for a product, the sum over its entries.
 
     Args:
-        space: the space that `value` lives in, such as `module.codomain`.
-        value: a tensor, or for a product a tuple of tensors.
+        space: of the value, such as `module.codomain`.
+        value: a tensor, or for a product a tuple of values.
 
     Raises:
-        TypeError: `value` is a tuple where `space` is not a product, or the other way round; or the
-            space is unknown.
+        TypeError: `value` is a tuple and `space` is not a product of as many spaces, or the other
+            way round; or the space is unknown.
+
+    Example:
+        >>> import torch
+        >>> from modula import Linear
+        >>> from modula.spaces import measure
+        >>> measure(Linear(2, 3).domain, torch.ones(5, 3))
+        tensor(1.)
     """
     if isinstance(space, Product) and isinstance(value, tuple) and len(value) == len(space.parts):
         return torch.stack([measure(s, v) for s, v in zip(space.parts, value, strict=True)]).sum()
@@ -131,5 +145,5 @@ def measure(space: AnySpace, value: Value) -> Tensor:
 
 
 def arrow(signature: Signature) -> str:
-    """Return a signature as errors and the tree write it."""
+    """Return a signature as text, as errors and the printed tree have it."""
     return f"{signature[0]} → {signature[1]}"

@@ -1,4 +1,4 @@
-"""Values that flow through a network: tensors, and tuples of values. One recursion for all."""
+"""Values that flow through a network: tensors, and tuples of values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 from torch import Tensor
 
 Value: TypeAlias = "Tensor | tuple[Value, ...]"
-"""What a network maps: a tensor, or a tuple of values."""
+"""An input or output of a network: a tensor, or a tuple of values."""
 
 T = TypeVar("T")
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 def leaves(value: Value) -> Iterator[Tensor]:
     """Yield the tensors of a value, in order."""
     if isinstance(value, tuple):
-        for part in value:
-            yield from leaves(part)
+        for entry in value:
+            yield from leaves(entry)
     else:
         yield value
 
@@ -28,14 +28,14 @@ def map_leaves(f: Callable[[Tensor], Tensor], value: Value) -> Value:
 
 
 def rebuild(like: Value, tensors: Iterator[Tensor]) -> Value:
-    """Return a value of the structure of `like` from tensors in order."""
+    """Return a value with the structure of `like`, from its tensors in order."""
     if isinstance(like, tuple):
-        return tuple([rebuild(part, tensors) for part in like])
+        return tuple([rebuild(entry, tensors) for entry in like])
     return next(tensors)
 
 
 def zip_leaves(f: Callable[[Tensor, Tensor], Tensor], one: Value, other: Value) -> Value:
-    """Return the value of `f` on each tensor of `one` and its counterpart in `other`.
+    """Return the value of `f` on each pair of corresponding tensors of two values.
 
     Raises:
         ValueError: the values differ in structure.

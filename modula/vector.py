@@ -1,9 +1,8 @@
-"""Weights, updates and gradients: three kinds of the same list of tensors, kept apart because they
-live in different spaces.
+"""Weights, updates and gradients: lists of tensors of one layout and of three types.
 
 Weights are a point. An update is a displacement, in the primal space. A gradient is a linear
 function of displacements, in the dual space: it can be paired with an update (`gradient @ update`)
-but not added to anything except gradients. `model.dualize` is the only way across.
+and added to gradients, and nothing else. `model.dualize` maps the dual space to the primal one.
 """
 
 from __future__ import annotations
@@ -34,8 +33,7 @@ Operator = TypeVar("Operator", bound=Callable[..., object])
 
 
 class Vector:
-    """Named tensors in the order of `model.parameters()`. The common part of `Weights`, `Update`
-    and `Gradient`.
+    """Named tensors in the order of `model.parameters()`, the base of all three types.
 
     Args:
         tensors: floating-point tensors by parameter name, in parameter order.
@@ -55,7 +53,7 @@ class Vector:
             if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
                 got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
                 raise TypeError(
-                    f"{type(self).__name__} holds floating-point tensors, got {got} for {name!r}"
+                    f"{type(self).__name__} takes floating-point tensors, got {got} for {name!r}"
                 )
         self.names = tuple(tensors)
         self.tensors = tuple(tensors.values())
@@ -73,11 +71,11 @@ class Vector:
         return made
 
     def items(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors with their parameters' names, in parameter order."""
+        """Return pairs of name and tensor, in parameter order."""
         return zip(self.names, self.tensors, strict=True)
 
     def __getitem__(self, name: str) -> Tensor:
-        """The tensor of the parameter called `name`.
+        """Return the tensor of the parameter `name`.
 
         Raises:
             KeyError: there is no such parameter.
@@ -91,7 +89,7 @@ class Vector:
         return len(self.tensors)
 
     def clone(self) -> Self:
-        """A copy that shares no memory with this one."""
+        """Return a copy that shares no memory with this vector."""
         return self.from_tensors(self.names, [t.detach().clone() for t in self.tensors])
 
     def __repr__(self) -> str:
@@ -104,10 +102,10 @@ class Vector:
         )
         return "\n".join([f"{type(self).__name__} of {len(self)} tensors", *shown])
 
-    # __eq__ stays identity: comparing tensors entry by entry under == would surprise either way.
+    # == compares identity: there is no entrywise comparison of vectors.
 
-    def _aligned(self, other: Vector, operation: str) -> None:
-        """Refuse to combine two vectors unless they have the same names and shapes.
+    def _check_layout(self, other: Vector, operation: str) -> None:
+        """Raise if two vectors differ in names or shapes.
 
         Raises:
             LayoutError: they belong to different models.
@@ -126,10 +124,8 @@ class Vector:
                     f"in one and {list(b.shape)} in the other"
                 )
 
-    def _mixed(self, other: object, operation: str) -> NoReturn:
-        """Raise the TypeError that says why `self operation other` has no meaning, and what to do
-        instead.
-        """
+    def _refuse(self, other: object, operation: str) -> NoReturn:
+        """Raise since `self operation other` has no meaning, with an expression that has one."""
         mine, theirs = type(self).__name__, type(other).__name__
         raise TypeError(
             f"{mine} {operation} {theirs} has no meaning: {_advice(mine, theirs, operation)}"
@@ -157,8 +153,9 @@ def _advice(mine: str, theirs: str, operation: str) -> str:
 
 
 def _without_grad(operator: Operator) -> Operator:
-    """`torch.no_grad` for an operator: torch.compile (2.13) does not look through torch's own
-    decorator there.
+    """`torch.no_grad` for an operator.
+
+    torch.compile (2.13) does not trace through torch's own decorator there.
     """
 
     @wraps(operator)
@@ -174,33 +171,31 @@ def _is_scalar(value: object) -> bool:
 
 
 class LinearVector(Vector):
-    """A vector space: sums of its own kind, and multiples by a scalar, in place too. The common
-    part of `Update` and `Gradient`.
-    """
+    """A vector with sums and multiples, in place too: the base of `Update` and `Gradient`."""
 
     __slots__ = ()
 
     def zeros_like(self) -> Self:
-        """The zero vector of the same space."""
+        """Return the zero vector of the same space."""
         return self.from_tensors(self.names, [torch.zeros_like(t) for t in self.tensors])
 
     @_without_grad
     def __add__(self, other: Self) -> Self:
-        self._same_kind(other, "+")
+        self._check_kind(other, "+")
         return self.from_tensors(
             self.names, entrywise(torch._foreach_add, self.tensors, other.tensors)
         )
 
     @_without_grad
     def __sub__(self, other: Self) -> Self:
-        self._same_kind(other, "-")
+        self._check_kind(other, "-")
         return self.from_tensors(
             self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors)
         )
 
     @_without_grad
     def __iadd__(self, other: Self) -> Self:
-        self._same_kind(other, "+=")
+        self._check_kind(other, "+=")
         torch._foreach_add_(
             all_to_local(self.tensors), all_to_local_like(other.tensors, self.tensors)
         )
@@ -208,7 +203,7 @@ class LinearVector(Vector):
 
     @_without_grad
     def __isub__(self, other: Self) -> Self:
-        self._same_kind(other, "-=")
+        self._check_kind(other, "-=")
         torch._foreach_sub_(
             all_to_local(self.tensors), all_to_local_like(other.tensors, self.tensors)
         )
@@ -216,7 +211,7 @@ class LinearVector(Vector):
 
     @_without_grad
     def __mul__(self, scalar: Scalar) -> Self:
-        factor = self._by_scalar(scalar, "*")
+        factor = self._factor(scalar, "*")
         return self.from_tensors(
             self.names,
             from_local_like(torch._foreach_mul(all_to_local(self.tensors), factor), self.tensors),
@@ -227,13 +222,13 @@ class LinearVector(Vector):
 
     @_without_grad
     def __imul__(self, scalar: Scalar) -> Self:
-        factor = self._by_scalar(scalar, "*=")
+        factor = self._factor(scalar, "*=")
         torch._foreach_mul_(all_to_local(self.tensors), factor)
         return self
 
     @_without_grad
     def __truediv__(self, scalar: Scalar) -> Self:
-        factor = self._by_scalar(scalar, "/")
+        factor = self._factor(scalar, "/")
         return self.from_tensors(
             self.names,
             from_local_like(torch._foreach_div(all_to_local(self.tensors), factor), self.tensors),
@@ -241,7 +236,7 @@ class LinearVector(Vector):
 
     @_without_grad
     def __itruediv__(self, scalar: Scalar) -> Self:
-        factor = self._by_scalar(scalar, "/=")
+        factor = self._factor(scalar, "/=")
         torch._foreach_div_(all_to_local(self.tensors), factor)
         return self
 
@@ -251,52 +246,66 @@ class LinearVector(Vector):
     def __pos__(self) -> Self:
         return self
 
-    def _same_kind(self, other: object, operation: str) -> None:
+    def _check_kind(self, other: object, operation: str) -> None:
         if type(other) is not type(self):
-            self._mixed(other, operation)
-        self._aligned(
+            self._refuse(other, operation)
+        self._check_layout(
             cast("Vector", other), f"{type(self).__name__} {operation} {type(self).__name__}"
         )
 
-    def _by_scalar(self, scalar: Scalar, operation: str) -> float | Tensor:
+    def _factor(self, scalar: Scalar, operation: str) -> float | Tensor:
         """The scalar as torch takes it."""
         if not _is_scalar(scalar):
-            self._mixed(scalar, operation)
+            self._refuse(scalar, operation)
         return to_full(scalar) if isinstance(scalar, Tensor) else float(scalar)
 
 
 class Update(LinearVector):
-    """A displacement of the weights: what `model.dualize` returns, and what is subtracted from
-    `model.weights`.
+    """A displacement of the weights, as `model.dualize` returns it.
+
+    Subtract it from `model.weights` to descend.
+
+    Example:
+        >>> import torch
+        >>> from modula import Update
+        >>> (0.5 * Update({"weight": torch.ones(2)}))["weight"]
+        tensor([0.5000, 0.5000])
     """
 
     __slots__ = ()
 
-    # to a checker an update has no pairing of its own; at run time the refusal says how it is
-    # written
+    # A checker must see no pairing here. At run time the error names gradient @ update.
     if not TYPE_CHECKING:
 
         def __matmul__(self, other: object) -> NoReturn:
-            self._mixed(other, "@")
+            self._refuse(other, "@")
 
 
 class Gradient(LinearVector):
     """The derivative of a loss: a linear function of updates, in the dual of their space.
 
-    Build one from tensors of your own with `Gradient({name: tensor, …})`, names and order as in
-    `model.weights.items()`.
+    Build one from tensors of your own with `Gradient({name: tensor, …})`, with names and order as
+    in `model.weights.items()`.
+
+    Example:
+        >>> import torch
+        >>> from modula import Gradient, Update
+        >>> Gradient({"weight": torch.ones(2)}) @ Update({"weight": torch.tensor([1.0, 2.0])})
+        tensor(3.)
     """
 
     __slots__ = ()
 
     @_without_grad
     def __matmul__(self, update: Update) -> Tensor:
-        """The pairing <g, u>: the first-order change of the loss under `update`, as a scalar tensor
-        (float32 at least).
+        """Return <g, u>, the first-order change of the loss under `update`.
+
+        Returns:
+            A scalar tensor, in float32 at least.
         """
         if not isinstance(update, Update):
-            self._mixed(update, "@")
-        self._aligned(update, "Gradient @ Update")
+            self._refuse(update, "@")
+        self._check_layout(update, "Gradient @ Update")
         if not self.tensors:
             return torch.zeros(())
         home = self.tensors[0].device
@@ -311,18 +320,25 @@ def _pair(g: Tensor, u: Tensor) -> Tensor:
 
 
 class Weights(Vector):
-    """The weights of a model: a point in weight space. `model.weights` is a live view, whose
-    tensors are the parameters.
+    """The weights of a model: a point in weight space.
 
     `weights ± update` is a new point, `weights - weights` is the update between two points, and
-    `weights -= update` writes the parameters in place.
+    `weights -= update` writes the parameters in place. `model.weights` is a live view, whose
+    tensors are the parameters.
+
+    Example:
+        >>> import torch
+        >>> from modula import Update, Weights
+        >>> weights = Weights({"weight": torch.ones(2)})
+        >>> (weights - Update({"weight": torch.tensor([1.0, 2.0])}))["weight"]
+        tensor([ 0., -1.])
     """
 
     __slots__ = ()
 
     @_without_grad
     def __add__(self, update: Update) -> Weights:
-        self._moved_by(update, "+")
+        self._check_update(update, "+")
         return Weights.from_tensors(
             self.names, entrywise(torch._foreach_add, self.tensors, update.tensors)
         )
@@ -334,18 +350,18 @@ class Weights(Vector):
     @_without_grad
     def __sub__(self, other: Update | Weights) -> Weights | Update:
         if isinstance(other, Weights):
-            self._aligned(other, "Weights - Weights")
+            self._check_layout(other, "Weights - Weights")
             return Update.from_tensors(
                 self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors)
             )
-        self._moved_by(other, "-")
+        self._check_update(other, "-")
         return Weights.from_tensors(
             self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors)
         )
 
     @_without_grad
     def __iadd__(self, update: Update) -> Self:
-        self._moved_by(update, "+=")
+        self._check_update(update, "+=")
         torch._foreach_add_(
             all_to_local(self.tensors), all_to_local_like(update.tensors, self.tensors)
         )
@@ -353,7 +369,7 @@ class Weights(Vector):
 
     @_without_grad
     def __isub__(self, update: Update) -> Self:
-        self._moved_by(update, "-=")
+        self._check_update(update, "-=")
         torch._foreach_sub_(
             all_to_local(self.tensors), all_to_local_like(update.tensors, self.tensors)
         )
@@ -364,33 +380,33 @@ class Weights(Vector):
         """Write the values of `other` into these tensors.
 
         Raises:
-            TypeError: `other` is no Weights.
+            TypeError: `other` is not of type Weights.
             LayoutError: `other` belongs to another model. Nothing is written.
         """
         if not isinstance(other, Weights):
-            self._mixed(other, ".copy_")
-        self._aligned(other, "Weights.copy_")
+            self._refuse(other, ".copy_")
+        self._check_layout(other, "Weights.copy_")
         torch._foreach_copy_(
             all_to_local(self.tensors), all_to_local_like(other.tensors, self.tensors)
         )
         return self
 
-    def _moved_by(self, update: object, operation: str) -> None:
+    def _check_update(self, update: object, operation: str) -> None:
         if not isinstance(update, Update):
-            self._mixed(update, operation)
-        self._aligned(update, f"Weights {operation} Update")
+            self._refuse(update, operation)
+        self._check_layout(update, f"Weights {operation} Update")
 
-    # to a checker weights have no products; at run time the refusal says what to do
+    # A checker must see no products here. At run time the error says what to write instead.
     if not TYPE_CHECKING:
 
         def __mul__(self, other: object) -> NoReturn:
-            self._mixed(other, "*")
+            self._refuse(other, "*")
 
         def __rmul__(self, other: object) -> NoReturn:
-            self._mixed(other, "*")
+            self._refuse(other, "*")
 
         def __truediv__(self, other: object) -> NoReturn:
-            self._mixed(other, "/")
+            self._refuse(other, "/")
 
         def __matmul__(self, other: object) -> NoReturn:
-            self._mixed(other, "@")
+            self._refuse(other, "@")

@@ -500,8 +500,8 @@ def test_weights_refuse_the_update_of_another_model(operation):
 @pytest.mark.parametrize(
     "content", [torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.bool), [1.0], None]
 )
-def test_only_floating_point_tensors_are_held(kind, content):
-    with pytest.raises(TypeError, match=f"{kind.__name__} holds floating-point tensors.*'w'"):
+def test_only_floating_point_tensors_are_taken(kind, content):
+    with pytest.raises(TypeError, match=f"{kind.__name__} takes floating-point tensors.*'w'"):
         kind({"w": content})
 
 

@@ -22,18 +22,20 @@ from modula.norms import RMS, HeadRMS
 class Attention(Composition[RMS, RMS]):
     """Multi-head self-attention on [batch, position, d_embed], on torch's fused kernel.
 
-    Query, key and value are each a Linear; the output is a third of a Linear of the merged heads,
-    which makes the whole of sensitivity 1 for a `scale` of at most 1 (conditional, as its bond
-    `FunctionalAttention` is, on queries, keys and values of RMS at most 1).
+    Query, key and value are each a Linear. The output is a third of a Linear of the merged heads,
+    since the three that read the input each count in the sensitivity.
+
+    Sensitivity max(1, |scale|), radius R/3: conditional on queries, keys and values of RMS at most
+    1 and on vectors spread evenly over the heads, as `FunctionalAttention` and `SplitIntoHeads`.
 
     Args:
         d_embed: the width.
-        num_heads: how many heads.
+        num_heads: the number of heads.
         d_head: the width of a head, even; None takes d_embed / num_heads.
-        causal: whether a position sees only itself and those before it.
+        causal: whether a position attends only to itself and to those before it.
         scale: multiplies the scores, which are query·key/d_head.
-        rope_base: of the rotary positions; the longest wavelength is near 2π times it. Take a
-            larger one for contexts beyond thousands.
+        rope_base: of the rotary positions. The longest wavelength is near 2π·rope_base positions;
+            take a larger base for contexts longer than that.
 
     Raises:
         ValueError: d_embed does not split into the heads, or d_head is odd.
@@ -72,12 +74,13 @@ class Attention(Composition[RMS, RMS]):
 
 
 class ComposedAttention(Composition[RMS, RMS]):
-    """`Attention` from its parts, which shows the scores to whoever wants to look or to change
-    them.
+    """`Attention` composed of single operations, so that scores can be observed or changed.
 
-    Takes the same arguments and gives the same numbers, with memory for all scores. The parameters
-    come in the order value, query, key, output. Its sensitivity is (1 + 2·|scale|)/3, since here
-    the scale reaches the scores alone.
+    It takes the same arguments and gives the same numbers, and stores all scores. The parameters
+    come in the order value, query, key, output.
+
+    Sensitivity (1 + 2·|scale|)/3, radius R/3: conditional as `Attention`. The scale multiplies the
+    sensitivity of queries and keys alone.
 
     Args:
         d_embed, num_heads, d_head, causal, scale, rope_base: as for `Attention`.
@@ -116,7 +119,7 @@ class ComposedAttention(Composition[RMS, RMS]):
 
 
 def head_width(d_embed: int, num_heads: int, d_head: int | None) -> int:
-    """The width of a head: `d_head`, or d_embed / num_heads.
+    """Return the width of a head: `d_head`, or d_embed / num_heads if that is None.
 
     Raises:
         ValueError: fewer than one head, or `d_embed` does not split evenly.

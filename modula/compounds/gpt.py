@@ -1,4 +1,4 @@
-"""A decoder-only transformer."""
+"""`GPT`: a decoder-only transformer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from modula.norms import RMS, OneHot
 
 
 class FeedForward(Composition[RMS, RMS]):
-    """The MLP of a transformer block: a Linear up, an activation scaled to sensitivity 1, a Linear
-    down.
+    """The MLP of a transformer block: Linear, an activation scaled to sensitivity 1, Linear.
 
     Args:
         d_embed: the width.
@@ -35,11 +34,11 @@ class FeedForward(Composition[RMS, RMS]):
 
 
 class TransformerBlock(Composition[RMS, RMS]):
-    """Attention and an MLP, each a residual branch with RMSNorm at its entrance.
+    """Attention and an MLP, each a residual branch that begins with RMSNorm.
 
     Args:
-        attention, mlp: of sensitivity 1.
-        num_branches: how many residual branches the whole network has.
+        attention, mlp: modules of sensitivity 1.
+        num_branches: the number of residual branches of the whole network.
     """
 
     def __init__(
@@ -51,21 +50,21 @@ class TransformerBlock(Composition[RMS, RMS]):
 
 
 class GPT(Composition[OneHot, RMS]):
-    """Token ids [batch, position] to logits [batch, position, vocab_size].
+    """A transformer from token ids [batch, position] to logits [batch, position, vocab_size].
 
-    An embedding, `num_blocks` blocks of attention and MLP, RMSNorm and a Linear head. The L =
-    2·num_blocks branches have RMSNorm at their entrance and are averaged into the stream, (1 −
-    1/L)·x + (1/L)·branch(x), so that depth leaves the sensitivity as it is.
+    It consists of an embedding, `num_blocks` blocks of attention and MLP, RMSNorm and a Linear
+    head. Each of the L = 2·num_blocks branches begins with RMSNorm and is averaged with its input,
+    (1 − 1/L)·x + (1/L)·branch(x), so that the sensitivity does not depend on the depth.
 
-    Sensitivity `final_scale` for an `attention_scale` of at most 1: conditional, as RMSNorm and
-    attention are; with the default activation an estimate, since SquaredReLU's bound holds for
-    entries of at most 1 and some are larger.
+    Sensitivity |final_scale| for an `attention_scale` of at most 1, radius |final_scale|:
+    conditional, as RMSNorm and attention are; with the default activation an estimate, since the
+    bound of SquaredReLU holds for entries of at most 1 and some are larger.
 
     Args:
-        vocab_size: how many tokens there are.
+        vocab_size: the number of tokens.
         d_embed: the width of the stream.
         num_heads: of attention.
-        num_blocks: of attention and MLP each, at least 1.
+        num_blocks: the number of blocks, each of attention and an MLP; at least 1.
         expansion: the width of the MLP's hidden layer over `d_embed`.
         attention_mass: the mass of attention in all blocks together; the embedding and the head
             have 1 each.
