@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from modula.atomic import write_whole
 from modula.checks import check_mass
 from modula.instruments.report import canvas, caption, table
 from modula.network import Network
@@ -256,14 +256,11 @@ def _load(file: Path | None, at: str) -> dict[Key, Run]:
 
 
 def _store(file: Path | None, at: str, runs: Sequence[Run]) -> None:
-    """Write the file whole or not at all."""
+    """Write all runs to the file, if there is one."""
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".tmp")
-        unfinished.write_text(
-            json.dumps({"at": at, "runs": [asdict(run) for run in runs]}, indent=1) + "\n"
-        )
-        os.replace(unfinished, file)
+        content = {"at": at, "runs": [asdict(run) for run in runs]}
+        text = json.dumps(content, indent=1) + "\n"
+        write_whole(file, lambda opened: opened.write(text.encode()))
 
 
 def _point(mass: float, losses: Sequence[float]) -> Point:

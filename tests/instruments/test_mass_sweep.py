@@ -1,7 +1,9 @@
 """A sweep trains what it says, under the seeds it says, once."""
 
+import errno
 import json
 import math
+import os
 
 import matplotlib
 import pytest
@@ -182,3 +184,18 @@ def test_a_bar_shows_how_far_it_is(capsys, tmp_path):
     mass_sweep(BUILD, parabola, "0", [1.0], save=tmp_path / "sweep.json", progress=False)
     mass_sweep(BUILD, parabola, "0", [1.0, 2.0], save=tmp_path / "sweep.json")
     assert "4/4" in capsys.readouterr().err
+
+
+def test_a_write_that_fails_leaves_the_runs_that_were_there(tmp_path, monkeypatch):
+    file = tmp_path / "sweep.json"
+    mass_sweep(BUILD, parabola, "0", [1.0], save=file, progress=False)
+    before = file.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        mass_sweep(BUILD, parabola, "0", [2.0], save=file, progress=False)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
