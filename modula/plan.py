@@ -1,14 +1,15 @@
-"""The plan: every weight of a network with its coefficient, in batches that are computed at once.
+"""The norm and the duality map of a whole network, from one coefficient for each weight.
 
-With one coefficient c_i for each weight (`modula.graph` says how it follows from the network),
+With the coefficients c_i, which follow from the graph of the network (`modula.graph`),
 
     ‖w‖ = max_i ‖w_i‖_i / c_i
     ‖g‖† = Σ_i c_i · ‖g_i‖_i†
     dualize(g)_i = c_i · D_i(g_i)
 
-which is the recursion over compositions and concatenations (Large et al. 2024, arXiv:2405.14813,
-section 3; Bernstein & Newhouse 2025, arXiv:2410.21265, section 3), unrolled. This file knows
-weights and geometries only.
+These are the recursions over compositions and concatenations (Large et al. 2024, arXiv:2405.14813,
+section 3; Bernstein & Newhouse 2025, arXiv:2410.21265, section 3) in closed form. Weights of one
+geometry and shape are computed in one batch. This file depends on weights and geometries alone, not
+on networks.
 """
 
 from __future__ import annotations
@@ -36,44 +37,44 @@ class Batch(NamedTuple):
 
     Args:
         geometry: of each.
-        members: their positions in parameter order.
-        tensors: [*shape] each; where a sharding is given, this process's shards.
-        sharding: how they are sharded, or None.
+        indices: their positions in parameter order.
+        tensors: [*shape] each; the shards of this process where a sharding is given.
+        sharding: of all of them, or None.
     """
 
     geometry: Geometry
-    members: list[int]
+    indices: list[int]
     tensors: list[Tensor]
     sharding: Sharding | None
 
     def map(self, f: BatchMap) -> Tensor:
-        """Return f of whole weights: [batch, *shape] -> [batch, *shape]."""
+        """Return f of the unsharded weights: [batch, *shape] -> [batch, *shape]."""
         if self.sharding is None:
             return f(self.stacked())
         return self.sharding.map(f, self.stacked(), self.geometry.vector_axis)
 
     def measure(self, f: BatchMap, combine: BatchMap) -> Tensor:
-        """Return f of whole weights: [batch, *shape] -> [batch].
+        """Return f of the unsharded weights: [batch, *shape] -> [batch].
 
         Args:
-            f: one number for each weight.
-            combine: reduces the numbers of a weight's shards to one: [shard, batch] -> [batch].
+            f: a function with one number for each weight.
+            combine: reduces per-shard numbers to one for each weight: [shard, batch] -> [batch].
         """
         if self.sharding is None:
             return f(self.stacked())
         return self.sharding.measure(f, self.stacked(), self.geometry.vector_axis, combine)
 
     def unstack(self, results: Tensor) -> list[Tensor]:
-        """Return one tensor for each member, from the results of `map`."""
+        """Return one tensor for each weight from the results of `map`, sharded as the weights."""
         if self.sharding is None:
             return list(results.unbind())
         return [self.sharding.place(result) for result in results.unbind()]
 
     @property
     def is_full(self) -> bool:
-        """Whether no more weights of this shape would be dualized at once."""
+        """Whether the batch has as many weights as are dualized at once."""
         most = matrices_at_once(self.tensors[0].numel(), self.tensors[0].device)
-        return len(self.members) >= most
+        return len(self.indices) >= most
 
     def stacked(self) -> Tensor:
         """Return all tensors in one: [batch, *shape]."""
@@ -84,15 +85,15 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The weights of a network and their coefficients. All lists are in parameter order.
+    """The weights of a network and their coefficients, in parameter order.
 
     Args:
         names: of the weights.
         weights: the parameters.
         geometries: the norms on them.
         mass_fractions: m_i/Σm.
-        coefficients: m_i/Σm over the sum of S over the weight's uses.
-        owner: writes the network for error messages.
+        coefficients: m_i/Σm, divided by the sum of S over the uses of the weight.
+        owner: returns the network as text, for error messages.
     """
 
     names: tuple[str, ...]
@@ -103,7 +104,7 @@ class Plan:
     owner: Callable[[], str]
 
     def only(self, chosen: Sequence[int]) -> Plan:
-        """Return a plan of the weights at these positions, with the coefficients they have here."""
+        """Return the plan of the weights at these positions, with their coefficients unchanged."""
         return Plan(
             names=tuple([self.names[i] for i in chosen]),
             weights=[self.weights[i] for i in chosen],
@@ -126,7 +127,7 @@ class Plan:
         duals: dict[int, Tensor] = {}
         for batch, found in self._duals(batches, target_norm, method):
             results = batch.unstack(found.to(batch.tensors[0].dtype))
-            duals.update(zip(batch.members, results, strict=True))
+            duals.update(zip(batch.indices, results, strict=True))
         return Update.from_tensors(
             gradient.names,
             [
@@ -136,18 +137,18 @@ class Plan:
         )
 
     def norm(self, update: Update) -> Tensor:
-        """Return max_i ‖u_i‖_i / c_i, where a zero part counts as zero whatever its c_i."""
+        """Return max_i ‖u_i‖_i / c_i, with 0/0 = 0."""
         self._check(update, "norm")
         norms = self._norms(update)
         ratios = torch.where(norms == 0, norms, norms / self._coefficients(norms))
         return ratios.amax() if self.names else ratios.sum()
 
     def dual_norm(self, gradient: Gradient) -> Tensor:
-        """Return Σ_i c_i · ‖g_i‖_i†, to which a weight that is not trained adds nothing."""
+        """Return Σ_i c_i · ‖g_i‖_i†, where a weight with c_i = 0 counts as 0 for every gradient."""
         self._check(gradient, "dual_norm")
         norms = self._in_order(
             [
-                (batch.members, batch.measure(batch.geometry.dual_norm, _sum))
+                (batch.indices, batch.measure(batch.geometry.dual_norm, _sum))
                 for batch in self._batches(gradient.tensors)
             ]
         )
@@ -155,36 +156,34 @@ class Plan:
         return torch.where(coefficients == 0, 0, coefficients * norms).sum()
 
     def normalize(self, update: Update, target_norm: Scalar = 1.0) -> Update:
-        """Rescale each part of an update to ‖u_i‖_i = target_norm · c_i; zero stays zero."""
+        """Rescale each tensor of an update to ‖u_i‖_i = target_norm · c_i; zero stays zero."""
         self._check(update, "normalize")
         norms = self._norms(update)
         factors = (
             target_norm * self._coefficients(norms) / torch.where(norms == 0, 1, norms)
         ).unbind()
-        parts = [
+        tensors = [
             (t * factor.to(t.device)).to(t.dtype) if coefficient else torch.zeros_like(t)
             for t, factor, coefficient in zip(
                 update.tensors, factors, self.coefficients, strict=True
             )
         ]
-        return Update.from_tensors(update.names, parts)
+        return Update.from_tensors(update.names, tensors)
 
     def project(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """Project each weight onto its natural constraint set."""
-        parts: dict[int, Tensor] = {}
+        projected: dict[int, Tensor] = {}
         for batch in self._batches(weights):
-            parts.update(
-                zip(batch.members, batch.unstack(batch.map(batch.geometry.project)), strict=True)
-            )
-        return [parts[i] for i in range(len(weights))]
+            results = batch.unstack(batch.map(batch.geometry.project))
+            projected.update(zip(batch.indices, results, strict=True))
+        return [projected[i] for i in range(len(weights))]
 
     def _duals(
         self, batches: Iterable[Batch], target_norm: Scalar, method: MethodLike | None
     ) -> Iterator[tuple[Batch, Tensor]]:
         """target_norm · c_i · D_i(g_i) for each batch.
 
-        The matrices of all batches that fill no workspace by themselves are orthogonalised
-        together.
+        The matrices of all batches that are not full are orthogonalised together.
         """
         waiting: list[tuple[Batch, Matrices]] = []
         for batch in batches:
@@ -193,13 +192,13 @@ class Plan:
                 yield batch, self._scaled(batch, batch.map(dualize), target_norm)
                 continue
             stacked = batch.stacked()
-            parts = batch.geometry.orthogonal_parts(stacked)
-            if parts is None:
+            matrices = batch.geometry.orthogonal_parts(stacked)
+            if matrices is None:
                 yield batch, self._scaled(batch, dualize(stacked), target_norm)
             elif batch.is_full:
-                yield from self._orthogonalized([(batch, parts)], target_norm, method)
+                yield from self._orthogonalized([(batch, matrices)], target_norm, method)
             else:
-                waiting.append((batch, parts))
+                waiting.append((batch, matrices))
         yield from self._orthogonalized(waiting, target_norm, method)
 
     def _orthogonalized(
@@ -208,13 +207,13 @@ class Plan:
         target_norm: Scalar,
         method: MethodLike | None,
     ) -> Iterator[tuple[Batch, Tensor]]:
-        """The same for weights made of matrices, all of which are orthogonalised together."""
-        matrices = [one.flatten(0, 1) for _, parts in batches for one in parts.matrices]
-        found = iter(orthogonalize_all(matrices, method))
-        for batch, parts in batches:
+        """target_norm · c_i · D_i(g_i) for batches of weights that consist of matrices."""
+        flat = [one.flatten(0, 1) for _, matrices in batches for one in matrices.matrices]
+        orthogonal = iter(orthogonalize_all(flat, method))
+        for batch, matrices in batches:
             factors = []
-            for radius in parts.radii:
-                factor = next(found)
+            for radius in matrices.radii:
+                factor = next(orthogonal)
                 factor = factor.view(len(batch.tensors), -1, *factor.shape[1:])
                 column = self._column(batch, radius, factor)
                 factors.append(factor.mul_(column * target_norm))
@@ -225,8 +224,8 @@ class Plan:
         return duals * self._column(batch, 1.0, duals) * target_norm
 
     def _column(self, batch: Batch, radius: float, like: Tensor) -> Tensor:
-        """radius · c_i for each member of the batch, shaped to multiply `like`."""
-        numbers = [radius * self.coefficients[i] for i in batch.members]
+        """radius · c_i for each weight of the batch, shaped to multiply `like`."""
+        numbers = [radius * self.coefficients[i] for i in batch.indices]
         return _numbers(numbers, working_dtype(like.dtype), like.device).view(
             -1, *[1] * (like.dim() - 1)
         )
@@ -235,7 +234,7 @@ class Plan:
         """‖u_i‖_i for each weight, in parameter order."""
         return self._in_order(
             [
-                (batch.members, batch.measure(batch.geometry.norm, _max))
+                (batch.indices, batch.measure(batch.geometry.norm, _max))
                 for batch in self._batches(update.tensors)
             ]
         )
@@ -256,26 +255,26 @@ class Plan:
             groups.setdefault(
                 (self.geometries[i], sharding, tensors[i].shape, t.dtype, t.device), []
             ).append((i, t))
-        for (geometry, sharding, shape, _dtype, _device), members in groups.items():
-            for some in _split(members, shape.numel(), sharding):
+        for (geometry, sharding, shape, _dtype, _device), group in groups.items():
+            for some in _split(group, shape.numel(), sharding):
                 yield Batch(geometry, [i for i, _ in some], [t for _, t in some], sharding)
 
     @staticmethod
     def _in_order(results: list[tuple[list[int], Tensor]]) -> Tensor:
-        """One number a weight, in parameter order, from the results of the batches."""
+        """The numbers of all weights in parameter order, from indices and numbers by batch."""
         if not results:
             return torch.zeros(0)
         home = results[0][1].device
-        order = [i for members, _ in results for i in members]
+        order = [i for indices, _ in results for i in indices]
         return torch.cat([values.to(home) for _, values in results])[
             torch.tensor(order).argsort().to(home, non_blocking=True)
         ]
 
     def _check(self, vector: Vector, operation: str) -> None:
-        """Refuse a vector whose names or shapes are not this model's.
+        """Raise if a vector's names or shapes are not those of the weights.
 
         Raises:
-            LayoutError: the first difference, and what to do about it.
+            LayoutError: names the first difference.
         """
         kind = type(vector).__name__.lower()
         hint = (
@@ -298,19 +297,24 @@ class Plan:
 
 
 def _split(
-    members: list[tuple[int, Tensor]], entries: int, sharding: Sharding | None
+    tensors: list[tuple[int, Tensor]], entries: int, sharding: Sharding | None
 ) -> Iterator[list[tuple[int, Tensor]]]:
-    """Tensors of one shape, of so many entries as a whole, in groups that are dualized at once.
+    """Tensors of one shape, in groups that are dualized at once.
 
-    Where processes share the work a group is as large as the workspace allows, at least one tensor
-    for each, since every group is sent around by itself.
+    Each sharded group costs one round of communication. It is therefore as large as the workspace
+    allows, and has at least one tensor for each process.
+
+    Args:
+        tensors: with their positions in parameter order.
+        entries: of one unsharded tensor.
+        sharding: of all of them, or None.
     """
     if sharding is None:
-        count = matrices_at_once(entries, members[0][1].device)
+        count = matrices_at_once(entries, tensors[0][1].device)
     else:
         count = sharding.mesh.size() * max(1, entries_at_once() // max(1, entries))
-    for start in range(0, len(members), count):
-        yield members[start : start + count]
+    for start in range(0, len(tensors), count):
+        yield tensors[start : start + count]
 
 
 def _sum(norms: Tensor) -> Tensor:
@@ -322,5 +326,5 @@ def _max(norms: Tensor) -> Tensor:
 
 
 def _numbers(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Python numbers as a tensor, sent to the device without waiting for what is running there."""
+    """Python numbers as a tensor on the device, copied without a synchronisation."""
     return torch.tensor(numbers, dtype=dtype).to(device, non_blocking=True)
