@@ -1,14 +1,15 @@
 """A network as a graph of operations, and the two accumulations over it.
 
-Composition and concatenation (Large et al. 2024, arXiv:2405.14813, definitions 3 and 4) are two
-shapes of one thing: a directed acyclic graph of operations, some of which carry a weight. One
-accumulation backwards and one forwards say all that duality needs:
+Compositions and concatenations (Large et al. 2024, arXiv:2405.14813, definitions 3 and 4) are
+directed acyclic graphs of operations, some of which carry a weight. The modular norm and the bound
+on a network follow from one accumulation backwards and one forwards:
 
     S(output) = 1,  S(node) = Σ over its readers r of s(r, slot)·S(r)      sensitivities
     R(input) = 1,   R(node) = radius(node; R of its inputs)                radii
 
-S is the sum over all paths to the output of the products of sensitivities, reverse mode exactly; R
-is the largest norm that a node's output can have while all weights have norm at most 1.
+S is the sum over all paths to the output of the products of sensitivities, computed as in
+reverse-mode differentiation. R bounds the norm of a node's output if all weights have norm at most
+1.
 """
 
 from __future__ import annotations
@@ -26,20 +27,24 @@ from modula.errors import NormPairError, ParameterError
 from modula.geometry import Geometry, intersection
 
 Radius: TypeAlias = "float | tuple[Radius, ...]"
-"""A bound on the norm of a value; for a tuple of values, one of each part."""
+"""A bound on the norm of a value; for a tuple of values, one bound for each entry."""
 
 
 class Operation(Protocol):
-    """One operation with its constants. Atoms and bonds are operations."""
+    """One operation with its constants. Atoms and bonds are operations.
+
+    Inputs are called slots. An operation with one slot that takes a tuple, as `Add` does, gets one
+    radius, which is itself a tuple.
+    """
 
     @property
     def claim(self) -> Claim:
-        """How sure the constants are."""
+        """The validity of the constants: proved, conditional, or an estimate."""
         ...
 
     @property
     def acts(self) -> Acts:
-        """How the operation acts on features."""
+        """How the operation acts on features, for tensor parallelism."""
         ...
 
     def sensitivities(self) -> tuple[float, ...]:
@@ -56,33 +61,36 @@ class Operation(Protocol):
 
 
 class Weight(Protocol):
-    """One trained tensor with its norm and its mass. All three are read anew at each use."""
+    """One trained tensor with its norm and its mass.
+
+    A graph refers to weights, and reads these numbers each time that it is asked.
+    """
 
     mass: float
 
     @property
     def weight(self) -> Tensor:
-        """The parameter."""
+        """The parameter of the torch module."""
         ...
 
     @property
     def geometry(self) -> Geometry:
-        """Its norm."""
+        """The norm of the tensor."""
         ...
 
     def initialize_weight(self, generator: torch.Generator | None) -> None:
-        """Draw the weight anew, of norm 1."""
+        """Fill the tensor with a random value of norm 1."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operation at one place of a network.
+    """One use of an operation in a network.
 
     Args:
         path: of the module that it belongs to, as in `model.get_submodule`.
-        operation: its constants, read anew at each use.
-        inputs: the nodes before it that it reads, one a slot.
+        operation: with its constants, which are read each time that the graph is asked.
+        inputs: the positions of the earlier nodes that it reads, one for each slot.
         weight: the name of the weight that it uses, or None.
     """
 
@@ -111,7 +119,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Tuple:
-    """The operation that puts values side by side. The norm of a tuple is the sum of its parts'."""
+    """The operation that joins values into a tuple, whose norm is the sum of their norms."""
 
     slots: int
     claim: Claim = "proved"
@@ -129,7 +137,13 @@ class Tuple:
 
 @dataclass(frozen=True, slots=True)
 class _Accumulated:
-    """The sums that follow from what a graph's operations declared."""
+    """The result of the backward accumulation.
+
+    Args:
+        declared: the sensitivities of each node, from which the others follow.
+        sensitivities: S for each node.
+        by_weight: the sum of S over the uses of each weight.
+    """
 
     declared: Sequence[tuple[float, ...]]
     sensitivities: Sequence[float]
@@ -138,10 +152,10 @@ class _Accumulated:
 
 @dataclass(frozen=True)
 class Graph:
-    """A network's operations in the order in which data meets them, and its weights.
+    """The operations of a network in topological order, and its weights.
 
     Args:
-        nodes: in topological order; the first is the input, the last the output.
+        nodes: each after those that it reads; the first is the input, the last the output.
         weights: by name, in the order of `parameters()`.
 
     Example:
@@ -156,11 +170,11 @@ class Graph:
     _accumulated: dict[str, _Accumulated] = field(default_factory=dict, repr=False, compare=False)
 
     def sensitivities(self) -> list[float]:
-        """Return S for each node: the sum over all paths to the output of their sensitivities."""
+        """Return S for each node: the sum over paths to the output of products of sensitivities."""
         return list(self._accumulate().sensitivities)
 
     def _accumulate(self) -> _Accumulated:
-        """Both sums of S for what the operations declare now; kept while they declare the same."""
+        """The backward accumulation, cached until an operation declares another sensitivity."""
         declared = [node.operation.sensitivities() for node in self.nodes]
         known = self._accumulated.get("last")
         if known is not None and known.declared == declared:
@@ -177,10 +191,15 @@ class Graph:
         return found
 
     def radii(self, entering: Radius = 1.0) -> list[Radius]:
-        """Return R for each node: the largest norm of its output for weights of norm at most 1.
+        """Return R for each node: a bound on its output's norm for weights of norm at most 1.
 
         Args:
             entering: R of the input.
+
+        Example:
+            >>> from modula import Bias, Linear
+            >>> (Linear(2, 2) @ Bias(2) @ Linear(2, 2)).graph().radii()
+            [1.0, 1.0, 2.0, 2.0]
         """
         R: list[Radius] = [entering]
         for node in self.nodes[1:]:
@@ -188,10 +207,16 @@ class Graph:
         return R
 
     def weight_sensitivities(self, radii: Sequence[Radius] | None = None) -> dict[str, float]:
-        """Return for each weight the sum over its uses of S·R, with ‖∂f·Δw‖ ≤ (Σ S·R)·‖Δw‖.
+        """Return for each weight the sum over its uses of S·R, so that ‖∂f·Δw‖ ≤ (Σ S·R)·‖Δw‖.
 
         Args:
             radii: R for each node; None takes R = 1 everywhere, as the papers do.
+
+        Example:
+            >>> from modula import Linear, ReLU
+            >>> layer = Linear(2, 2)
+            >>> (2.0 * layer @ ReLU() @ layer).graph().weight_sensitivities()
+            {'0.weight': 4.0}
         """
         if radii is None:
             return dict(self._accumulate().by_weight)
@@ -204,7 +229,7 @@ class Graph:
         return total
 
     def uses(self) -> Iterator[tuple[int, str]]:
-        """Yield the position of each node that uses a weight, and the weight's name."""
+        """Yield the position of each node that uses a weight, with the name of the weight."""
         return ((i, node.weight) for i, node in enumerate(self.nodes) if node.weight is not None)
 
     def mass_fractions(self) -> list[float]:
@@ -220,41 +245,41 @@ class SharedWeight:
 
     Args:
         name: of the tensor.
-        users: the atoms, at least two.
+        users: the tensor as each atom declares it, at least two.
     """
 
     name: str
     users: tuple[Weight, ...]
 
     def check(self) -> None:
-        """Raise if there is no norm for the tensor.
+        """Raise if the users disagree.
 
         Raises:
-            ParameterError: the users' norms cannot both hold, or their masses differ, or they no
-                longer use one tensor.
+            ParameterError: no duality map is known for the users' norms together, or their masses
+                differ, or they no longer use one tensor.
         """
         _ = self.weight, self.geometry, self.mass
 
     @property
     def weight(self) -> Tensor:
-        """The one parameter of all users."""
+        """The parameter that all users share."""
         first = self.users[0].weight
         if any(user.weight is not first for user in self.users):
             raise ParameterError(
-                f"{self.name!r} was shared and is no longer: assign one Parameter to "
-                f"{_listed(self.users)}"
+                f"{self.name!r} was one Parameter of several atoms when the graph was made, and its "
+                f"users differ now: assign one Parameter to {_listed(self.users)}"
             )
         return first
 
     @property
     def geometry(self) -> Geometry:
-        """The norm whose unit ball lies in those of all users' norms."""
+        """The norm whose unit ball is the intersection of those of the users' norms."""
         try:
             return intersection([user.geometry for user in self.users])
         except NormPairError as error:
             raise ParameterError(
-                f"{self.name!r} is shared by {_listed(self.users)}, and no norm serves both: "
-                f"{error}. Give each a weight of its own"
+                f"{self.name!r} is shared by {_listed(self.users)}, which measure it by different "
+                f"norms: {error}. Give each a weight of its own"
             ) from None
 
     @property
@@ -279,9 +304,9 @@ class SharedWeight:
 
 
 class GraphBuilder:
-    """A graph in the making. A producer adds nodes to it in topological order.
+    """A builder of graphs, to which nodes are added in topological order.
 
-    The first node, the input, is there from the start, at position 0.
+    It starts with the input, at position 0.
 
     Example:
         >>> from modula import ReLU
@@ -308,10 +333,18 @@ class GraphBuilder:
         """Add an operation that uses a weight and return its position.
 
         Args:
-            path, operation, inputs: of the node.
-            name: of the weight. A tensor that is there already keeps its first name.
-            user: the weight as this operation sees it: the tensor, its norm, its mass.
+            path, operation, inputs: as in `Node`.
+            name: of the weight. A tensor that another operation uses already keeps its first name.
+            user: the weight as this operation declares it: the tensor, its norm, its mass.
+
+        Raises:
+            ParameterError: there is no tensor.
         """
+        if user.weight is None:
+            raise ParameterError(
+                f"{name!r} is None and must be a Parameter: to stop training a weight, freeze it "
+                "with requires_grad_(False) or give it the mass 0"
+            )
         name = self._names.setdefault(id(user.weight), name)
         users = self._users.setdefault(name, [])
         if not any(user is other for other in users):
@@ -322,7 +355,8 @@ class GraphBuilder:
         """Return the graph, whose output is the node that was added last.
 
         Raises:
-            ParameterError: a tensor is shared by operations for which there is no common norm.
+            ParameterError: operations share a tensor under norms for which no common duality map
+                is known, or with different masses.
         """
         weights: dict[str, Weight] = {}
         for name, users in self._users.items():
@@ -339,7 +373,7 @@ class GraphBuilder:
 
 
 def total_radius(radius: Radius) -> float:
-    """Return the bound on the norm of a whole value: for a tuple, the sum over its parts."""
+    """Return the bound on the norm of a whole value: for a tuple, the sum over its entries."""
     return sum(map(total_radius, radius)) if isinstance(radius, tuple) else radius
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Self, TypeAlias, overload
 
@@ -29,6 +29,9 @@ from modula.vector import Gradient, Scalar, Update, Weights
 SMALLEST = torch.finfo(torch.float32).tiny
 LARGEST = torch.finfo(torch.float32).max
 """Between these a coefficient must lie, since updates are computed in float32."""
+
+TRAINABLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""The dtypes for which there is a duality map."""
 
 PartialMap: TypeAlias = Callable[[Mapping[str, Tensor], Value], Value]
 """A part's map, as a function of some of its weights, by name, and of its input."""
@@ -124,12 +127,15 @@ class Network(ABC):
         coefficients = [
             p / reach[name] if p else 0.0 for name, p in zip(graph.weights, fractions, strict=True)
         ]
+        weights = [weight.weight for weight in graph.weights.values()]
+        if not torch.compiler.is_compiling():
+            check_kinds(self, graph.weights, weights)
         trained = [c for c, p in zip(coefficients, fractions, strict=True) if p]
         if trained and not SMALLEST <= min(trained) <= max(trained) <= LARGEST:
             _refuse_coefficients(self, coefficients)
         return Plan(
             names=tuple(graph.weights),
-            weights=[weight.weight for weight in graph.weights.values()],
+            weights=weights,
             geometries=[weight.geometry for weight in graph.weights.values()],
             mass_fractions=fractions,
             coefficients=coefficients,
@@ -450,7 +456,8 @@ def check_parameters(network: Network, graph: Graph) -> list[nn.Parameter]:
     """Return the parameters of the network's module that are not weights, all of which are frozen.
 
     Raises:
-        ParameterError: one of them requires a gradient, or a weight is not a parameter.
+        ParameterError: one of them requires a gradient, or a weight is not a parameter, or is of a
+            dtype or layout that has no duality map.
     """
     named = dict(network.torch_module.named_parameters())
     for name in graph.weights:
@@ -460,6 +467,7 @@ def check_parameters(network: Network, graph: Graph) -> list[nn.Parameter]:
                 f"{name!r} of {network!r} is not a Parameter but computed from "
                 f"{listed(inside)}: {_way_out('parametrizations.')}"
             )
+    check_kinds(network, graph.weights, [named[name] for name in graph.weights])
     others = {name: p for name, p in named.items() if name not in graph.weights}
     untrained = [name for name, p in others.items() if p.requires_grad]
     if untrained:
@@ -468,6 +476,28 @@ def check_parameters(network: Network, graph: Graph) -> list[nn.Parameter]:
             f"gradient: {_way_out(untrained[0])}"
         )
     return list(others.values())
+
+
+def check_kinds(network: Network, names: Iterable[str], weights: Sequence[Tensor]) -> None:
+    """Raise if a weight is not a dense tensor of floating-point numbers of 16 bits or more.
+
+    Raises:
+        ParameterError: names the first such weight, with its dtype and layout.
+    """
+    # as sets, because every step asks for all weights
+    dtypes, layouts = {w.dtype for w in weights}, {w.layout for w in weights}
+    if dtypes.issubset(TRAINABLE) and layouts.issubset([torch.strided]):
+        return
+    name, w = next(
+        (name, w)
+        for name, w in zip(names, weights, strict=True)
+        if w.layout is not torch.strided or w.dtype not in TRAINABLE
+    )
+    raise ParameterError(
+        f"{name!r} of {network!r} is of dtype {w.dtype} and layout {w.layout}; a weight is trained "
+        f"as a dense tensor (torch.strided) of dtype {', '.join(map(str, TRAINABLE))}: convert it, "
+        "and compute a copy of another kind, such as a quantised one, in the forward map"
+    )
 
 
 def _way_out(name: str) -> str:
