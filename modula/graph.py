@@ -266,8 +266,8 @@ class SharedWeight:
         first = self.users[0].weight
         if any(user.weight is not first for user in self.users):
             raise ParameterError(
-                f"{self.name!r} was one Parameter of several atoms when the graph was made, and its "
-                f"users differ now: assign one Parameter to {_listed(self.users)}"
+                f"{self.name!r} was one Parameter of several atoms when the graph was made, and is "
+                f"not any more: assign one Parameter to {_listed(self.users)}"
             )
         return first
 

@@ -1,8 +1,8 @@
-"""Networks: everything that needs only a graph of operations and the parameters of a torch module.
+"""`Network`: weights, gradients, duality and masses of a network, from its graph of operations.
 
-A producer (the algebra of `modula.algebra`, or a trace of a torch module) says which operations
-there are and what flows through them. All that consumers ask of a network (weights, gradients,
-duality, masses) is computed here, and optimizers, checkpoints and instruments know nothing else.
+A subclass provides the graph, the activations of a run, and the torch module with the parameters;
+the algebra (`modula.algebra`) is one. Optimizers, checkpoints and instruments depend on `Network`
+alone.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from modula.vector import Gradient, Scalar, Update, Weights
 
 SMALLEST = torch.finfo(torch.float32).tiny
 LARGEST = torch.finfo(torch.float32).max
-"""Between these a coefficient must lie, since updates are computed in float32."""
+"""The smallest and the largest coefficient, since updates are computed in float32."""
 
 TRAINABLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """The dtypes for which there is a duality map."""
 
 PartialMap: TypeAlias = Callable[[Mapping[str, Tensor], Value], Value]
-"""A part's map, as a function of some of its weights, by name, and of its input."""
+"""The map of a part of a network, as a function of some of its weights, by name, and its input."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One part of a network, and what flowed through it in one run.
+    """One part of a network with its input and output in one run.
 
     Args:
         path: of the part, as in `model.get_submodule`; empty for the whole.
         label: the part as an expression.
-        domain, codomain: the spaces of its input and output, where it stands.
-        x, y: what entered and left it, detached.
-        part: the part as a network of its own, with weights named from `path` on.
+        domain, codomain: the spaces of its input and output in the network.
+        x, y: its input and output, detached.
+        part: the part as a network of its own, whose weights are named relative to `path`.
         operation: the constants of a single operation; None for a part of several.
         weight: the name, in the whole network, of the weight that a single operation uses.
-        apply: the part's own map, for Jacobian products.
+        apply: the map of the part, for Jacobian products.
     """
 
     path: str
@@ -70,49 +70,56 @@ class Observation:
 
 
 class Network(ABC):
-    """A network whose weights have masses and norms, whatever it was made from.
+    """The base class of all networks whose weights have masses and norms.
 
-    Code that treats a network as data should accept this class: the optimizer, checkpoints and
-    instruments do. Its subclasses say which operations there are: modules composed by the algebra
-    (`Module`).
+    Code that treats a network as data should accept this class, as the optimizer, checkpoints and
+    instruments do. `Module` is a subclass, whose graph follows from the algebra.
+
+    Example:
+        >>> from modula import Linear, Network, ReLU
+        >>> def describe_masses(network: Network) -> dict[str, float]:
+        ...     return {name: w.mass for name, w in network.graph().weights.items()}
+        >>> describe_masses(Linear(2, 4) @ ReLU() @ Linear(4, 8, mass=3))
+        {'0.weight': 3, '2.weight': 1.0}
     """
 
     @abstractmethod
     def graph(self) -> Graph:
-        """Return the graph of operations. Its structure may be cached; its numbers are live.
+        """Return the graph of operations. Its structure may be cached, its numbers may not.
 
         Raises:
-            ParameterError: a parameter of the module requires a gradient and is no weight of the
-                network, or is shared in a way for which there is no norm.
+            ParameterError: a parameter of the module requires a gradient and is not a weight of the
+                graph, or operations share it under norms without a common duality map.
         """
 
     @abstractmethod
     def observe(self, *inputs: Value) -> list[Observation]:
-        """Run the network once, and return what flowed through each of its parts.
-
-        The whole comes first, then its parts in the order in which data enters them.
+        """Run the network once, and return the input and output of each of its parts.
 
         Args:
             inputs: of the network.
+
+        Returns:
+            The whole network first, then its parts in the order in which they are entered.
         """
 
     @abstractmethod
     def describe(self) -> Mapping[str, str]:
-        """Return what stands at each path, for errors and checkpoints."""
+        """Return a description of each module, by path, for errors and checkpoints."""
 
     @property
     @abstractmethod
     def torch_module(self) -> nn.Module:
-        """The torch module that holds the parameters."""
+        """The torch module whose parameters are the weights."""
 
     @property
     def mass(self) -> float:
-        """The share of feature learning, m ≥ 0, relative to others: the sum over the weights."""
+        """The mass m ≥ 0 of the network: the sum over its weights, each counted once."""
         return math.fsum([weight.mass for weight in self.graph().weights.values()])
 
     @property
     def sensitivity(self) -> float:
-        """s > 0 with ‖∂f·Δx‖ ≤ s·‖Δx‖: how much a change of the input can grow on its way."""
+        """s > 0 with ‖∂f·Δx‖ ≤ s·‖Δx‖, a bound on how much the network stretches a change."""
         return self.graph().sensitivities()[0]
 
     def plan(self) -> Plan:
@@ -143,7 +150,7 @@ class Network(ABC):
         )
 
     def weight_sensitivities(self) -> Mapping[str, float]:
-        """Return S for each weight: ‖∂f·Δw‖ ≤ S·‖Δw‖, by which its coefficient is divided."""
+        """Return S for each weight, with ‖∂f·Δw‖ ≤ S·‖Δw‖; coefficients are m_i/Σm over S."""
         return self.graph().weight_sensitivities()
 
     @overload
@@ -151,26 +158,26 @@ class Network(ABC):
     @overload
     def tare(self, mass: Mapping[str, float]) -> Self: ...
     def tare(self, mass: float | Mapping[str, float] = 1.0, at: str = "") -> Self:
-        """Rescale masses in place: all of them to sum to `mass`, or those of single parts.
+        """Rescale masses in place, of the whole network or of single parts.
 
-        Inside a part the proportions stay. Outside the parts that are named masses stay as they
-        are, so that the total becomes the new sum. Updates depend on ratios alone; to have a
-        certain total too, tare the whole afterwards.
+        The ratios of masses inside a part do not change, and neither do masses outside of the parts
+        that are named. Updates depend on ratios alone; to set the total too, tare the whole
+        afterwards.
 
         Args:
-            mass: the new mass of the part, ≥ 0, or of several, as {part: mass}. With 0 a part is no
-                longer trained, and its inner proportions are lost.
-            at: the part, by its path ("2.0", the places that the tree shows) or by the name of a
-                class ("Attention"), which stands for all the modules of that class together; empty
-                for the whole.
+            mass: the new mass of the part, ≥ 0, or of several, as {part: mass}. A part of mass 0 is
+                not trained, and the ratios inside it are lost.
+            at: the part, by its path ("2.0", as the printed tree shows it) or by the name of a
+                class ("Attention"), which stands for all modules of that class together; empty for
+                the whole.
 
         Returns:
             The network itself.
 
         Raises:
             ValueError: a negative or non-finite mass, or a positive one for a part that has mass 0;
-                a part that is not there; a weight that is in two of the parts. Nothing is changed
-                then.
+                a part that the network does not have; a weight that is in two of the parts. No mass
+                is changed then.
 
         Example:
             >>> from modula import GPT
@@ -199,7 +206,7 @@ class Network(ABC):
         return self
 
     def _weights_in(self, part: str, graph: Graph) -> dict[str, Weight]:
-        """The weights that are used at the path `part`, or in the modules of that class."""
+        """The weights that the module at path `part`, or the modules of that class, use."""
         named = {path: type(module).__name__ for path, module in self.torch_module.named_modules()}
         chosen = [part] if part in named else [path for path, kind in named.items() if kind == part]
         inside = {
@@ -245,16 +252,16 @@ class Network(ABC):
                 copy: the gradient is a live view.
 
         Returns:
-            One tensor a parameter. Weights that are frozen (`requires_grad=False`), or that the
+            One tensor for each weight. Weights that are frozen (`requires_grad=False`), or that the
             loss does not depend on, have a zero gradient.
 
         Raises:
-            ValueError: the loss is no scalar, or depends on none of the weights; or no loss is
+            ValueError: the loss is not a scalar, or depends on none of the weights; or no loss is
                 given and a `.grad` is missing.
             TypeError: a `.grad` is not of floating-point dtype.
             RuntimeError: a loss is given, and the network is under `fully_shard`, which sums
                 gradients over processes in `backward()`, or a part of it was computed in a
-                reentrant checkpoint, which hides its weights.
+                reentrant checkpoint, through which only `backward()` reaches its weights.
         """
         weights = self.weights
         if loss is None:
@@ -313,13 +320,14 @@ class Network(ABC):
 
         Args:
             grad: the gradient of this network, as `model.gradient` returns it.
-            target_norm: the norm of the update, a number or a scalar tensor (which a compiled step
-                takes without compiling anew).
-            method: how matrices are orthogonalised, one of `modula.polar`'s; None is its default.
+            target_norm: the norm of the update, a number or a scalar tensor. A compiled step is not
+                compiled again for another value of a tensor.
+            method: the method that orthogonalises matrices, one of `modula.polar`; None takes its
+                default.
 
         Returns:
-            target_norm · argmax over ‖t‖ = 1 of <grad, t>. Parts with zero gradient or zero mass
-            are zero.
+            target_norm · argmax over ‖t‖ = 1 of <grad, t>. It is zero for weights with zero
+            gradient or zero mass.
 
         Raises:
             TypeError: `grad` is not a Gradient.
@@ -360,7 +368,7 @@ class Network(ABC):
     def dual_norm(self, grad: Gradient) -> Tensor:
         """Return max over ‖t‖ = 1 of <grad, t>, as a scalar tensor.
 
-        It is how fast the loss can fall to first order in one unit of norm.
+        To first order, no update of norm 1 lowers the loss by more.
 
         Raises:
             TypeError: `grad` is not a Gradient.
@@ -374,10 +382,10 @@ class Network(ABC):
 
     @torch.no_grad()
     def normalize(self, update: Update, target_norm: Scalar = 1.0) -> Update:
-        """Rescale each weight's part to its full share of `target_norm`, keeping its direction.
+        """Return the update with each tensor rescaled to norm target_norm · c_i.
 
-        This is the normalisation of Large et al. 2024 (arXiv:2405.14813), algorithm 1, for any
-        direction, such as Adam's. Parts that are zero stay zero.
+        c_i is the coefficient of the weight. This is the normalisation of Large et al. 2024
+        (arXiv:2405.14813), algorithm 1, for any direction, such as Adam's. Zero stays zero.
 
         Raises:
             TypeError: `update` is not an Update.
@@ -394,10 +402,10 @@ class Network(ABC):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Project each weight onto its natural constraint set.
+        """Project each weight onto its natural constraint set, in place.
 
-        These are the semi-orthogonal matrices, the rows of norm 1, and for biases and gains the
-        unit ball.
+        The sets are the semi-orthogonal matrices, the tables with rows of norm 1, and for biases
+        and gains the unit ball.
         """
         weights = self.weights
         projected = self.plan().project(weights.tensors)
@@ -405,26 +413,27 @@ class Network(ABC):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Draw all weights anew, each of norm 1 (biases are zero).
+        """Fill all weights with random values of norm 1, and biases with zeros.
 
-        Construction has done it already, except on the meta device: there do it after `to_empty`.
+        Constructors do so too, except on the meta device: call it there after `to_empty`.
 
         Args:
-            generator: where random numbers come from; they are drawn on its device, by default on
-                that of each weight.
+            generator: of the random numbers, which are drawn on its device; None takes the default
+                generator of each weight's device.
         """
         for weight in self.graph().weights.values():
             weight.initialize_weight(generator)
 
     def input_radius(self) -> Radius:
-        """Return the bound on the input's norm that the theory assumes: 1, for each part of it."""
+        """Return the bound on the input's norm that the theory assumes: 1 for each tensor."""
         return 1.0
 
     def first_order_bound(self, entering: Radius | None = None) -> float:
-        """Return b with ‖∂f·Δw‖ ≤ b·‖Δw‖ for weights of norm at most 1: Σ p_i·R_i.
+        """Return b = Σ p_i·R_i, with ‖∂f·Δw‖ ≤ b·‖Δw‖ for weights of norm at most 1.
 
-        p_i is the weight's mass fraction and R_i the radius of what it is applied to. Where every
-        R_i is at most 1 the network is well-normed, b ≤ 1; that is the papers' hypothesis.
+        p_i is the mass fraction of a weight and R_i the radius of the input of its atom (for a
+        weight with several uses, the mean of their radii weighted by S). If every R_i is at most 1,
+        which is the hypothesis of the papers, then b ≤ 1 and the network is well-normed.
 
         Args:
             entering: a bound on the norm of the input; None takes `input_radius()`.
@@ -443,12 +452,12 @@ class Network(ABC):
 
 
 def is_inside(path: str, outer: str) -> bool:
-    """Return whether the place `path` is `outer` or lies in it."""
+    """Return whether `path` is `outer` or a path inside it."""
     return not outer or path == outer or path.startswith((f"{outer}.", f"{outer}/"))
 
 
 def weight_name(path: str) -> str:
-    """Return the name of the weight of an atom at `path`, as `named_parameters` has it."""
+    """Return the name of the weight of the atom at `path`, as in `named_parameters`."""
     return f"{path}.weight" if path else "weight"
 
 
@@ -516,10 +525,10 @@ def _way_out(name: str) -> str:
 
 
 def _refuse_coefficients(network: Network, coefficients: Sequence[float]) -> NoReturn:
-    """Raise for the first coefficient that float32 cannot hold.
+    """Raise for the first coefficient that float32 cannot represent.
 
     Raises:
-        ValueError: names the weight, its mass fraction and the product of sensitivities.
+        ValueError: names the weight, its mass fraction and its sensitivity.
     """
     graph, reach = network.graph(), network.weight_sensitivities()
     name, p, c = next(
@@ -528,15 +537,15 @@ def _refuse_coefficients(network: Network, coefficients: Sequence[float]) -> NoR
         if p and not SMALLEST <= c <= LARGEST
     )
     raise ValueError(
-        f"{name!r} of {network!r} has mass fraction {p:.4g} and what comes after it the "
-        f"sensitivity {reach[name]:.4g}; their ratio {c:.4g}, its share of an update, is beyond "
-        "what float32 can hold: bring the sensitivities closer to 1, as with residual averages or "
-        "multiples of modules"
+        f"{name!r} of {network!r} has the mass fraction {p:.4g}, and the modules after it have the "
+        f"sensitivity {reach[name]:.4g}; the ratio {c:.4g}, its coefficient, is out of the range "
+        "of float32: bring the sensitivities closer to 1, with residual averages or multiples of "
+        "modules"
     )
 
 
 def _refuse_reentrant_checkpoints(loss: Tensor) -> None:
-    """Raise if the loss depends on something that was computed in a reentrant checkpoint."""
+    """Raise if the loss depends on an activation that a reentrant checkpoint computed."""
     seen = set()
     waiting = [loss.grad_fn]
     while waiting:
@@ -570,7 +579,7 @@ def _factor(name: str, weights: Sequence[Weight], mass: float) -> float:
 
 
 def _refuse_overlap(model: Network, parts: Mapping[str, Mapping[str, Weight]]) -> None:
-    """Refuse parts that share a weight, whose mass would be asked to be two things at once."""
+    """Raise if two parts share a weight, which would get two masses."""
     owner: dict[str, str] = {}
     for part, weights in parts.items():
         for name, weight in weights.items():

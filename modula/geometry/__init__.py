@@ -1,7 +1,7 @@
-"""Norms on weights, such as the operator norm that the two ends of a linear map induce.
+"""Norms on weights, such as the operator norms of linear maps, with their duality maps.
 
-`operator_geometry(domain, codomain)` is the table of all pairs that have a duality map in closed
-form, and `register` adds a pair to it.
+`operator_geometry(domain, codomain)` looks up the pairs of norms for which the duality map of the
+operator norm is known in closed form, and `register` adds a pair.
 
 Sources: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4; Pethick et al. 2025
 (arXiv:2502.07529), table 2, for the norms built from rows and columns.

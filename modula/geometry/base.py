@@ -1,7 +1,4 @@
-"""Norms on weights of one layout.
-
-Every method is batched over the axes in front of the weight's own.
-"""
+"""`Geometry`: the interface of a norm on weights of one layout."""
 
 from __future__ import annotations
 
@@ -17,11 +14,11 @@ from modula.polar import MethodLike
 
 @dataclass(frozen=True)
 class Matrices:
-    """Matrices whose orthogonal factors make up a dual.
+    """The matrices whose orthogonal factors are the dual of a batch of gradients.
 
     Args:
-        matrices: [..., count, d_out, d_in], one tensor for each shape.
-        radii: by which the factors of each tensor are multiplied.
+        matrices: one tensor [batch, count, d_out, d_in] for each shape of a matrix.
+        radii: one factor for each tensor, by which its orthogonal factors are multiplied.
     """
 
     matrices: Sequence[Tensor]
@@ -29,11 +26,13 @@ class Matrices:
 
 
 class Geometry(ABC):
-    """A norm on weights of one layout. `axes` is the number of axes that one weight has.
+    """A norm on weights of one layout. `axes` is the number of axes of one weight.
 
-    Subclass it for an atom of your own, and check it with `modula.testing.check_geometry`. An
-    instance must be hashable, since weights of equal geometry and shape are dualized in one batch;
-    a frozen dataclass is.
+    All methods take batches: the first axis of their argument counts weights. A subclass defines
+    `axes`, `norm`, `dual_norm`, `dualize`, `project` and `sample`, and must be hashable, since
+    weights of equal geometry and shape are dualized in one batch; a frozen dataclass is. It may
+    define `vector_axis` or `orthogonal_parts` to be dualized faster. Check it with
+    `modula.testing.check_geometry`.
     """
 
     axes: int
@@ -52,7 +51,7 @@ class Geometry(ABC):
 
         Args:
             gradient: a batch of gradients.
-            method: one of `modula.polar`'s; None picks its default. Geometries that need no
+            method: one of `modula.polar`; None takes its default. Geometries without
                 orthogonalisation ignore it.
         """
 
@@ -68,19 +67,20 @@ class Geometry(ABC):
 
     @property
     def vector_axis(self) -> int | None:
-        """The axis of a weight along which each vector is treated by itself, or None.
+        """The axis of the vectors of which a weight consists, or None.
 
-        A weight that is sharded along its other axes is then dualized shard by shard: its norm is
-        the largest norm of a shard, its dual norm the sum of theirs. None, the default, has each
-        weight gathered before it is dualized.
+        If the dual of a weight consists of the duals of its vectors along this axis, its norm is
+        their largest norm and its dual norm the sum of their dual norms, then a weight that is
+        sharded along other axes is dualized shard by shard. For None, the default, each weight is
+        gathered before it is dualized.
         """
         return None
 
     def orthogonal_parts(self, gradient: Tensor) -> Matrices | None:
-        """Return the matrices whose orthogonal factors make up the dual, or None.
+        """Return the matrices whose orthogonal factors are the dual of a gradient, or None.
 
-        Matrices of one shape are orthogonalised together, whichever weights they come from. None,
-        the default, has `dualize` called.
+        A network orthogonalises the matrices of all its weights together, in one batch for each
+        shape. For None, the default, it calls `dualize`.
 
         Args:
             gradient: a batch of gradients, [batch, *shape].
@@ -88,10 +88,16 @@ class Geometry(ABC):
         return None
 
     def from_orthogonal_parts(self, factors: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
-        """Return the weights that `orthogonal_parts` has taken apart, [batch, *shape].
+        """Return the duals from their matrices, the inverse of `orthogonal_parts`.
 
         Args:
-            factors: one tensor for each of `Matrices.matrices`, shaped like it.
+            factors: one tensor for each of `Matrices.matrices`, of its shape.
             shape: of one weight.
+
+        Returns:
+            A batch of weights, [batch, *shape].
         """
-        raise NotImplementedError(f"{type(self).__name__} takes no weight apart")
+        raise NotImplementedError(
+            f"{type(self).__name__} defines orthogonal_parts and not its inverse: define "
+            f"{type(self).__name__}.from_orthogonal_parts"
+        )

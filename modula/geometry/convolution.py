@@ -1,4 +1,4 @@
-"""Convolution kernels, each tap a matrix."""
+"""`Taps`: convolution kernels, whose taps are matrices."""
 
 from __future__ import annotations
 
@@ -17,8 +17,15 @@ _RMS_TO_RMS = Spectral(RMS, RMS)
 
 @dataclass(frozen=True)
 class Taps(Orthogonal):
-    """Convolution kernels [d_out, d_in, k_h, k_w]: k_h·k_w times the largest norm among the taps,
-    each a matrix.
+    """Convolution kernels [d_out, d_in, k_h, k_w], whose taps are matrices [d_out, d_in].
+
+    The norm is k_h·k_w times the largest norm of a tap, the dual norm is the sum of the taps' dual
+    norms over k_h·k_w, and the duality map treats each tap by itself.
+
+    Args:
+        tap: the geometry of one tap.
+
+    Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.1.
     """
 
     tap: Spectral = _RMS_TO_RMS

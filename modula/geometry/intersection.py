@@ -1,12 +1,12 @@
-"""One weight under two norms, as an embedding that is also the head has.
+"""`Intersection`: one weight under two norms, as a table that is both embedding and head.
 
-The unit ball of max(‖W‖_A, ‖W‖_B) is the intersection of the two balls, and no closed form is known
-for the point of it that pairs best with a gradient. Two points are proved to lie in it:
+The unit ball of max(‖W‖_A, ‖W‖_B) is the intersection of the two unit balls. No closed form is
+known for its point that pairs best with a gradient. Two of its points are
 
-- the spectral dual UVᵀ with every row that is too long shortened: D·UVᵀ with a diagonal D ≤ 1 has
-  no larger singular values;
-- the rows' own duals R with the singular values that are too large clipped: R·M with ‖M‖ ≤ 1 has no
-  longer rows.
+- the spectral dual UVᵀ, with every row of norm above 1 rescaled to norm 1: D·UVᵀ with a diagonal
+  0 ≤ D ≤ 1 has no larger singular values;
+- the duals R of the rows, with every singular value outside of the spectral ball clipped: R·M with
+  σ_max(M) ≤ 1 has no longer rows.
 
 `Intersection` takes the one that pairs better with the gradient.
 """
@@ -30,11 +30,11 @@ from modula.scaling import working_dtype
 
 @dataclass(frozen=True)
 class Intersection(Geometry):
-    """Matrices under a spectral norm and under the largest Euclidean norm of their rows at once.
+    """Matrices under the larger of a spectral norm and the largest Euclidean norm of their rows.
 
-    The norm is the larger of the two. The duality map is a point of the unit ball that is proved to
-    lie in it and need not be the best one; the dual norm is what that point attains, at most the
-    smaller of the two dual norms.
+    The duality map gives a point of the unit ball, which is not always the one that pairs best with
+    the gradient. The dual norm is the pairing with that point, a lower bound on the maximum, which
+    is at most the smaller of the two dual norms.
 
     Args:
         spectral: the norm of the matrix as a map.
@@ -76,13 +76,13 @@ class Intersection(Geometry):
         return weight / self.norm(weight[None])
 
     def _shortened_rows(self, gradient: Tensor, method: MethodLike | None) -> Tensor:
-        """The spectral dual, with every row of norm beyond 1 brought to norm 1."""
+        """The spectral dual, with every row of norm above 1 rescaled to norm 1."""
         dual = self.spectral.dualize(gradient, method)
         length = self.rows.vector_norm.norm(dual.to(working_dtype(dual.dtype)))
         return dual / length.clamp(min=1).unsqueeze(-1).to(dual.dtype)
 
     def _clipped(self, gradient: Tensor, method: MethodLike | None) -> Tensor:
-        """The rows' duals, with singular values beyond the spectral ball brought onto it.
+        """The duals of the rows, with singular values clipped to the radius of the spectral ball.
 
         With R = UΣVᵀ in units of the ball's radius, min(Σ, 1) is RP + UVᵀ(I − P), where P projects
         onto the directions of RᵀR − I < 0: P = (I − sign(RᵀR − I))/2, and the sign of a symmetric
@@ -102,17 +102,17 @@ class Intersection(Geometry):
 
 
 def intersection(geometries: Sequence[Geometry]) -> Geometry:
-    """Return the norm of one weight that is used under several norms.
+    """Return the geometry of the largest of several norms on one weight.
 
     Args:
-        geometries: of its uses.
+        geometries: one for each use of the weight.
 
     Returns:
-        The geometry itself where all are the same, the larger of both norms for a matrix between
-        Euclidean norms that is also a table of Euclidean rows.
+        The geometry itself if all are equal; an `Intersection` for a `Spectral` and a `Vectors` of
+        Euclidean rows.
 
     Raises:
-        NormPairError: no duality map is known for the larger of these norms.
+        NormPairError: no duality map is known for the largest of these norms.
 
     Example:
         >>> from modula import RMS
@@ -136,12 +136,12 @@ def intersection(geometries: Sequence[Geometry]) -> Geometry:
     if len(distinct) == 2 and spectral and rows:
         return Intersection(spectral[0], rows[0])
     raise NormPairError(
-        f"no duality map is known for the larger of the norms {' and '.join(map(repr, distinct))}"
+        f"no duality map is known for the largest of the norms {' and '.join(map(repr, distinct))}"
     )
 
 
 def _accurate(method: MethodLike | None) -> MethodLike:
-    """The method for a sign function, which no error may blur: the default in high accuracy."""
+    """The method for the sign function of a matrix, which by default is computed accurately."""
     return PolarExpress(accuracy="high") if method is None else method
 
 

@@ -1,4 +1,4 @@
-"""Weights made of matrices, whose singular values the duality map sets to one value.
+"""Weights that consist of matrices, whose singular values the duality map sets to one value.
 
 Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.
 """
@@ -19,15 +19,15 @@ from modula.scaling import split_scale, working_dtype
 
 
 class Orthogonal(Geometry):
-    """Weights made of matrices whose singular values the duality map sets to one value, `radius`.
+    """Weights that consist of matrices, all of whose singular values are `radius` in the dual.
 
-    A subclass says which matrices (`matrices`, `from_matrices`), which value, and the two norms.
-    One that overrides `dualize` is dualized by that alone, and shares no batch with others.
+    A subclass defines `matrices`, `from_matrices`, `radius`, the two norms and `sample`. If it
+    overrides `dualize`, a network calls that and does not batch its matrices with those of others.
     """
 
     @abstractmethod
     def radius(self, shape: tuple[int, ...]) -> float:
-        """Return the singular values in the dual of a gradient of that shape."""
+        """Return the nonzero singular values of the dual of a gradient of that shape."""
 
     @abstractmethod
     def matrices(self, weight: Tensor) -> Tensor:
@@ -59,8 +59,19 @@ class Orthogonal(Geometry):
 class Spectral(Orthogonal):
     """Matrices [d_out, d_in] between Euclidean norms.
 
-    With r the radius of each end's unit ball (√d for RMS, 1 for L2), ‖W‖ = r(d_in)/r(d_out)·σ_max,
-    and the duality map of G = UΣVᵀ is r(d_out)/r(d_in)·UVᵀ.
+    With the radius r(d) of a norm's unit ball (√d for RMS, 1 for L2), ‖W‖ = r(d_in)/r(d_out)·σ_max,
+    and the dual of G = UΣVᵀ is r(d_out)/r(d_in)·UVᵀ.
+
+    Args:
+        domain: the norm of the input.
+        codomain: the norm of the output.
+
+    Example:
+        >>> import torch
+        >>> from modula import RMS
+        >>> from modula.geometry import Spectral
+        >>> Spectral(RMS, RMS).norm(torch.ones(1, 2, 8))  # σ_max = 4
+        tensor([8.])
     """
 
     domain: type[Euclidean]

@@ -1,4 +1,4 @@
-"""Several weights in one tensor: fused projections, heads, gates, experts."""
+"""`Stacked`: several weights in one tensor, as fused projections, heads, gates and experts."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from modula.polar import MethodLike
 
 @dataclass(frozen=True)
 class Stacked(Geometry):
-    """Several weights in one tensor, side by side along one axis, each with its own duality map.
+    """Several weights in one tensor, consecutive along one axis, each with its own duality map.
 
-    The norm is the largest of the weights' norms, the dual norm is the sum of theirs. The matrices
-    of all are orthogonalised in one batch, with all others of their shape.
+    The norm is the largest norm of a block and the dual norm is the sum of the blocks' dual norms.
 
     Args:
-        block: the geometry of one weight.
-        sizes: the number of equal weights along the axis, or the length of each; None if the
-            tensor has an axis more than a weight and each index along it is one weight, as
-            experts in [expert, d_out, d_in] are.
+        block: the geometry of one weight, called a block of the tensor.
+        sizes: the number of blocks of equal length along the axis, or the length of each; None if
+            each index along the axis is one block, which then has one axis less than the tensor, as
+            experts in [expert, d_out, d_in].
         axis: of the tensor.
 
     Raises:
-        ValueError: a number or a length below 1; for a tensor, an axis that the sizes do not fill.
+        ValueError: a number or a length below 1; when a tensor is given, an axis of another length
+            than the sizes sum to.
 
     Example:
         >>> import torch
@@ -51,11 +51,12 @@ class Stacked(Geometry):
         lengths = self.sizes if isinstance(self.sizes, tuple) else (self.sizes or 1,)
         if not lengths or min(lengths) < 1 or self.sizes == 0:
             raise ValueError(
-                f"Stacked takes at least one weight, of length 1 at least; got sizes={self.sizes}"
+                f"Stacked takes at least one block, of length at least 1; got sizes={self.sizes}"
             )
         if not -self.axes <= self.axis < self.axes:
             raise ValueError(
-                f"Stacked has an axis among the tensor's {self.axes}, got axis={self.axis}"
+                f"Stacked takes an axis from {-self.axes} to {self.axes - 1} for tensors of "
+                f"{self.axes} axes, got axis={self.axis}"
             )
 
     @property
@@ -63,15 +64,15 @@ class Stacked(Geometry):
         return self.block.axes + (self.sizes is None)
 
     def norm(self, weight: Tensor) -> Tensor:
-        norms = [self.block.norm(part) for part in self._blocks(weight)]
+        norms = [self.block.norm(block) for block in self._blocks(weight)]
         return torch.cat(norms, dim=-1).amax(dim=-1)
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
-        norms = [self.block.dual_norm(part) for part in self._blocks(gradient)]
+        norms = [self.block.dual_norm(block) for block in self._blocks(gradient)]
         return torch.cat(norms, dim=-1).sum(dim=-1)
 
     def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
-        return self._by_block(lambda part: self.block.dualize(part, method), gradient)
+        return self._by_block(lambda block: self.block.dualize(block, method), gradient)
 
     def project(self, weight: Tensor) -> Tensor:
         return self._by_block(self.block.project, weight)
@@ -88,14 +89,14 @@ class Stacked(Geometry):
     def orthogonal_parts(self, gradient: Tensor) -> Matrices | None:
         if type(self).dualize is not Stacked.dualize:
             return None
-        parts = [self.block.orthogonal_parts(part) for part in self._blocks(gradient)]
-        found = [part for part in parts if part is not None]
-        if len(found) != len(parts):
+        of_blocks = [self.block.orthogonal_parts(block) for block in self._blocks(gradient)]
+        known = [one for one in of_blocks if one is not None]
+        if len(known) != len(of_blocks):
             return None
         # [batch, block, count, d_out, d_in] is a batch of block·count matrices
         return Matrices(
-            [matrices.flatten(-4, -3) for part in found for matrices in part.matrices],
-            [radius for part in found for radius in part.radii],
+            [matrices.flatten(-4, -3) for one in known for matrices in one.matrices],
+            [radius for one in known for radius in one.radii],
         )
 
     def from_orthogonal_parts(self, factors: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
@@ -103,18 +104,16 @@ class Stacked(Geometry):
         each = len(factors) // len(shapes)
         blocks = []
         for i, (count, one) in enumerate(shapes):
-            parts = [
-                torch.unflatten(f, -3, (count, -1)) for f in factors[i * each : (i + 1) * each]
-            ]
-            blocks.append(self.block.from_orthogonal_parts(parts, one))
+            own = [torch.unflatten(f, -3, (count, -1)) for f in factors[i * each : (i + 1) * each]]
+            blocks.append(self.block.from_orthogonal_parts(own, one))
         return self._joined(blocks, shape)
 
     def _by_block(self, f: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
         shape = tuple(weight.shape[-self.axes :])
-        return self._joined([f(part) for part in self._blocks(weight)], shape)
+        return self._joined([f(block) for block in self._blocks(weight)], shape)
 
     def _lengths(self, length: int) -> tuple[int, ...]:
-        """The length of each weight along an axis of that length."""
+        """The length of each block along an axis of that length."""
         if self.sizes is None:
             return (1,) * length
         if isinstance(self.sizes, int):
@@ -123,13 +122,13 @@ class Stacked(Geometry):
             lengths = self.sizes
         if sum(lengths) != length or 0 in lengths:
             raise ValueError(
-                f"an axis of length {length} does not hold weights of sizes={self.sizes}: change "
-                "the width, or the sizes of Stacked"
+                f"Stacked with sizes={self.sizes} takes no axis of length {length}: change the "
+                "width or the sizes"
             )
         return lengths
 
     def _runs(self, length: int) -> list[tuple[int, int]]:
-        """Neighbours of equal length, which are stacked: (their number, their length)."""
+        """Consecutive blocks of equal length, as (their number, their length)."""
         runs: list[tuple[int, int]] = []
         for one in self._lengths(length):
             if runs and runs[-1][1] == one:
@@ -139,7 +138,7 @@ class Stacked(Geometry):
         return runs
 
     def _shapes(self, shape: tuple[int, ...]) -> list[tuple[int, tuple[int, ...]]]:
-        """The number of weights in each run, and the shape of one."""
+        """The number of blocks in each run, and the shape of one."""
         axis = self.axis % self.axes
         before, after = shape[:axis], shape[axis + 1 :]
         if self.sizes is None:
@@ -147,27 +146,28 @@ class Stacked(Geometry):
         return [(count, (*before, length, *after)) for count, length in self._runs(shape[axis])]
 
     def _blocks(self, weight: Tensor) -> list[Tensor]:
-        """The weights of each run: [..., *shape] -> [..., count, *block]."""
+        """The blocks of each run: [..., *shape] -> [..., count, *block]."""
         axis = self.axis % self.axes - self.axes
         runs = self._runs(weight.shape[axis])
-        parts = torch.split(weight, [count * length for count, length in runs], dim=axis)
+        pieces = torch.split(weight, [count * length for count, length in runs], dim=axis)
         return [
-            self._unstacked(part, axis, count) for part, (count, _) in zip(parts, runs, strict=True)
+            self._unstacked(piece, axis, count)
+            for piece, (count, _) in zip(pieces, runs, strict=True)
         ]
 
-    def _unstacked(self, part: Tensor, axis: int, count: int) -> Tensor:
-        apart = part if self.sizes is None else torch.unflatten(part, axis, (count, -1))
+    def _unstacked(self, piece: Tensor, axis: int, count: int) -> Tensor:
+        apart = piece if self.sizes is None else torch.unflatten(piece, axis, (count, -1))
         front = axis if self.sizes is None else axis - 1
         return apart.movedim(front, -self.block.axes - 1)
 
     def _joined(self, blocks: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
         """The inverse of `_blocks`."""
         axis = self.axis % self.axes - self.axes
-        parts = []
+        pieces = []
         for block in blocks:
             if self.sizes is None:
-                parts.append(block.movedim(-self.block.axes - 1, axis))
+                pieces.append(block.movedim(-self.block.axes - 1, axis))
             else:
                 apart = block.movedim(-self.block.axes - 1, axis - 1)
-                parts.append(apart.flatten(axis - 1, axis))
-        return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts, dim=axis)
+                pieces.append(apart.flatten(axis - 1, axis))
+        return pieces[0].contiguous() if len(pieces) == 1 else torch.cat(pieces, dim=axis)

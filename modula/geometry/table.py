@@ -1,4 +1,4 @@
-"""The table of all pairs of norms between which a linear map has a duality map in closed form."""
+"""The pairs of norms for which the operator norm of a linear map has a known duality map."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ _PAIRS: dict[Pair, Callable[[], Geometry]] = {
 
 
 def register(domain: type[Norm], codomain: type[Norm], geometry: Geometry) -> None:
-    """Add a pair of norms to the table, for `operator_geometry` and with it for `Linear`.
+    """Add a pair of norms to those that `operator_geometry`, and with it `Linear`, knows.
 
-    Check the geometry with `modula.testing.check_geometry(geometry, shape, domain, codomain)`.
+    The geometry must bound the map: ‖W·x‖ ≤ ‖W‖·‖x‖. Check it with
+    `modula.testing.check_geometry(geometry, shape, domain, codomain)`.
 
     Args:
-        domain, codomain: the norms of the two ends of a linear map.
+        domain: the norm of the input of a linear map.
+        codomain: the norm of its output.
         geometry: of its weight [d_out, d_in].
 
     Raises:
-        TypeError: one of the two is no norm type, or the third is no geometry.
-        ValueError: the pair is in the table already.
+        TypeError: `domain` or `codomain` is not a norm type, or `geometry` is not a Geometry.
+        ValueError: the pair is known already.
 
     Example:
         >>> from typing import final
@@ -64,10 +66,14 @@ def operator_geometry(domain: type[Norm], codomain: type[Norm]) -> Geometry:
     """Return the geometry of a weight that maps `domain` to `codomain`.
 
     Args:
-        domain, codomain: norm types. The weight is [d_out, d_in], for images [d_out, d_in, *taps].
+        domain: the norm of the input.
+        codomain: the norm of the output.
+
+    Returns:
+        A geometry of weights [d_out, d_in], for images [d_out, d_in, k_h, k_w].
 
     Raises:
-        NormPairError: the pair has no duality map in closed form, with the reason.
+        NormPairError: no duality map is known for the pair; the error gives the reason.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Weights whose norm is the largest among their vectors along one axis.
+"""`Vectors` and `BallVectors`: weights that consist of vectors along one axis.
 
 Source: Pethick et al. 2025 (arXiv:2502.07529), table 2.
 """
@@ -18,15 +18,24 @@ from modula.scaling import split_scale, working_dtype
 
 @dataclass(frozen=True)
 class Vectors(Geometry):
-    """Weights whose norm is the largest among their vectors along one axis.
+    """Weights whose norm is the largest norm of their vectors along one axis.
 
     The vectors are rows, columns, or a single one. The dual norm is the sum of the vectors' dual
     norms; the duality map treats each vector by itself.
 
     Args:
         vector_norm: of one vector.
-        axes: of the weight.
-        axis: of the weight along which a vector extends.
+        axes: the number of axes of a weight.
+        axis: the axis of a weight along which its vectors extend.
+
+    Example:
+        >>> import torch
+        >>> from modula import L2
+        >>> from modula.geometry import Vectors
+        >>> rows = Vectors(L2)
+        >>> weight = torch.tensor([[[3.0, 4.0], [0.0, 1.0]]])
+        >>> rows.norm(weight), rows.dual_norm(weight)
+        (tensor([5.]), tensor([6.]))
     """
 
     vector_norm: type[Dense]
@@ -34,10 +43,12 @@ class Vectors(Geometry):
     axis: int = -1
 
     def norm(self, weight: Tensor) -> Tensor:
-        return self._over_vectors(self.vector_norm.norm(self._upright(weight))).amax(dim=-1)
+        return self._over_vectors(self.vector_norm.norm(self._vectors_last(weight))).amax(dim=-1)
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
-        return self._over_vectors(self.vector_norm.dual_norm(self._upright(gradient))).sum(dim=-1)
+        return self._over_vectors(self.vector_norm.dual_norm(self._vectors_last(gradient))).sum(
+            dim=-1
+        )
 
     def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
         return self.vector_norm.dualize(gradient.movedim(self.axis, -1)).movedim(-1, self.axis)
@@ -62,7 +73,7 @@ class Vectors(Geometry):
         )
         return self.axis if treats_vectors_alone else None
 
-    def _upright(self, weight: Tensor) -> Tensor:
+    def _vectors_last(self, weight: Tensor) -> Tensor:
         return weight.movedim(self.axis, -1).to(working_dtype(weight.dtype))
 
     def _over_vectors(self, values: Tensor) -> Tensor:
@@ -75,8 +86,9 @@ class Vectors(Geometry):
 
 @dataclass(frozen=True)
 class BallVectors(Vectors):
-    """`Vectors` whose natural constraint set is the whole unit ball: a bias may be small, a gain
-    may be weak.
+    """`Vectors` that are projected onto the unit ball, as biases and gains are.
+
+    `Vectors` rescales each vector to norm 1; a bias or a gain may be smaller.
     """
 
     def project(self, weight: Tensor) -> Tensor:
