@@ -22,12 +22,9 @@ from typing import (
     ClassVar,
     Generic,
     NoReturn,
-    Protocol,
     TypeAlias,
     TypedDict,
     TypeVar,
-    TypeVarTuple,
-    overload,
 )
 
 import torch
@@ -56,83 +53,26 @@ from modula.spaces import (
 )
 from modula.values import Value, map_leaves, zip_leaves
 
+if TYPE_CHECKING:
+    from modula.algebra.operators import (  # pyright: ignore[reportMissingModuleSource]
+        AddOperators,
+        ConcatenationOperators,
+        ElementwiseOperators,
+        ModuleOperators,
+        TransparentOperators,
+    )
+else:
+    ModuleOperators = Generic
+
 SpaceType: TypeAlias = Norm | tuple[object, ...]
 """What a space is, to a checker: a norm type, or a tuple of spaces."""
 
 X = TypeVar("X")
 Y = TypeVar("Y")
-Z = TypeVar("Z")
-A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
-E = TypeVar("E")
-F = TypeVar("F")
-G = TypeVar("G")
-H = TypeVar("H")
-J = TypeVar("J")
-Rest = TypeVarTuple("Rest")
-D = TypeVar("D", bound=Dense)
-N1 = TypeVar("N1", bound=Norm)
-N2 = TypeVar("N2", bound=Norm)
-N3 = TypeVar("N3", bound=Norm)
-N4 = TypeVar("N4", bound=Norm)
-N5 = TypeVar("N5", bound=Norm)
-N6 = TypeVar("N6", bound=Norm)
-N7 = TypeVar("N7", bound=Norm)
-N8 = TypeVar("N8", bound=Norm)
 # Bounded where a class names its spaces, which is where a mistake would enter. The others are free:
 # mypy infers Any for a bond next to an operand whose type variable is bounded by a union.
 S = TypeVar("S", bound=SpaceType)
 T = TypeVar("T", bound=SpaceType)
-V = TypeVar("V", bound=Value)
-
-
-class Exactly(Generic[X]):
-    """A checker's view of one space: invariant, so that a norm type never stands in for one that it
-    inherits from.
-    """
-
-    def _is(self, space: X) -> X: ...  # type: ignore[empty-body] # for checkers only
-
-
-class Gives(Protocol[X, Y]):
-    """A checker's view of a map, asked forwards: its codomain, once the domain is known.
-
-    A bond that adopts its neighbour's space answers with a type variable. These are protocols on
-    the operand, because mypy lets a self-typed operator through whatever `self` is.
-    """
-
-    def _gives(self, taken: Exactly[X]) -> Exactly[Y]: ...
-
-
-class Starts(Protocol[X]):
-    """A checker's view of the domain of a map alone."""
-
-    def _starts(self, taken: Exactly[X]) -> None: ...
-
-
-class Takes(Protocol[X, Y]):
-    """A checker's view of a map, asked backwards: its domain, once the codomain is known."""
-
-    def _takes(self, given: Exactly[Y]) -> Exactly[X]: ...
-
-
-if TYPE_CHECKING:
-
-    class _Power:
-        """`**` for modules from a space to itself. A self-typed method would do, but mypy lets
-        those through in operators.
-        """
-
-        @overload
-        def __get__(self, instance: Transparent, owner: object) -> Callable[[int], Transparent]: ...
-        @overload
-        def __get__(self, instance: Elementwise, owner: object) -> Callable[[int], Elementwise]: ...
-        @overload
-        def __get__(
-            self, instance: Module[Z, Z], owner: object
-        ) -> Callable[[int], Module[Z, Z]]: ...
-        def __get__(self, instance: object, owner: object) -> Callable[[int], AnyModule]: ...
 
 
 _edits = [0]
@@ -367,7 +307,7 @@ def _join_path(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-class Module(AnyModule, Generic[X, Y]):
+class Module(ModuleOperators[X, Y], AnyModule):
     """A map from space `X` to space `Y` with a mass, a sensitivity and a norm on its weights.
 
     Modules are made by subclassing `Atom` or `Bond`, and by the algebra: `f @ g` composes (g is
@@ -383,239 +323,25 @@ class Module(AnyModule, Generic[X, Y]):
         ('RMS(784)', 'RMS(10)')
     """
 
-    if TYPE_CHECKING:
+    if not TYPE_CHECKING:  # a checker reads their types in operators.pyi
 
-        def _gives(self, taken: Exactly[X]) -> Exactly[Y]: ...
-        def _takes(self, given: Exactly[Y]) -> Exactly[X]: ...
-        def _starts(self, taken: Exactly[X]) -> None: ...
+        def __matmul__(self, other):
+            return _compose(self, _as_module(other, "@", self))
 
-        @overload
-        def __call__(
-            self: Module[X, tuple[tuple[N1, N2], N3]], x: Value, /
-        ) -> tuple[tuple[Tensor, Tensor], Tensor]: ...
-        @overload
-        def __call__(
-            self: Module[X, tuple[N1, tuple[N2, N3]]], x: Value, /
-        ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
-        @overload
-        def __call__(
-            self: Module[X, tuple[tuple[N1, N2], tuple[N3, N4]]], x: Value, /
-        ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]: ...
-        @overload
-        def __call__(self: Module[X, tuple[N1]], x: Value, /) -> tuple[Tensor]: ...
-        @overload
-        def __call__(self: Module[X, tuple[N1, N2]], x: Value, /) -> tuple[Tensor, Tensor]: ...
-        @overload
-        def __call__(
-            self: Module[X, tuple[N1, N2, N3]], x: Value, /
-        ) -> tuple[Tensor, Tensor, Tensor]: ...
-        @overload
-        def __call__(
-            self: Module[X, tuple[N1, N2, N3, N4]], x: Value, /
-        ) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
-        @overload
-        def __call__(
-            self: Module[X, tuple[N1, N2, N3, N4, N5]], x: Value, /
-        ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]: ...
-        @overload
-        def __call__(
-            self: Module[X, tuple[N1, N2, N3, N4, N5, N6]], x: Value, /
-        ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
-        @overload
-        def __call__(
-            self: Module[X, tuple[N1, N2, N3, N4, N5, N6, N7]], x: Value, /
-        ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
-        @overload
-        def __call__(
-            self: Module[X, tuple[N1, N2, N3, N4, N5, N6, N7, N8]], x: Value, /
-        ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
-        @overload
-        def __call__(self: Module[X, tuple[N1, ...]], x: Value, /) -> tuple[Tensor, ...]: ...
-        @overload
-        def __call__(self: Module[X, N1], x: Value, /) -> Tensor: ...
-        @overload
-        def __call__(self, x: Value, /) -> Value: ...
-        def __call__(self, x: Value, /) -> Value: ...
+        def __rmatmul__(self, other):
+            return _compose(_as_module(other, "@", self, reflected=True), self)
 
-    @overload
-    def __matmul__(self, other: Add) -> OfSum[X, Y]: ...
-    @overload
-    def __matmul__(self, other: OfSum[A, X]) -> OfSum[A, Y]: ...
-    @overload
-    def __matmul__(self, other: Takes[Z, X]) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(self: Module[tuple[A], Y], other: tuple[Takes[Z, A]]) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(
-        self: Module[tuple[A, B], Y], other: tuple[Takes[Z, A], Takes[Z, B]]
-    ) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(
-        self: Module[tuple[A, B, C], Y], other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C]]
-    ) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(
-        self: Module[tuple[A, B, C, E], Y],
-        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E]],
-    ) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(
-        self: Module[tuple[A, B, C, E, F], Y],
-        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F]],
-    ) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(
-        self: Module[tuple[A, B, C, E, F, G], Y],
-        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F], Takes[Z, G]],
-    ) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(
-        self: Module[tuple[A, B, C, E, F, G, H], Y],
-        other: tuple[
-            Takes[Z, A],
-            Takes[Z, B],
-            Takes[Z, C],
-            Takes[Z, E],
-            Takes[Z, F],
-            Takes[Z, G],
-            Takes[Z, H],
-        ],
-    ) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(
-        self: Module[tuple[A, B, C, E, F, G, H, J], Y],
-        other: tuple[
-            Takes[Z, A],
-            Takes[Z, B],
-            Takes[Z, C],
-            Takes[Z, E],
-            Takes[Z, F],
-            Takes[Z, G],
-            Takes[Z, H],
-            Takes[Z, J],
-        ],
-    ) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(
-        self: Module[tuple[tuple[A, B], C], Y],
-        other: tuple[tuple[Takes[Z, A], Takes[Z, B]], Takes[Z, C]],
-    ) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(
-        self: Module[tuple[A, tuple[B, C]], Y],
-        other: tuple[Takes[Z, A], tuple[Takes[Z, B], Takes[Z, C]]],
-    ) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(
-        self: Module[tuple[tuple[A, B], tuple[C, E]], Y],
-        other: tuple[tuple[Takes[Z, A], Takes[Z, B]], tuple[Takes[Z, C], Takes[Z, E]]],
-    ) -> Module[Z, Y]: ...
-    @overload
-    def __matmul__(
-        self: Module[tuple[A, B, C, E, F, G, H, J, *Rest], Y],
-        other: tuple[
-            Takes[Z, A],
-            Takes[Z, B],
-            Takes[Z, C],
-            Takes[Z, E],
-            Takes[Z, F],
-            Takes[Z, G],
-            Takes[Z, H],
-            Takes[Z, J],
-            *tuple[Starts[Z], ...],
-        ],
-    ) -> Module[Z, Y]: ...
-    def __matmul__(self, other: object) -> AnyModule:
-        return _compose(self, _as_module(other, "@", self))
+        def __add__(self, other):
+            return _sum(self, _as_module(other, "+", self))
 
-    @overload
-    def __rmatmul__(self, other: tuple[Gives[Y, A]]) -> Module[X, tuple[A]]: ...
-    @overload
-    def __rmatmul__(self, other: tuple[Gives[Y, A], Gives[Y, B]]) -> Module[X, tuple[A, B]]: ...
-    @overload
-    def __rmatmul__(
-        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C]]
-    ) -> Module[X, tuple[A, B, C]]: ...
-    @overload
-    def __rmatmul__(
-        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E]]
-    ) -> Module[X, tuple[A, B, C, E]]: ...
-    @overload
-    def __rmatmul__(
-        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F]]
-    ) -> Module[X, tuple[A, B, C, E, F]]: ...
-    @overload
-    def __rmatmul__(
-        self,
-        other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F], Gives[Y, G]],
-    ) -> Module[X, tuple[A, B, C, E, F, G]]: ...
-    @overload
-    def __rmatmul__(
-        self,
-        other: tuple[
-            Gives[Y, A],
-            Gives[Y, B],
-            Gives[Y, C],
-            Gives[Y, E],
-            Gives[Y, F],
-            Gives[Y, G],
-            Gives[Y, H],
-        ],
-    ) -> Module[X, tuple[A, B, C, E, F, G, H]]: ...
-    @overload
-    def __rmatmul__(
-        self,
-        other: tuple[
-            Gives[Y, A],
-            Gives[Y, B],
-            Gives[Y, C],
-            Gives[Y, E],
-            Gives[Y, F],
-            Gives[Y, G],
-            Gives[Y, H],
-            Gives[Y, J],
-        ],
-    ) -> Module[X, tuple[A, B, C, E, F, G, H, J]]: ...
-    @overload
-    def __rmatmul__(
-        self, other: tuple[tuple[Gives[Y, A], Gives[Y, B]], Gives[Y, C]]
-    ) -> Module[X, tuple[tuple[A, B], C]]: ...
-    @overload
-    def __rmatmul__(
-        self, other: tuple[Gives[Y, A], tuple[Gives[Y, B], Gives[Y, C]]]
-    ) -> Module[X, tuple[A, tuple[B, C]]]: ...
-    @overload
-    def __rmatmul__(
-        self, other: tuple[tuple[Gives[Y, A], Gives[Y, B]], tuple[Gives[Y, C], Gives[Y, E]]]
-    ) -> Module[X, tuple[tuple[A, B], tuple[C, E]]]: ...
-    @overload
-    def __rmatmul__(self, other: tuple[Gives[Y, A], ...]) -> Module[X, tuple[A, ...]]: ...
-    def __rmatmul__(self, other: object) -> AnyModule:
-        return _compose(_as_module(other, "@", self, reflected=True), self)
+        def __radd__(self, other):
+            return _sum(_as_module(other, "+", self, reflected=True), self)
 
-    @overload
-    def __add__(self, other: Gives[X, Y]) -> Module[X, Y]: ...
-    @overload
-    def __add__(
-        self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]
-    ) -> Module[X, tuple[A, B]]: ...
-    @overload
-    def __add__(
-        self: Module[X, tuple[A, B, C]], other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]]
-    ) -> Module[X, tuple[A, B, C]]: ...
-    def __add__(self, other: object) -> AnyModule:
-        return _sum(self, _as_module(other, "+", self))
+        def __sub__(self, other):
+            _refuse_operand(self, "-", other)
 
-    @overload
-    def __radd__(
-        self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]
-    ) -> Module[X, tuple[A, B]]: ...
-    @overload
-    def __radd__(
-        self: Module[X, tuple[A, B, C]], other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]]
-    ) -> Module[X, tuple[A, B, C]]: ...
-    def __radd__(self, other: object) -> AnyModule:
-        return _sum(_as_module(other, "+", self, reflected=True), self)
+        def __pow__(self, n):
+            return _power(self, n)
 
     def __mul__(self, scalar: float) -> Module[X, Y]:
         if not is_number(scalar):
@@ -635,37 +361,6 @@ class Module(AnyModule, Generic[X, Y]):
                 f"cannot divide {self!r} by zero: a module needs a sensitivity that is finite"
             )
         return typing.cast("Module[X, Y]", _compose(Mul(1 / float(scalar)), self))
-
-    if TYPE_CHECKING:
-        __pow__: _Power
-    else:
-
-        def __sub__(self, other):
-            _refuse_operand(self, "-", other)
-
-        def __pow__(self, n):
-            """n independent copies composed, each with fresh weights; `self` is not among them."""
-            if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-                raise ValueError(
-                    f"the power of a module is a whole number of copies, at least 0; got {self!r} "
-                    f"** {n!r}"
-                )
-            _join(self, self)
-            if n == 0:
-                return Identity()
-            copies = []
-            for _ in range(n):
-                fresh = copy.deepcopy(self)
-                fresh.initialize()
-                copies.append(fresh)
-            signature = self.signature
-            return (
-                copies[0]
-                if n == 1
-                else Composition._in_flow_order(
-                    [part for one in copies for part in one._links()], signature
-                )
-            )
 
 
 class AtomOptions(TypedDict, total=False):
@@ -900,7 +595,11 @@ class Neighbour(Norm):
     """Stands for the space of whatever module comes next to a bond that adopts it."""
 
 
-class Elementwise(Bond[Neighbour, Neighbour]):
+if not TYPE_CHECKING:  # the bases at run time; a checker reads those in operators.pyi
+    ElementwiseOperators = AddOperators = Bond[Neighbour, Neighbour]
+
+
+class Elementwise(ElementwiseOperators):
     """A bond that maps every dense space to itself, and takes type and width of its neighbour.
 
     Subclass it for a function of single entries. `sensitivity` must bound |f'|; under every norm
@@ -916,90 +615,15 @@ class Elementwise(Bond[Neighbour, Neighbour]):
         space = meet(meet(own, domain), codomain)
         return space, space
 
-    if TYPE_CHECKING:
 
-        def _gives(self, taken: Exactly[D]) -> Exactly[D]: ...  # type: ignore[override]
-        def _takes(self, given: Exactly[D]) -> Exactly[D]: ...  # type: ignore[override]
-        def _starts(self, taken: Exactly[D]) -> None: ...  # type: ignore[override]
-
-        @overload  # type: ignore[override]
-        def __matmul__(self, other: Elementwise) -> Elementwise: ...
-        @overload
-        def __matmul__(self, other: Add) -> Add: ...
-        @overload
-        def __matmul__(self, other: Module[Z, D]) -> Module[Z, D]: ...
-        def __matmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
-        @overload  # type: ignore[override]
-        def __rmatmul__(self, other: tuple[Gives[D, A], Gives[D, B]]) -> Module[D, tuple[A, B]]: ...
-        @overload
-        def __rmatmul__(
-            self, other: tuple[Gives[D, A], Gives[D, B], Gives[D, C]]
-        ) -> Module[D, tuple[A, B, C]]: ...
-        @overload
-        def __rmatmul__(self, other: tuple[Gives[D, A], ...]) -> Module[D, tuple[A, ...]]: ...
-        def __rmatmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
-        @overload  # type: ignore[override]
-        def __add__(self, other: Elementwise) -> Elementwise: ...
-        @overload
-        def __add__(self, other: Module[D, D]) -> Module[D, D]: ...
-        def __add__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
-        def __mul__(self, scalar: float) -> Elementwise: ...
-        def __rmul__(self, scalar: float) -> Elementwise: ...
-        def __truediv__(self, scalar: float) -> Elementwise: ...
+if not TYPE_CHECKING:  # as above
+    TransparentOperators = Elementwise
 
 
-class Transparent(Elementwise):
+class Transparent(TransparentOperators):
     """A bond that maps any space to itself: dense ones, ids, tuples."""
 
     _declared = (ANYTHING, ANYTHING)
-
-    if TYPE_CHECKING:
-
-        def _gives(self, taken: Exactly[Z]) -> Exactly[Z]: ...
-        def _takes(self, given: Exactly[Z]) -> Exactly[Z]: ...
-        def _starts(self, taken: Exactly[Z]) -> None: ...
-
-        @overload  # type: ignore[override]
-        def __call__(self, x: Tensor, /) -> Tensor: ...
-        @overload
-        def __call__(self, x: V, /) -> V: ...
-        def __call__(self, x: Value, /) -> Value: ...  # pyright: ignore[reportIncompatibleMethodOverride]
-        @overload  # type: ignore[override]
-        def __matmul__(self, other: Transparent) -> Transparent: ...
-        @overload
-        def __matmul__(self, other: Elementwise) -> Elementwise: ...
-        @overload
-        def __matmul__(self, other: Add) -> Add: ...
-        @overload
-        def __matmul__(self, other: Module[Z, A]) -> Module[Z, A]: ...
-        @overload
-        def __matmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> Module[Z, tuple[A, B]]: ...
-        @overload
-        def __matmul__(
-            self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]
-        ) -> Module[Z, tuple[A, B, C]]: ...
-        @overload
-        def __matmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, tuple[A, ...]]: ...
-        def __matmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
-        @overload  # type: ignore[override]
-        def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> Module[Z, tuple[A, B]]: ...
-        @overload
-        def __rmatmul__(
-            self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]
-        ) -> Module[Z, tuple[A, B, C]]: ...
-        @overload
-        def __rmatmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, tuple[A, ...]]: ...
-        def __rmatmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
-        @overload  # type: ignore[override]
-        def __add__(self, other: Transparent) -> Transparent: ...
-        @overload
-        def __add__(self, other: Elementwise) -> Elementwise: ...
-        @overload
-        def __add__(self, other: Module[Z, Z]) -> Module[Z, Z]: ...
-        def __add__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
-        def __mul__(self, scalar: float) -> Transparent: ...
-        def __rmul__(self, scalar: float) -> Transparent: ...
-        def __truediv__(self, scalar: float) -> Transparent: ...
 
 
 class Identity(Transparent):
@@ -1051,7 +675,7 @@ class Mul(Transparent):
         return f"{self.scale:.6g}"
 
 
-class Add(Bond[Neighbour, Neighbour]):
+class Add(AddOperators):
     """The sum of a tuple of tensors of one space; what `f + g` composes with.
 
     Sensitivity 1: proved, by the triangle inequality, since the norm of a tuple is the sum of its
@@ -1081,66 +705,6 @@ class Add(Bond[Neighbour, Neighbour]):
         for part in x[1:]:
             total = zip_leaves(torch.add, total, part)
         return total
-
-    if TYPE_CHECKING:
-
-        def _gives(self, taken: Exactly[tuple[Z, ...]]) -> Exactly[Z]: ...  # type: ignore[override]
-        def _takes(self, given: Exactly[Z]) -> Exactly[tuple[Z, ...]]: ...  # type: ignore[override]
-        def _starts(self, taken: Exactly[tuple[Z, ...]]) -> None: ...  # type: ignore[override]
-
-        @overload  # type: ignore[override]
-        def __matmul__(self, other: Transparent) -> Add: ...
-        @overload
-        def __matmul__(self, other: tuple[Transparent, ...]) -> Transparent: ...
-        @overload
-        def __matmul__(self, other: tuple[Elementwise, ...]) -> Elementwise: ...
-        @overload
-        def __matmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, A]: ...
-        @overload
-        def __matmul__(self, other: Module[Z, tuple[A]]) -> Module[Z, A]: ...
-        @overload
-        def __matmul__(self, other: Module[Z, tuple[A, A]]) -> Module[Z, A]: ...
-        @overload
-        def __matmul__(self, other: Module[Z, tuple[A, A, A]]) -> Module[Z, A]: ...
-        @overload
-        def __matmul__(self, other: Module[Z, tuple[A, A, A, A]]) -> Module[Z, A]: ...
-        @overload
-        def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A]]) -> Module[Z, A]: ...
-        @overload
-        def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A, A]]) -> Module[Z, A]: ...
-        @overload
-        def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A, A, A]]) -> Module[Z, A]: ...
-        @overload
-        def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A, A, A, A]]) -> Module[Z, A]: ...
-        @overload
-        def __matmul__(self, other: Gives[Z, tuple[A, ...]]) -> Module[Z, A]: ...
-        def __matmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
-        @overload  # type: ignore[override]
-        def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> OfSum[Z, tuple[A, B]]: ...
-        @overload
-        def __rmatmul__(
-            self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]
-        ) -> OfSum[Z, tuple[A, B, C]]: ...
-        @overload
-        def __rmatmul__(self, other: tuple[Gives[Z, A], ...]) -> OfSum[Z, tuple[A, ...]]: ...
-        def __rmatmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
-        def __mul__(self, scalar: float) -> Add: ...
-        def __rmul__(self, scalar: float) -> Add: ...
-        def __truediv__(self, scalar: float) -> Add: ...
-
-
-if TYPE_CHECKING:
-
-    class OfSum(Module[tuple[X, ...], Y]):
-        """What `f @ Add()` is to a checker: a module on tuples of any length. (mypy would let a
-        self-typed overload of Module pass.)
-        """
-
-        @overload  # type: ignore[override]
-        def __matmul__(self, other: tuple[Takes[Z, X], ...]) -> Module[Z, Y]: ...
-        @overload
-        def __matmul__(self, other: Takes[Z, tuple[X, ...]]) -> Module[Z, Y]: ...
-        def __matmul__(self, other: object) -> AnyModule: ...  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class Compound(Module[X, Y]):
@@ -1405,7 +969,11 @@ class Composition(Compound[S, T]):
         return " @ ".join(written)
 
 
-class Concatenation(Compound[X, Y]):
+if not TYPE_CHECKING:  # as above
+    ConcatenationOperators = Compound
+
+
+class Concatenation(ConcatenationOperators[X, Y]):
     """Modules applied to one input, side by side; what a tuple of modules stands for. The output is
     a tuple.
 
@@ -1418,98 +986,24 @@ class Concatenation(Compound[X, Y]):
     Source: Large et al. 2024 (arXiv:2405.14813), definition 4.
     """
 
-    if TYPE_CHECKING:
-
-        @overload
-        def __init__(self: Concatenation[Z, tuple[A]], first: Gives[Z, A], /) -> None: ...
-        @overload
-        def __init__(
-            self: Concatenation[Z, tuple[A, B]], first: Gives[Z, A], second: Gives[Z, B], /
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: Concatenation[Z, tuple[A, B, C]],
-            first: Gives[Z, A],
-            second: Gives[Z, B],
-            third: Gives[Z, C],
-            /,
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: Concatenation[Z, tuple[A, B, C, E]],
-            first: Gives[Z, A],
-            second: Gives[Z, B],
-            third: Gives[Z, C],
-            fourth: Gives[Z, E],
-            /,
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: Concatenation[Z, tuple[A, B, C, E, F]],
-            first: Gives[Z, A],
-            second: Gives[Z, B],
-            third: Gives[Z, C],
-            fourth: Gives[Z, E],
-            fifth: Gives[Z, F],
-            /,
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: Concatenation[Z, tuple[A, B, C, E, F, G]],
-            first: Gives[Z, A],
-            second: Gives[Z, B],
-            third: Gives[Z, C],
-            fourth: Gives[Z, E],
-            fifth: Gives[Z, F],
-            sixth: Gives[Z, G],
-            /,
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: Concatenation[Z, tuple[A, B, C, E, F, G, H]],
-            first: Gives[Z, A],
-            second: Gives[Z, B],
-            third: Gives[Z, C],
-            fourth: Gives[Z, E],
-            fifth: Gives[Z, F],
-            sixth: Gives[Z, G],
-            seventh: Gives[Z, H],
-            /,
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: Concatenation[Z, tuple[A, B, C, E, F, G, H, J]],
-            first: Gives[Z, A],
-            second: Gives[Z, B],
-            third: Gives[Z, C],
-            fourth: Gives[Z, E],
-            fifth: Gives[Z, F],
-            sixth: Gives[Z, G],
-            seventh: Gives[Z, H],
-            eighth: Gives[Z, J],
-            /,
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: Concatenation[Z, tuple[A, ...]], first: Gives[Z, A], /, *modules: Gives[Z, A]
-        ) -> None: ...
-        def __init__(self, *modules: object) -> None: ...
-
-    else:
+    if not TYPE_CHECKING:
 
         def __init__(self, *modules):
             super().__init__()
-            if not modules:
-                raise ValueError("a concatenation takes at least one module, got an empty tuple")
-            parts = [_as_module(module, ",", self) for module in modules]
-            try:
-                signature = self._outer_signature(self._infer_signatures(parts, ANYTHING, ANYTHING))
-            except MismatchError as mismatch:
-                listed = "; ".join(f"{part!r} takes {part.domain}" for part in parts)
-                raise CompositionError(
-                    f"cannot concatenate modules whose domains differ: {mismatch}. {listed}"
-                ) from None
-            self._adopt(parts, signature)
+            self._concatenate(modules)
+
+    def _concatenate(self, modules: Sequence[object]) -> None:
+        if not modules:
+            raise ValueError("a concatenation takes at least one module, got an empty tuple")
+        parts = [_as_module(module, ",", self) for module in modules]
+        try:
+            signature = self._outer_signature(self._infer_signatures(parts, ANYTHING, ANYTHING))
+        except MismatchError as mismatch:
+            listed = "; ".join(f"{part!r} takes {part.domain}" for part in parts)
+            raise CompositionError(
+                f"cannot concatenate modules whose domains differ: {mismatch}. {listed}"
+            ) from None
+        self._adopt(parts, signature)
 
     @classmethod
     def _of(cls, parts: Sequence[AnyModule], signature: Signature) -> AnyModule:
@@ -1597,6 +1091,25 @@ def _sum(first: AnyModule, second: AnyModule) -> AnyModule:
     terms = [*_terms(first), *_terms(second)]
     parts = Concatenation._of(terms, (domain, Product((codomain,) * len(terms))))
     return Composition._in_flow_order([parts, Add()], signature)
+
+
+def _power(module: AnyModule, n: object) -> AnyModule:
+    """n independent copies composed, each with fresh weights; `module` is not among them."""
+    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+        raise ValueError(
+            "the power of a module is a whole number of copies, at least 0; got "
+            f"{module!r} ** {n!r}"
+        )
+    _join(module, module)
+    if n == 0:
+        return Identity()
+    copies = [copy.deepcopy(module) for _ in range(n)]
+    for one in copies:
+        one.initialize()
+    if n == 1:
+        return copies[0]
+    links = [link for one in copies for link in one._links()]
+    return Composition._in_flow_order(links, module.signature)
 
 
 def _is_sum(module: AnyModule) -> bool:

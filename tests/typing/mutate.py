@@ -1,12 +1,11 @@
-"""Widen each overload of modula/algebra/core.py to Any, one at a time, and see what in the corpus
-notices.
+"""Widen each overload of the algebra to Any, one at a time, and report which the corpus catches.
 
     python -m tests.typing.mutate [--only NAME]
 
-An overload is widened in up to three ways: its operands, its self type where it names one, its
-result. A mutant is caught if one of the two checkers then disagrees with a mark or a pinned type of
-some program. Those that nobody catches are listed at the end, and fail the command. The whole takes
-about a quarter of an hour.
+The overloads are those of modula/algebra/operators.pyi. Each is widened in up to three ways: its
+operands, its self type where it names one, its result. A mutant is caught if one of the two
+checkers then disagrees with a mark or a pinned type of some program. The mutants that nothing
+catches are listed at the end, and fail the command. The whole takes about a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from tests.typing import corpus
 
-TARGET = Path("modula/algebra/core.py")
+TARGET = Path("modula/algebra/operators.pyi")
 
 
 @dataclass(frozen=True)
@@ -34,22 +33,25 @@ class Mutant:
     signature: str
     part: str
     spans: tuple[tuple[int, int, int, int], ...]
-    """What is replaced: first line, first column in bytes, last line, last column."""
+    """The annotations to replace: first line, first column in bytes, last line, last column."""
 
     def apply(self, source: str) -> str:
+        """Return the source with these annotations replaced. The import goes last, which a stub
+        allows, so that lines keep their numbers.
+        """
         lines = source.encode().splitlines(keepends=True)
         for first, start, last, end in sorted(self.spans, reverse=True):
             text = b"".join(lines[first - 1 : last])
             tail = len(lines[last - 1]) - end
             lines[first - 1 : last] = [text[:start] + b"typing.Any" + text[len(text) - tail :]]
-        return b"".join(lines).decode()
+        return b"".join(lines).decode() + "import typing\n"
 
     def __str__(self) -> str:
         return f"{self.owner}.{self.signature}, {self.part} (line {self.line})"
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """Every way in which an overload of `source` can be widened."""
+    """Yield every way in which an overload of `source` can be widened."""
     for owner in ast.walk(ast.parse(source)):
         if not isinstance(owner, ast.ClassDef):
             continue
@@ -87,9 +89,7 @@ def _widenings(owner: str, node: ast.FunctionDef) -> Iterator[Mutant]:
 
 
 class Laboratory:
-    """A copy of the project's sources in a temporary folder, where mutants can be looked at without
-    disturbing anybody.
-    """
+    """A copy of the project's sources in a temporary folder, in which mutants are checked."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
@@ -98,12 +98,12 @@ class Laboratory:
                 corpus.ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__")
             )
         (folder / "tests/__init__.py").touch()
-        if corpus.CACHE.exists():  # what mypy has learnt of torch holds there too
+        if corpus.CACHE.exists():  # so that mypy need not analyse torch anew
             shutil.copytree(corpus.CACHE, folder / corpus.CACHE.relative_to(corpus.ROOT))
         self.source = (folder / TARGET).read_text(encoding="utf-8")
 
     def catch(self, mutant: Mutant) -> str | None:
-        """The first disagreement that the mutant causes; None if nobody notices."""
+        """Return the first disagreement that the mutant causes, or None."""
         (self.root / TARGET).write_text(mutant.apply(self.source), encoding="utf-8")
         try:
             return self._first_disagreement()

@@ -1,0 +1,521 @@
+"""The types of the algebra's operators. Only type checkers read this file; Python never does.
+
+Python has no way to write "a tuple of modules, one for each space of a tuple", so each length of
+tuple is an overload of its own. Each class here stands, in a checker's view, between a class of
+`modula.algebra.core` and the base that it has at run time.
+"""
+
+# A self type names the class of `core` that derives from the class here, since mypy compares the
+# bounds of type variables only where both are one class; it reports the derived class as misc.
+# Bonds that adopt a space answer more operands than the operators of `Module` let them, hence the
+# overrides.
+# mypy: disable-error-code="override,misc"
+# pyright: reportIncompatibleMethodOverride=false
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar, TypeVarTuple, overload
+
+from torch import Tensor
+
+from modula.algebra.core import (
+    Add,
+    AnyModule,
+    Bond,
+    Compound,
+    Concatenation,
+    Elementwise,
+    Module,
+    Neighbour,
+    Transparent,
+)
+from modula.norms import Dense, Norm
+from modula.values import Value
+
+X = TypeVar("X")
+Y = TypeVar("Y")
+Z = TypeVar("Z")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+E = TypeVar("E")
+F = TypeVar("F")
+G = TypeVar("G")
+H = TypeVar("H")
+J = TypeVar("J")
+Rest = TypeVarTuple("Rest")
+D = TypeVar("D", bound=Dense)
+N1 = TypeVar("N1", bound=Norm)
+N2 = TypeVar("N2", bound=Norm)
+N3 = TypeVar("N3", bound=Norm)
+N4 = TypeVar("N4", bound=Norm)
+N5 = TypeVar("N5", bound=Norm)
+N6 = TypeVar("N6", bound=Norm)
+N7 = TypeVar("N7", bound=Norm)
+N8 = TypeVar("N8", bound=Norm)
+V = TypeVar("V", bound=Value)
+
+class Exactly(Generic[X]):
+    """One space. Invariant: a norm type is not accepted in place of its base class."""
+
+    def _is(self, space: X) -> X: ...
+
+class Gives(Protocol[X, Y]):
+    """A map whose domain is known, asked for its codomain.
+
+    A bond that adopts its neighbour's space answers with a type variable. The protocols constrain
+    the operand, because mypy accepts a self-typed operator whatever `self` is.
+    """
+
+    def _gives(self, taken: Exactly[X]) -> Exactly[Y]: ...
+
+class Starts(Protocol[X]):
+    """A map, asked for its domain alone."""
+
+    def _starts(self, taken: Exactly[X]) -> None: ...
+
+class Takes(Protocol[X, Y]):
+    """A map whose codomain is known, asked for its domain."""
+
+    def _takes(self, given: Exactly[Y]) -> Exactly[X]: ...
+
+class Power:
+    """`**` for modules from a space to itself.
+
+    A descriptor, because mypy accepts a self-typed operator whatever `self` is.
+    """
+
+    @overload
+    def __get__(self, instance: Transparent, owner: object) -> Callable[[int], Transparent]: ...
+    @overload
+    def __get__(self, instance: Elementwise, owner: object) -> Callable[[int], Elementwise]: ...
+    @overload
+    def __get__(self, instance: Module[Z, Z], owner: object) -> Callable[[int], Module[Z, Z]]: ...
+
+class ModuleOperators(AnyModule, Generic[X, Y]):
+    """The operators of `Module`."""
+
+    def _gives(self, taken: Exactly[X]) -> Exactly[Y]: ...
+    def _takes(self, given: Exactly[Y]) -> Exactly[X]: ...
+    def _starts(self, taken: Exactly[X]) -> None: ...
+    @overload
+    def __call__(
+        self: Module[X, tuple[tuple[N1, N2], N3]], x: Value, /
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]: ...
+    @overload
+    def __call__(
+        self: Module[X, tuple[N1, tuple[N2, N3]]], x: Value, /
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
+    @overload
+    def __call__(
+        self: Module[X, tuple[tuple[N1, N2], tuple[N3, N4]]], x: Value, /
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]: ...
+    @overload
+    def __call__(self: Module[X, tuple[N1]], x: Value, /) -> tuple[Tensor]: ...
+    @overload
+    def __call__(self: Module[X, tuple[N1, N2]], x: Value, /) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def __call__(
+        self: Module[X, tuple[N1, N2, N3]], x: Value, /
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
+    @overload
+    def __call__(
+        self: Module[X, tuple[N1, N2, N3, N4]], x: Value, /
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+    @overload
+    def __call__(
+        self: Module[X, tuple[N1, N2, N3, N4, N5]], x: Value, /
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+    @overload
+    def __call__(
+        self: Module[X, tuple[N1, N2, N3, N4, N5, N6]], x: Value, /
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+    @overload
+    def __call__(
+        self: Module[X, tuple[N1, N2, N3, N4, N5, N6, N7]], x: Value, /
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+    @overload
+    def __call__(
+        self: Module[X, tuple[N1, N2, N3, N4, N5, N6, N7, N8]], x: Value, /
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+    @overload
+    def __call__(self: Module[X, tuple[N1, ...]], x: Value, /) -> tuple[Tensor, ...]: ...
+    @overload
+    def __call__(self: Module[X, N1], x: Value, /) -> Tensor: ...
+    @overload
+    def __call__(self, x: Value, /) -> Value: ...
+    @overload
+    def __matmul__(self, other: Add) -> OfSum[X, Y]: ...
+    @overload
+    def __matmul__(self, other: OfSum[A, X]) -> OfSum[A, Y]: ...
+    @overload
+    def __matmul__(self, other: Takes[Z, X]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(self: Module[tuple[A], Y], other: tuple[Takes[Z, A]]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B], Y], other: tuple[Takes[Z, A], Takes[Z, B]]
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C], Y],
+        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C]],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E], Y],
+        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E]],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E, F], Y],
+        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F]],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E, F, G], Y],
+        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F], Takes[Z, G]],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E, F, G, H], Y],
+        other: tuple[
+            Takes[Z, A],
+            Takes[Z, B],
+            Takes[Z, C],
+            Takes[Z, E],
+            Takes[Z, F],
+            Takes[Z, G],
+            Takes[Z, H],
+        ],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E, F, G, H, J], Y],
+        other: tuple[
+            Takes[Z, A],
+            Takes[Z, B],
+            Takes[Z, C],
+            Takes[Z, E],
+            Takes[Z, F],
+            Takes[Z, G],
+            Takes[Z, H],
+            Takes[Z, J],
+        ],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[tuple[A, B], C], Y],
+        other: tuple[tuple[Takes[Z, A], Takes[Z, B]], Takes[Z, C]],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, tuple[B, C]], Y],
+        other: tuple[Takes[Z, A], tuple[Takes[Z, B], Takes[Z, C]]],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[tuple[A, B], tuple[C, E]], Y],
+        other: tuple[tuple[Takes[Z, A], Takes[Z, B]], tuple[Takes[Z, C], Takes[Z, E]]],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(
+        self: Module[tuple[A, B, C, E, F, G, H, J, *Rest], Y],
+        other: tuple[
+            Takes[Z, A],
+            Takes[Z, B],
+            Takes[Z, C],
+            Takes[Z, E],
+            Takes[Z, F],
+            Takes[Z, G],
+            Takes[Z, H],
+            Takes[Z, J],
+            *tuple[Starts[Z], ...],
+        ],
+    ) -> Module[Z, Y]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Y, A]]) -> Module[X, tuple[A]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Y, A], Gives[Y, B]]) -> Module[X, tuple[A, B]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C]]
+    ) -> Module[X, tuple[A, B, C]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E]]
+    ) -> Module[X, tuple[A, B, C, E]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F]]
+    ) -> Module[X, tuple[A, B, C, E, F]]: ...
+    @overload
+    def __rmatmul__(
+        self,
+        other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F], Gives[Y, G]],
+    ) -> Module[X, tuple[A, B, C, E, F, G]]: ...
+    @overload
+    def __rmatmul__(
+        self,
+        other: tuple[
+            Gives[Y, A],
+            Gives[Y, B],
+            Gives[Y, C],
+            Gives[Y, E],
+            Gives[Y, F],
+            Gives[Y, G],
+            Gives[Y, H],
+        ],
+    ) -> Module[X, tuple[A, B, C, E, F, G, H]]: ...
+    @overload
+    def __rmatmul__(
+        self,
+        other: tuple[
+            Gives[Y, A],
+            Gives[Y, B],
+            Gives[Y, C],
+            Gives[Y, E],
+            Gives[Y, F],
+            Gives[Y, G],
+            Gives[Y, H],
+            Gives[Y, J],
+        ],
+    ) -> Module[X, tuple[A, B, C, E, F, G, H, J]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[tuple[Gives[Y, A], Gives[Y, B]], Gives[Y, C]]
+    ) -> Module[X, tuple[tuple[A, B], C]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[Gives[Y, A], tuple[Gives[Y, B], Gives[Y, C]]]
+    ) -> Module[X, tuple[A, tuple[B, C]]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[tuple[Gives[Y, A], Gives[Y, B]], tuple[Gives[Y, C], Gives[Y, E]]]
+    ) -> Module[X, tuple[tuple[A, B], tuple[C, E]]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Y, A], ...]) -> Module[X, tuple[A, ...]]: ...
+    @overload
+    def __add__(self, other: Gives[X, Y]) -> Module[X, Y]: ...
+    @overload
+    def __add__(
+        self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]
+    ) -> Module[X, tuple[A, B]]: ...
+    @overload
+    def __add__(
+        self: Module[X, tuple[A, B, C]],
+        other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]],
+    ) -> Module[X, tuple[A, B, C]]: ...
+    @overload
+    def __radd__(
+        self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]
+    ) -> Module[X, tuple[A, B]]: ...
+    @overload
+    def __radd__(
+        self: Module[X, tuple[A, B, C]],
+        other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]],
+    ) -> Module[X, tuple[A, B, C]]: ...
+    __pow__: Power
+
+class ElementwiseOperators(Bond[Neighbour, Neighbour]):
+    """The operators of `Elementwise`."""
+
+    def _gives(self, taken: Exactly[D]) -> Exactly[D]: ...
+    def _takes(self, given: Exactly[D]) -> Exactly[D]: ...
+    def _starts(self, taken: Exactly[D]) -> None: ...
+    @overload
+    def __matmul__(self, other: Elementwise) -> Elementwise: ...
+    @overload
+    def __matmul__(self, other: Add) -> Add: ...
+    @overload
+    def __matmul__(self, other: Module[Z, D]) -> Module[Z, D]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[D, A], Gives[D, B]]) -> Module[D, tuple[A, B]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[Gives[D, A], Gives[D, B], Gives[D, C]]
+    ) -> Module[D, tuple[A, B, C]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[D, A], ...]) -> Module[D, tuple[A, ...]]: ...
+    @overload
+    def __add__(self, other: Elementwise) -> Elementwise: ...
+    @overload
+    def __add__(self, other: Module[D, D]) -> Module[D, D]: ...
+    def __mul__(self, scalar: float) -> Elementwise: ...
+    def __rmul__(self, scalar: float) -> Elementwise: ...
+    def __truediv__(self, scalar: float) -> Elementwise: ...
+
+class TransparentOperators(Elementwise):
+    """The operators of `Transparent`."""
+
+    def _gives(self, taken: Exactly[Z]) -> Exactly[Z]: ...
+    def _takes(self, given: Exactly[Z]) -> Exactly[Z]: ...
+    def _starts(self, taken: Exactly[Z]) -> None: ...
+    @overload
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+    @overload
+    def __call__(self, x: V, /) -> V: ...
+    @overload
+    def __matmul__(self, other: Transparent) -> Transparent: ...
+    @overload
+    def __matmul__(self, other: Elementwise) -> Elementwise: ...
+    @overload
+    def __matmul__(self, other: Add) -> Add: ...
+    @overload
+    def __matmul__(self, other: Module[Z, A]) -> Module[Z, A]: ...
+    @overload
+    def __matmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> Module[Z, tuple[A, B]]: ...
+    @overload
+    def __matmul__(
+        self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]
+    ) -> Module[Z, tuple[A, B, C]]: ...
+    @overload
+    def __matmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, tuple[A, ...]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> Module[Z, tuple[A, B]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]
+    ) -> Module[Z, tuple[A, B, C]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, tuple[A, ...]]: ...
+    @overload
+    def __add__(self, other: Transparent) -> Transparent: ...
+    @overload
+    def __add__(self, other: Elementwise) -> Elementwise: ...
+    @overload
+    def __add__(self, other: Module[Z, Z]) -> Module[Z, Z]: ...
+    def __mul__(self, scalar: float) -> Transparent: ...
+    def __rmul__(self, scalar: float) -> Transparent: ...
+    def __truediv__(self, scalar: float) -> Transparent: ...
+
+class AddOperators(Bond[Neighbour, Neighbour]):
+    """The operators of `Add`."""
+
+    def _gives(self, taken: Exactly[tuple[Z, ...]]) -> Exactly[Z]: ...
+    def _takes(self, given: Exactly[Z]) -> Exactly[tuple[Z, ...]]: ...
+    def _starts(self, taken: Exactly[tuple[Z, ...]]) -> None: ...
+    @overload
+    def __matmul__(self, other: Transparent) -> Add: ...
+    @overload
+    def __matmul__(self, other: tuple[Transparent, ...]) -> Transparent: ...
+    @overload
+    def __matmul__(self, other: tuple[Elementwise, ...]) -> Elementwise: ...
+    @overload
+    def __matmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, A]: ...
+    @overload
+    def __matmul__(self, other: Module[Z, tuple[A]]) -> Module[Z, A]: ...
+    @overload
+    def __matmul__(self, other: Module[Z, tuple[A, A]]) -> Module[Z, A]: ...
+    @overload
+    def __matmul__(self, other: Module[Z, tuple[A, A, A]]) -> Module[Z, A]: ...
+    @overload
+    def __matmul__(self, other: Module[Z, tuple[A, A, A, A]]) -> Module[Z, A]: ...
+    @overload
+    def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A]]) -> Module[Z, A]: ...
+    @overload
+    def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A, A]]) -> Module[Z, A]: ...
+    @overload
+    def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A, A, A]]) -> Module[Z, A]: ...
+    @overload
+    def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A, A, A, A]]) -> Module[Z, A]: ...
+    @overload
+    def __matmul__(self, other: Gives[Z, tuple[A, ...]]) -> Module[Z, A]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> OfSum[Z, tuple[A, B]]: ...
+    @overload
+    def __rmatmul__(
+        self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]
+    ) -> OfSum[Z, tuple[A, B, C]]: ...
+    @overload
+    def __rmatmul__(self, other: tuple[Gives[Z, A], ...]) -> OfSum[Z, tuple[A, ...]]: ...
+    def __mul__(self, scalar: float) -> Add: ...
+    def __rmul__(self, scalar: float) -> Add: ...
+    def __truediv__(self, scalar: float) -> Add: ...
+
+class OfSum(Module[tuple[X, ...], Y]):
+    """The type of `f @ Add()`: a module on tuples of any length.
+
+    A class, because mypy accepts a self-typed overload of `Module` whatever `self` is.
+    """
+
+    @overload
+    def __matmul__(self, other: tuple[Takes[Z, X], ...]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(self, other: Takes[Z, tuple[X, ...]]) -> Module[Z, Y]: ...
+
+class ConcatenationOperators(Compound[X, Y]):
+    """The constructor of `Concatenation`."""
+
+    @overload
+    def __init__(self: Concatenation[Z, tuple[A]], first: Gives[Z, A], /) -> None: ...
+    @overload
+    def __init__(
+        self: Concatenation[Z, tuple[A, B]], first: Gives[Z, A], second: Gives[Z, B], /
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Concatenation[Z, tuple[A, B, C]],
+        first: Gives[Z, A],
+        second: Gives[Z, B],
+        third: Gives[Z, C],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Concatenation[Z, tuple[A, B, C, E]],
+        first: Gives[Z, A],
+        second: Gives[Z, B],
+        third: Gives[Z, C],
+        fourth: Gives[Z, E],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Concatenation[Z, tuple[A, B, C, E, F]],
+        first: Gives[Z, A],
+        second: Gives[Z, B],
+        third: Gives[Z, C],
+        fourth: Gives[Z, E],
+        fifth: Gives[Z, F],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Concatenation[Z, tuple[A, B, C, E, F, G]],
+        first: Gives[Z, A],
+        second: Gives[Z, B],
+        third: Gives[Z, C],
+        fourth: Gives[Z, E],
+        fifth: Gives[Z, F],
+        sixth: Gives[Z, G],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Concatenation[Z, tuple[A, B, C, E, F, G, H]],
+        first: Gives[Z, A],
+        second: Gives[Z, B],
+        third: Gives[Z, C],
+        fourth: Gives[Z, E],
+        fifth: Gives[Z, F],
+        sixth: Gives[Z, G],
+        seventh: Gives[Z, H],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Concatenation[Z, tuple[A, B, C, E, F, G, H, J]],
+        first: Gives[Z, A],
+        second: Gives[Z, B],
+        third: Gives[Z, C],
+        fourth: Gives[Z, E],
+        fifth: Gives[Z, F],
+        sixth: Gives[Z, G],
+        seventh: Gives[Z, H],
+        eighth: Gives[Z, J],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Concatenation[Z, tuple[A, ...]], first: Gives[Z, A], /, *modules: Gives[Z, A]
+    ) -> None: ...
