@@ -1,11 +1,11 @@
 """Masses that drift while a network trains.
 
-Weight i moves by −lr·mᵢ·vᵢ, where mᵢ is its atom's mass and vᵢ a direction of a length that is
-given. The derivative of the next loss by mᵢ is then −lr·⟨gᵢ, vᵢ⟩, with the gradient that is found
-after the step. Where the last update and the new gradient agree, a longer step would have lowered
-the loss further, and the mass grows; where they are opposed, the step went too far, and it shrinks.
-Only the cosine between them counts, since gradients of different modules have different units, and
-only ratios of masses change, not their total.
+Weight i moves by −lr·mᵢ·vᵢ, where mᵢ is its mass and vᵢ a direction of given length. The derivative
+of the next loss by mᵢ is then −lr·⟨gᵢ, vᵢ⟩, with the gradient after the step. Where the last update
+and the new gradient agree, a longer step would have lowered the loss further, and the mass grows;
+where they are opposed, the step went too far, and it shrinks. Only the cosine between them counts,
+since gradients of different modules have different units, and only ratios of masses change, not
+their total.
 
 Source: the derivative is that of hypergradient descent (Baydin et al. 2018, arXiv:1703.04782,
 equation 5), there for one learning rate.
@@ -24,51 +24,55 @@ from modula.sharding import all_to_local, all_to_local_like, dots
 from modula.vector import Gradient, Scalar, Update
 
 LOG_MASS = "log_mass"
-"""In the optimizer's state: the logarithm of an atom's mass over the one that the model
-declares."""
+"""Of the optimizer's state: the logarithm of a mass over the one that the network declares."""
 
 LAST_UPDATE = "last_update"
-"""In the optimizer's state: what was last subtracted from a weight, without decay."""
+"""Of the optimizer's state: the update that was last subtracted from a weight, without decay."""
 
 
 def drift(
     plan: Plan, gradient: Gradient, states: Sequence[dict[str, Tensor]], rate: Scalar
 ) -> None:
-    """Move the masses by the agreement of the new gradient with the last updates: mᵢ ←
-    mᵢ·exp(rate·cos(gᵢ, uᵢ)), in place.
+    """Move the masses in place: mᵢ ← mᵢ·exp(rate·cos(gᵢ, uᵢ)).
 
-    Atoms without a gradient keep their masses; those of the others are rescaled so that the total
-    stays.
+    They are rescaled so that their total stays. The mass of a weight without a gradient stays too.
+
+    Args:
+        plan: the weights that have a gradient.
+        gradient: the new gradient g.
+        states: with the logarithms of the masses and the last updates u.
+        rate: of the drift.
     """
     agreement = cosines(gradient.tensors, [state[LAST_UPDATE] for state in states])
-    shares = torch.tensor(plan.mass_fractions, dtype=agreement.dtype).to(
+    fractions = torch.tensor(plan.mass_fractions, dtype=agreement.dtype).to(
         agreement.device, non_blocking=True
     )
     before = torch.stack([state[LOG_MASS].to(agreement) for state in states])
     after = before + rate * agreement
-    total, unscaled = (shares @ logs.exp() for logs in (before, after))
+    total, unscaled = (fractions @ logs.exp() for logs in (before, after))
     after += torch.where(total > 0, torch.log(total / unscaled), 0.0)
     for state, log_mass in zip(states, after.unbind(), strict=True):
         state[LOG_MASS].copy_(log_mass)
 
 
 def scale_by_mass(vector: Update, states: Sequence[dict[str, Tensor]]) -> None:
-    """Multiply each atom's part by how its mass has changed, in place."""
+    """Multiply each weight's part by the change of its mass, in place."""
     for p, state in zip(all_to_local(vector.tensors), states, strict=True):
         p.mul_(state[LOG_MASS].exp().to(p))
 
 
 def remember(update: Update, states: Sequence[dict[str, Tensor]], verdict: Verdict) -> None:
-    """Keep the update for the next step. A step that is not taken leaves what was kept."""
+    """Keep the update for the next step. A step that is not taken leaves the last one."""
     last = [state[LAST_UPDATE] for state in states]
-    held = all_to_local(last)
-    torch._foreach_mul_(held, verdict.choose(0.0, 1.0))
-    torch._foreach_add_(held, all_to_local_like(update.tensors, last))
+    kept = all_to_local(last)
+    torch._foreach_mul_(kept, verdict.choose(0.0, 1.0))
+    torch._foreach_add_(kept, all_to_local_like(update.tensors, last))
 
 
 def cosines(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """The cosine of the angle between each tensor and its counterpart, known to every process: [n].
-    That with zero is 0.
+    """Return the cosine between each tensor and its counterpart, 0 where one is zero: [n].
+
+    Every process knows all of them.
     """
     products = dots(a, b, _products)
     home = products[0].device
@@ -78,8 +82,9 @@ def cosines(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
-    """⟨a, b⟩, ⟨a, a⟩ and ⟨b, b⟩, in float64 where the device has it, so that the squares of any
-    float32 number can be held.
+    """⟨a, b⟩, ⟨a, a⟩ and ⟨b, b⟩.
+
+    They are computed in float64 where the device has it, which the squares of float32 numbers need.
     """
     dtype = torch.float32 if a.device.type == "mps" else torch.float64
     a, b = a.to(dtype), b.to(dtype)

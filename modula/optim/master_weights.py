@@ -20,21 +20,20 @@ MASTER = "master_weight"
 
 
 def needs_master(p: Tensor) -> bool:
-    """Whether weights of this dtype are too coarse to take small steps."""
+    """Return whether weights of this dtype are too coarse to take small steps."""
     return working_dtype(p.dtype) != p.dtype
 
 
 def master_of(p: Tensor) -> Tensor:
-    """A first master copy."""
+    """Return a first master copy."""
     return p.detach().to(working_dtype(p.dtype))
 
 
 def masters(params: Sequence[Tensor], states: Sequence[dict[str, Tensor]]) -> list[Tensor]:
-    """The weights to be moved: each parameter's master copy, or the parameter itself if it has
-    none.
+    """Return the weights to be moved: each parameter's master copy, or else the parameter.
 
     A parameter may have been written by others since the last step (by load_state_dict or
-    model.project, say). Where it is no longer what its master rounds to, the master takes its
+    model.project, say). Where its master no longer rounds to it, the master takes its
     value.
     """
     chosen = [state.get(MASTER, p) for p, state in zip(params, states, strict=True)]
@@ -50,7 +49,7 @@ def publish(params: Sequence[Tensor], moved: Sequence[Tensor]) -> None:
 
 
 def _copies(params: Sequence[Tensor], chosen: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """What this process holds of the parameters that have a master, and of their masters."""
+    """This process's shards of the parameters that have a master, and of their masters."""
     return [
         (to_local(p), to_local(master))
         for p, master in zip(params, chosen, strict=True)
@@ -65,8 +64,9 @@ def restore_precision(
     numbers: Sequence[str],
     kept_in: Mapping[str, torch.dtype],
 ) -> None:
-    """Undo what torch does to a loaded state, which is to cast all of it to the parameter's dtype,
-    and to leave the count where it was.
+    """Give a loaded state the dtypes that it is kept in.
+
+    torch casts all of it to the parameter's dtype, and leaves the count on its device.
 
     Args:
         state: of one parameter, as torch loaded it.

@@ -1,8 +1,7 @@
-"""What a step does about gradients that hold a NaN or an infinity.
+"""Policies for gradients that contain a NaN or an infinity.
 
-A policy looks at the gradients and returns a verdict. A rejected step is taken all the same, with
-gradients of zero and with such numbers (a learning rate of 0, a momentum of 1) that it changes
-nothing. So the verdict never has to leave the device.
+A policy looks at the gradients and returns a verdict. A rejected step still runs, as a no-op: zero
+gradient, learning rate 0, momentum 1. So the verdict stays on the device, and nothing waits for it.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ class Verdict(ABC):
 
     @abstractmethod
     def choose(self, accepted: Scalar, rejected: float) -> Scalar:
-        """One number if the step is taken, another if it is not."""
+        """Return one number if the step is taken, another if it is not."""
 
     @abstractmethod
     def clean(self, gradient: Gradient) -> Gradient:
-        """The gradient itself if the step is taken, zero if it is not."""
+        """Return the gradient itself if the step is taken, zero if it is not."""
 
     @abstractmethod
     def count(self, steps: list[Tensor], skipped: Tensor) -> None:
@@ -40,7 +39,7 @@ class Verdict(ABC):
 
 
 class Taken(Verdict):
-    """The step is taken, whatever the gradient holds."""
+    """The verdict of a policy that does not look: the step is taken."""
 
     def choose(self, accepted: Scalar, rejected: float) -> Scalar:
         return accepted
@@ -54,8 +53,11 @@ class Taken(Verdict):
 
 @dataclass(frozen=True)
 class TakenIf(Verdict):
-    """The step is taken if the boolean scalar tensor `finite` is true. Its value stays on its
-    device.
+    """The step is taken if a boolean scalar tensor is true, whose value stays on its device.
+
+    Args:
+        finite: the tensor.
+        dtype: of the numbers that are chosen.
     """
 
     finite: Tensor
@@ -81,21 +83,25 @@ class TakenIf(Verdict):
 
 
 Policy: TypeAlias = Callable[[Gradient], Verdict]
-"""How gradients are judged."""
+"""From a gradient to the verdict on its step."""
 
 
 def propagate(gradient: Gradient) -> Verdict:
-    """Do not look: what is not finite reaches the weights, as in a plain loop."""
+    """Take the step without looking: a NaN reaches the weights, as in a plain loop."""
     return Taken()
 
 
 def skip(gradient: Gradient) -> Verdict:
-    """One entry that is not finite, in any parameter, and nothing is changed."""
+    """Take the step only if every entry of every parameter's gradient is finite."""
     return TakenIf(all_finite(gradient), working_dtype(gradient.tensors[0].dtype))
 
 
 def refuse(gradient: Gradient) -> Verdict:
-    """One entry that is not finite, and an error names the parameters. Waits for the device."""
+    """Raise if an entry is not finite, naming the parameters. This waits for the device.
+
+    Raises:
+        FloatingPointError: some gradient is not finite.
+    """
     if not all_finite(gradient):
         bad = [name for name, g in gradient.items() if not g.isfinite().all()]
         raise FloatingPointError(
@@ -110,12 +116,10 @@ POLICIES: dict[str, Policy] = {"propagate": propagate, "skip": skip, "raise": re
 
 
 def all_finite(gradient: Gradient) -> Tensor:
-    """Whether every entry on every process is finite, as a boolean scalar tensor on the device of
-    the first.
-    """
-    counts = dot(gradient.tensors, gradient.tensors, _holds_nonfinite)
+    """Return whether every entry on every process is finite, as a boolean scalar tensor."""
+    counts = dot(gradient.tensors, gradient.tensors, _has_nonfinite)
     return torch.stack([count.to(counts[0].device) for count in counts]).sum() == 0
 
 
-def _holds_nonfinite(g: Tensor, _: Tensor) -> Tensor:
+def _has_nonfinite(g: Tensor, _: Tensor) -> Tensor:
     return g.isfinite().all().logical_not()

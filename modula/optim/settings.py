@@ -1,6 +1,4 @@
-"""The settings of `SteepestDescent`: what its parameter group holds, and which values are
-refused.
-"""
+"""The settings of `SteepestDescent`: its parameter group, and checks of its values."""
 
 from __future__ import annotations
 
@@ -13,24 +11,22 @@ from modula.checks import is_number
 
 
 class Settings(TypedDict):
-    """The one parameter group. Schedulers write `lr` (and `momentum` or `betas`); a step reads all
-    of it anew.
+    """The one parameter group, less the settings of the rule.
+
+    Schedulers write `lr` (and `momentum` or `betas`, where the rule has them); a step reads all of
+    it anew.
     """
 
     params: list[Tensor]
     param_names: list[str]
     lr: float | Tensor
-    momentum: float
-    nesterov: bool
-    betas: tuple[float, float]
-    eps: float
     weight_decay: float
     adapt_masses: float
     skipped: Tensor
 
 
 def check_lr(lr: object) -> None:
-    """Refuse what is no length of a step.
+    """Raise if `lr` is not a valid step size.
 
     Raises:
         TypeError: neither a number nor a floating-point tensor.
@@ -49,22 +45,22 @@ def check_lr(lr: object) -> None:
 
 
 def check_weight_decay(weight_decay: object) -> None:
-    """Refuse what is no rate of decay, as `check_lr` does."""
+    """Raise if this is not a rate of decay, as `check_lr` does."""
     _check_number("weight_decay", weight_decay)
 
 
 def check_adapt_masses(adapt_masses: object) -> None:
-    """Refuse what is no rate of drift, as `check_lr` does."""
+    """Raise if this is not a rate of drift, as `check_lr` does."""
     _check_number("adapt_masses", adapt_masses)
 
 
 def check_momentum(momentum: object) -> None:
-    """Refuse a share of the past that is not in [0, 1)."""
+    """Raise if `momentum` is not a number in [0, 1)."""
     _check_share("momentum", momentum)
 
 
 def check_adam(betas: object, eps: object) -> None:
-    """Refuse what Adam cannot average or divide with."""
+    """Raise if these are not two numbers in [0, 1) and a number of at least 0."""
     if not (isinstance(betas, (tuple, list)) and len(betas) == 2):
         raise TypeError(f"betas are two numbers, got {betas!r}")
     for beta in betas:
@@ -73,7 +69,7 @@ def check_adam(betas: object, eps: object) -> None:
 
 
 def _check_number(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or not is_number(value):
+    if not is_number(value):
         raise TypeError(f"{name} is a number, got {type(value).__name__}")
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} is finite and at least 0, got {value}")
@@ -81,7 +77,7 @@ def _check_number(name: str, value: object) -> None:
 
 def _check_share(name: str, value: object) -> None:
     _check_number(name, value)
-    if isinstance(value, (int, float)) and value >= 1:
+    if is_number(value) and value >= 1:
         raise ValueError(
             f"{name} is below 1, got {value}: it is the share of the average that a step keeps"
         )

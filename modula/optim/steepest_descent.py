@@ -8,8 +8,10 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor, nn
 
+from modula.checks import is_number
 from modula.network import Network
 from modula.optim.adaptive_masses import LAST_UPDATE, LOG_MASS, drift, remember, scale_by_mass
+from modula.optim.decay import decayed
 from modula.optim.master_weights import (
     MASTER,
     master_of,
@@ -19,35 +21,24 @@ from modula.optim.master_weights import (
     restore_precision,
 )
 from modula.optim.nonfinite import POLICIES, NonFinite, Policy
-from modula.optim.rules import (
+from modula.optim.rule_of_arguments import (
+    BETAS,
+    EPS,
+    MOMENTUM,
+    NESTEROV,
     Base,
-    DualizedMomentum,
-    NormalizedAdam,
-    NormalizedMomentum,
-    Rule,
-    State,
-    decayed,
+    rule_of_arguments,
 )
-from modula.optim.settings import (
-    Settings,
-    check_adam,
-    check_adapt_masses,
-    check_lr,
-    check_momentum,
-    check_weight_decay,
-)
+from modula.optim.rules import Rule, State, Step
+from modula.optim.settings import Settings, check_adapt_masses, check_lr, check_weight_decay
 from modula.optim.state_checks import check_state_dict
 from modula.plan import Plan
 from modula.polar import MethodLike
-from modula.polar.methods import resolve
 from modula.vector import Gradient, Weights
-
-_MOMENTUM, _NESTEROV = 0.95, True
-_BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
 class SteepestDescent(torch.optim.Optimizer):
-    """Steepest descent under the modular norm of a model, with momentum.
+    """Steepest descent under the modular norm of a network, with momentum.
 
     Every step moves the weights by an update of norm `lr`:
 
@@ -56,32 +47,38 @@ class SteepestDescent(torch.optim.Optimizer):
                                          (m in place of momentum·m + g without Nesterov)
 
     The average m is one of gradients: it lives in the dual space, and the duality map comes after
-    it. Parameters that are frozen (`requires_grad=False`) or have no `.grad` are left alone, with
-    their averages; the others keep the shares of the step that they had.
+    it. `rule` takes another way from gradients to the update. Parameters that are frozen
+    (`requires_grad=False`) or have no `.grad` are left alone, with their averages; the others keep
+    the coefficients that they had.
+
+    Averages are kept in float32 at least, also for weights of 16 bits, which lose a small gradient
+    beside a large average: 4 bytes a weight, beside 4 for its master copy.
 
     Args:
-        model: the model itself, whose composition defines the norm; not its parameters. Wrap it
+        model: the network itself, whose graph defines the norm; not its parameters. Wrap it
             (DistributedDataParallel, torch.compile) as you like, and shard it (fully_shard) before.
         lr: the norm of a step, a number or a scalar tensor. Let it fall to zero: steps do not
             shrink by themselves.
         momentum: the share of the average that a step keeps, in [0, 1).
         nesterov: look ahead by one step of the average.
-        weight_decay: λ ≥ 0. Each step also takes lr·λ·cᵢ·wᵢ off weight i, where cᵢ is the atom's
-            coefficient: its share of the step is its share of the decay. Then ‖wᵢ‖ ≤ 1/λ in the
-            atom's own norm, once it holds, holds for good (while lr·λ·cᵢ ≤ 1).
-        normalize: take the direction that `base` finds as it is, and rescale every atom's part to
+        weight_decay: λ ≥ 0. Each step also takes lr·λ·cᵢ·wᵢ off weight i, where cᵢ is its
+            coefficient: decay is divided among the weights as the step is. Then ‖wᵢ‖ ≤ 1/λ in the
+            weight's own norm, once it holds, holds for good (while lr·λ·cᵢ ≤ 1).
+        normalize: take the direction that `base` finds as it is, and rescale each weight's part to
             its share of `lr`, in place of dualizing.
         base: "sgd" for the average of gradients, "adam" for Adam's direction, which goes with
             `normalize=True` only.
-        betas, eps: of base="adam", in place of momentum and nesterov.
-        nonfinite: what to do about a NaN or an infinity in a gradient: "propagate" does not look,
+        nonfinite: how a NaN or an infinity in a gradient is treated: "propagate" does not look,
             "skip" leaves everything as it was and counts the step in `skipped`, "raise" names the
             parameters before anything is changed. Only "raise" waits for the device.
-        adapt_masses: how fast masses drift, 0 for not at all. Each step multiplies the mass of atom
-            i by exp(adapt_masses · cos(gᵢ, uᵢ)), with its gradient and its last update, and
+        betas, eps: of base="adam", in place of momentum and nesterov.
+        adapt_masses: how fast masses drift, 0 for not at all. Each step multiplies the mass of
+            weight i by exp(adapt_masses · cos(gᵢ, uᵢ)), with its gradient and its last update, and
             rescales all of them to their total. Try 0.3, for the first few hundred steps of a new
             network. Takes one more tensor a weight, the last update.
         method: how matrices are orthogonalised, one of `modula.polar`'s; None is its default.
+        rule: another rule, such as `Normalized(Adam())` or one of your own (`modula.optim.Rule`),
+            in place of momentum, nesterov, normalize, base, betas, eps and method.
 
     Raises:
         TypeError: the model is not modula's, or an argument is of the wrong kind.
@@ -111,44 +108,43 @@ class SteepestDescent(torch.optim.Optimizer):
         self,
         model: Network,
         lr: float | Tensor,
-        momentum: float = _MOMENTUM,
-        nesterov: bool = _NESTEROV,
+        momentum: float = MOMENTUM,
+        nesterov: bool = NESTEROV,
         weight_decay: float = 0.0,
         normalize: bool = False,
         base: Base = "sgd",
         nonfinite: NonFinite = "propagate",
         *,
-        betas: tuple[float, float] = _BETAS,
-        eps: float = _EPS,
+        betas: tuple[float, float] = BETAS,
+        eps: float = EPS,
         adapt_masses: float = 0.0,
         method: MethodLike | None = None,
+        rule: Rule | None = None,
     ) -> None:
         _check_model(model)
         check_lr(lr)
-        check_momentum(momentum)
         check_weight_decay(weight_decay)
-        check_adam(betas, eps)
         check_adapt_masses(adapt_masses)
         if nonfinite not in POLICIES:
             raise ValueError(
                 f"nonfinite is one of {', '.join(map(repr, POLICIES))}; got {nonfinite!r}"
             )
         self.model: Network = model
-        self._rule: Rule = _rule(
-            normalize,
-            base,
-            method,
-            own_momentum=(momentum, nesterov) != (_MOMENTUM, _NESTEROV),
-            own_betas=(tuple(betas), eps) != (_BETAS, _EPS),
+        self.rule: Rule = rule_of_arguments(
+            rule,
+            normalize=normalize,
+            base=base,
+            method=method,
+            momentum=momentum,
+            nesterov=nesterov,
+            betas=betas,
+            eps=eps,
         )
         self._judge: Policy = POLICIES[nonfinite]
         self._adapts: bool = adapt_masses > 0
         defaults = {
             "lr": lr,
-            "momentum": momentum,
-            "nesterov": nesterov,
-            "betas": betas,
-            "eps": eps,
+            **self.rule.defaults(),
             "weight_decay": weight_decay,
             "adapt_masses": adapt_masses,
             "skipped": torch.zeros((), dtype=torch.int64, device=_first_device(model.weights)),
@@ -158,18 +154,18 @@ class SteepestDescent(torch.optim.Optimizer):
 
     @property
     def skipped(self) -> Tensor:
-        """How many steps `nonfinite="skip"` has left out, as a scalar tensor on the device. To
-        print it waits for the device.
+        """The number of steps that `nonfinite="skip"` left out, as a scalar tensor on the device.
+
+        To print it waits for the device.
         """
         return self._settings["skipped"]
 
     def masses(self) -> dict[str, float]:
-        """The masses of the model's atoms as they are now, by their paths in the model. Waits for
-        the device.
+        """Return the masses of the network's weights as they are now, by the paths of their atoms.
 
-        They are those that the model declares until `adapt_masses` lets them drift.
-        `model.tare(optimizer.masses())` makes them the model's own, for an optimizer that is made
-        afterwards.
+        Waits for the device. They are those that the network declares until `adapt_masses` lets
+        them drift. `model.tare(optimizer.masses())` makes them the network's own, for an optimizer
+        that is made afterwards.
         """
         graph = self.model.graph()
         paths = {name: graph.nodes[i].path for i, name in reversed(list(graph.uses()))}
@@ -219,16 +215,19 @@ class SteepestDescent(torch.optim.Optimizer):
         self._begin(plan.weights)
         states: list[State] = [self.state[p] for p in plan.weights]
 
+        # The count comes first, since rules read it; the masses drift before they scale.
         verdict.count([state["step"] for state in states], settings["skipped"])
-        gradient = verdict.clean(gradient)
-        update = self._rule(plan, gradient, states, settings, verdict)
+        step = Step(
+            plan, verdict.clean(gradient), states, cast("dict[str, object]", settings), verdict
+        )
+        update = self.rule(step)
         if self._adapts:
-            drift(plan, gradient, states, settings["adapt_masses"])
+            drift(plan, step.gradient, states, settings["adapt_masses"])
             scale_by_mass(update, states)
             remember(update, states, verdict)
         weights = Weights.from_tensors(names, masters(plan.weights, states))
         if settings["weight_decay"]:
-            decay = decayed(weights, plan.coefficients, settings, verdict)
+            decay = decayed(weights, plan.coefficients, step)
             if self._adapts:
                 scale_by_mass(decay, states)
             weights -= decay
@@ -271,14 +270,14 @@ class SteepestDescent(torch.optim.Optimizer):
                 state[MASTER] = master_of(p)
 
     def _buffers(self, p: Tensor) -> dict[str, torch.dtype]:
-        """What is kept for a parameter, shaped like it, and in which dtype."""
-        kept = dict.fromkeys(self._rule.buffers, self._rule.kept_in(p))
+        """The buffers of a parameter, by name, and their dtypes."""
+        kept = dict(self.rule.buffers(p))
         return {**kept, LAST_UPDATE: p.dtype} if self._adapts else kept
 
     # State
 
     def add_param_group(self, param_group: Mapping[str, object]) -> None:
-        """Refused: the norm is one over the whole model.
+        """Raise, since the norm is one over the whole network.
 
         Raises:
             ValueError: always.
@@ -286,16 +285,26 @@ class SteepestDescent(torch.optim.Optimizer):
         if self.param_groups:
             raise ValueError(
                 "SteepestDescent has one parameter group: the norm of a step is one over the whole "
-                "model, and the shares in it follow from masses. To train a module more or less "
-                "than others set its mass, as in model[0].tare(2.0); to train further weights "
-                "compose them into the model and make a new optimizer; to leave weights out freeze "
-                "them with requires_grad_(False)"
+                "model, and masses divide it. To train a module more or less than others set its "
+                "mass, as in model[0].tare(2.0); to train further weights compose them into the "
+                "model and make a new optimizer; to leave weights out freeze them with "
+                "requires_grad_(False)"
             )
         super().add_param_group(dict(param_group))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return averages, counts and settings, the numbers of which are Python's."""
+        state = super().state_dict()
+        for group in state["param_groups"]:
+            for name, value in group.items():
+                if is_number(value) and not isinstance(value, int):
+                    group[name] = float(value)
+        return state
+
     def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
-        """Take over averages, counts and settings from `optimizer.state_dict()`, into this
-        optimizer's dtypes and devices.
+        """Take over averages, counts and settings from `optimizer.state_dict()`.
+
+        They go to this optimizer's dtypes and devices.
 
         Raises:
             StateMismatchError: it is of another model or another kind of optimizer. Nothing is
@@ -335,46 +344,10 @@ class SteepestDescent(torch.optim.Optimizer):
     def __getstate__(self) -> dict[str, object]:
         return super().__getstate__() | {
             "model": self.model,
-            "_rule": self._rule,
+            "rule": self.rule,
             "_judge": self._judge,
             "_adapts": self._adapts,
         }
-
-
-def _rule(
-    normalize: bool, base: Base, method: MethodLike | None, *, own_momentum: bool, own_betas: bool
-) -> Rule:
-    """The rule that the arguments name.
-
-    Raises:
-        ValueError: they contradict each other.
-    """
-    resolve(method)
-    if base not in ("sgd", "adam"):
-        raise ValueError(f'base is "sgd" or "adam", got {base!r}')
-    if method is not None and normalize:
-        raise ValueError(
-            "method= says how matrices are orthogonalised, and normalize=True orthogonalises none: "
-            "leave one of them out"
-        )
-    if base == "adam":
-        if not normalize:
-            raise ValueError(
-                'base="adam" needs normalize=True: Adam\'s direction is a displacement already, '
-                "and only gradients can be dualized"
-            )
-        if own_momentum:
-            raise ValueError(
-                'base="adam" averages with betas: pass betas=(β1, β2) in place of momentum and '
-                "nesterov"
-            )
-        return NormalizedAdam()
-    if own_betas:
-        raise ValueError(
-            'betas and eps are Adam\'s: pass base="adam" and normalize=True too, or momentum in '
-            "place of them"
-        )
-    return NormalizedMomentum() if normalize else DualizedMomentum(method)
 
 
 def _check_model(model: object) -> None:

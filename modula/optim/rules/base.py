@@ -1,0 +1,146 @@
+"""Rules: how gradients become an update. A rule is a class that a user can write.
+
+A step asks three questions, and a class answers each: which average of gradients is kept (an
+`Average`), which direction is taken (a `Direction`), and how it becomes a step of the length asked
+for (a `Rule`). They are combined by holding one another, as in `Dualized(Momentum(0.9))`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+import torch
+from torch import Tensor
+
+from modula.optim.nonfinite import Verdict
+from modula.plan import Plan
+from modula.scaling import working_dtype
+from modula.vector import Gradient, Scalar, Update
+
+State: TypeAlias = dict[str, Tensor]
+"""What is kept for one parameter, by name."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the optimizer, as a rule sees it.
+
+    Args:
+        plan: the weights that have a gradient, with their norms and coefficients.
+        gradient: of these weights.
+        states: what is kept for each of them: the number of its steps under "step", and the rule's
+            own buffers.
+        settings: the parameter group, which schedulers write.
+        verdict: whether the step is taken.
+    """
+
+    plan: Plan
+    gradient: Gradient
+    states: Sequence[State]
+    settings: Mapping[str, object]
+    verdict: Verdict
+
+    @property
+    def lr(self) -> Scalar:
+        """The norm of the update: the learning rate, or 0 if the step is not taken."""
+        return self.choose(self.number("lr"), 0.0)
+
+    def number(self, name: str) -> Scalar:
+        """Return a setting that is a number.
+
+        Args:
+            name: as in the rule's `defaults`.
+        """
+        return cast("Scalar", self.settings[name])
+
+    def choose(self, taken: Scalar, skipped: float) -> Scalar:
+        """Return one number if the step is taken and another if it is not.
+
+        A step that is not taken (`nonfinite="skip"`) still runs, with a gradient of zero, so that
+        no device has to be waited for. Numbers such as 1 for a momentum make it change nothing.
+
+        Args:
+            taken: a number or a scalar tensor.
+            skipped: the number by which nothing is changed.
+        """
+        return self.verdict.choose(taken, skipped)
+
+    def buffers(self, name: str) -> list[Tensor]:
+        """Return one buffer of all weights, to be changed in place.
+
+        Args:
+            name: as in the rule's `buffers`.
+        """
+        return [state[name] for state in self.states]
+
+
+class Stateful:
+    """What averages, directions and rules have in common: buffers and settings."""
+
+    def buffers(self, p: Tensor) -> Mapping[str, torch.dtype]:
+        """Return what is kept for a parameter, shaped like it, by name, and in which dtype.
+
+        Use at least `modula.scaling.working_dtype(p.dtype)`: 16 bits lose what is small beside an
+        average, and overflow.
+
+        Args:
+            p: the parameter.
+        """
+        return {}
+
+    def defaults(self) -> Mapping[str, object]:
+        """Return the settings of the parameter group, by name. Schedulers may write them."""
+        return {}
+
+    @property
+    def kind(self) -> str:
+        """The class and those that it holds, by which checkpoints tell rules apart."""
+        return type(self).__name__
+
+
+class Average(Stateful, ABC):
+    """An average of gradients, in the dual space."""
+
+    @abstractmethod
+    def __call__(self, step: Step) -> Gradient:
+        """Take the step's gradient into the average and return it."""
+
+
+class Direction(Stateful, ABC):
+    """A displacement of the weights, of any length."""
+
+    @abstractmethod
+    def __call__(self, step: Step) -> Update:
+        """Take the step's gradient in and return the direction."""
+
+
+class Rule(Stateful, ABC):
+    """One way to turn gradients into an update of norm `step.lr`.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from modula import Linear, SteepestDescent, Update
+        >>> from modula.optim import Rule, Step
+        >>> @dataclass(frozen=True)
+        ... class Plain(Rule):
+        ...     def __call__(self, step: Step) -> Update:
+        ...         return step.plan.dualize(step.gradient, step.lr)
+        >>> optimizer = SteepestDescent(Linear(2, 2), lr=0.1, rule=Plain())
+    """
+
+    @abstractmethod
+    def __call__(self, step: Step) -> Update:
+        """Take the step's gradient in and return the update, which is subtracted."""
+
+
+def kept_like(p: Tensor, *names: str) -> dict[str, torch.dtype]:
+    """Return buffers in at least float32, whatever the parameter's dtype.
+
+    Args:
+        p: the parameter.
+        names: of the buffers.
+    """
+    return dict.fromkeys(names, working_dtype(p.dtype))
