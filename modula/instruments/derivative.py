@@ -238,13 +238,6 @@ def holds_ids(value: Value) -> bool:
     return any(not leaf.is_floating_point() for leaf in leaves(value))
 
 
-def is_known(space: AnySpace) -> bool:
-    """Whether it can be measured."""
-    return (
-        all(map(is_known, space.parts)) if isinstance(space, Product) else isinstance(space, Space)
-    )
-
-
 def _raising_every_vector(space: AnySpace, change: Value) -> Value:
     """The functionals that attain the norm of each vector by itself."""
     return _slope(lambda y: _sum_of_norms(space, y), change)

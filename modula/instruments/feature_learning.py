@@ -1,9 +1,8 @@
-"""`feature_learning`: how much of the output's change each module causes, beside its share of the
-mass.
-"""
+"""`feature_learning`: how much of the output's change each module causes, beside its mass."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -12,23 +11,29 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
+from modula.graph import Graph
 from modula.instruments.derivative import differentiable
-from modula.instruments.observing import check_network, observations
+from modula.instruments.nodes import locate, weights_of
+from modula.instruments.observing import (
+    check_network,
+    measured_norm,
+    observations,
+    unknown_space,
+)
 from modula.instruments.report import (
     Report,
     canvas,
     caption,
     name_rows,
+    not_measured,
     number,
     prominent,
     short,
     table,
-    where,
 )
 from modula.network import Network, Observation, is_inside
-from modula.spaces import measure
 from modula.values import Value, zip_leaves
-from modula.vector import Update, Weights
+from modula.vector import Update
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,80 +41,92 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Share:
-    """What one module's part of an update does to the model's output."""
+    """The change of the network's output that one module's part of an update causes."""
 
     path: str
     module: str
 
     mass_share: float
-    """p = m_i/m, the part of the change that the module may cause."""
+    """The mass fraction p = m_i/m, a bound on `share` in a well-normed network."""
 
-    change: float
+    change: float | None
     """‖∂f·Δw_i‖ in the output's norm: the linearised change that the module's part of the update
-    causes by itself."""
+    causes by itself. None if it was not measured."""
 
-    share: float
-    """change / ‖Δw‖, at most `mass_share` where the model is well-normed."""
+    share: float | None
+    """change / ‖Δw‖, at most `mass_share` in a well-normed network."""
+
+    skipped: str = ""
+    """Why the change was not measured."""
 
 
 @dataclass(frozen=True)
 class FeatureLearningReport(Report[Share]):
-    """What `feature_learning` measured, one row a module that has mass."""
+    """The changes that the modules of a network cause, one row a module that has mass."""
 
     norm: float
     """‖Δw‖, the modular norm of the update."""
 
     @property
     def telling(self) -> tuple[Share, ...]:
-        """The rows less those of compounds in which a single part has all the mass, and so the same
-        numbers.
+        """The rows without those of compounds of which one part has all the mass.
+
+        Their numbers would be that part's.
         """
+        return tuple([row for _, row in self._telling()])
+
+    def _telling(self) -> list[tuple[str, Share]]:
         following = [*self.rows[1:], None]
-        return tuple(
-            [
-                row
-                for row, after in zip(self.rows, following, strict=True)
-                if not _repeats(row, after)
-            ]
-        )
+        return [
+            (name, row)
+            for (name, row), after in zip(self.named(), following, strict=True)
+            if not _repeats(row, after)
+        ]
 
     def __str__(self) -> str:
-        rows, left_out = prominent(self.telling, [row.share for row in self.telling])
+        rows = self._telling()
+        shown, left_out = prominent(rows, [row.share or 0.0 for _, row in rows])
         header = ["path", "module", "mass share", "share of change", "‖∂f·Δw_i‖"]
         cells = [
             [
-                where(row.path),
+                name,
                 short(row.module),
                 f"{row.mass_share:.1%}",
-                f"{row.share:.1%}",
+                "·" if row.share is None else f"{row.share:.1%}",
                 number(row.change),
             ]
-            for row in rows
+            for name, row in shown
         ]
-        shown = table(header, cells, left_out=left_out, reason="none with a larger share")
-        return f"{shown}\nthe update's norm is {number(self.norm)}"
+        text = table(header, cells, left_out=left_out, reason="none with a larger share")
+        norm = f"the update's norm is {number(self.norm)}"
+        return "\n".join([text, *not_measured(shown), norm])
 
     def scalars(self) -> dict[str, float]:
-        return {f"feature_learning/{where(row.path)}": row.share for row in self.rows}
+        return {
+            f"feature_learning/{name}": row.share
+            for name, row in self.named()
+            if row.share is not None
+        }
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        rows, _ = prominent(self.telling, [row.mass_share for row in self.telling])
-        axes = canvas(axes, height=1.2 + 0.22 * len(rows))
+        rows = self._telling()
+        shown, _ = prominent(rows, [row.mass_share for _, row in rows])
+        axes = canvas(axes, height=1.2 + 0.22 * len(shown))
         axes.barh(
-            range(len(rows)),
-            [row.mass_share for row in rows],
+            range(len(shown)),
+            [row.mass_share for _, row in shown],
             color="lightgray",
-            label="share of the mass (the bound)",
+            label="mass fraction, the bound of a well-normed network",
         )
         axes.barh(
-            range(len(rows)),
-            [row.share for row in rows],
+            range(len(shown)),
+            [row.share or 0.0 for _, row in shown],
             height=0.4,
             color="tab:blue",
             label="‖∂f·Δw_i‖ / ‖Δw‖",
         )
-        name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
-        axes.set(xlabel="share")
+        name_rows(axes, [f"{name}  {row.module}" for name, row in shown])
+        axes.set(xlabel="fraction")
         caption(axes, "Feature learning by module")
         return axes
 
@@ -123,23 +140,25 @@ def _repeats(outer: Share, inner: Share | None) -> bool:
 
 
 def feature_learning(model: Network, update: Update, x: Value) -> FeatureLearningReport:
-    """Measure how much each module's part of an update changes the output, to first order, beside
-    its share of the mass.
+    """Measure how much each module's part of an update changes the output, to first order.
 
-    In a well-normed model the part of module i changes the output by at most (m_i/m)·‖Δw‖. Parts of
-    the output's change may cancel, so that a compound's change is at most the sum of its parts'.
+    It is listed beside the module's mass fraction: in a well-normed network the part of module i
+    changes the output by at most (m_i/m)·‖Δw‖, in others by (m_i/m)·R_i·‖Δw‖ with the radius R_i of
+    the module's input (`modula.instruments.radii`). The changes of a compound's parts may cancel,
+    so that the compound's is at most their sum.
 
     Args:
-        model: the model, at its present weights.
-        update: such as `model.dualize` returns; its sign and size do not matter to the shares.
-        x: an input; every atom costs one pass over it.
+        model: the network, at its present weights.
+        update: as from `model.dualize`; its sign and size do not change the shares.
+        x: an input; every weight costs one pass over it.
 
     Returns:
-        One row a module that has mass.
+        One row a module that has mass. A weight that several operations use has its row at the
+        first of them.
 
     Raises:
-        TypeError: `update` is no Update, or `model` no module of modula's.
-        LayoutError: `update` belongs to another model.
+        TypeError: `update` is not an Update, or `model` not a network of modula's.
+        LayoutError: `update` belongs to another network.
         ValueError: the update is zero, or not finite, or moves a weight that has no mass.
 
     Example:
@@ -164,69 +183,65 @@ def feature_learning(model: Network, update: Update, x: Value) -> FeatureLearnin
         )
     with differentiable():
         parts = observations(model, x)
-        survey = _Survey(parts, model.weights, update, norm)
-        survey.enter(parts[0], parts)
-    return FeatureLearningReport(
-        tuple([survey.rows[part.path] for part in parts if part.path in survey.rows]), norm
-    )
+        graph = model.graph()
+        weights = _trained_weights(graph, parts)
+        changes = _changes(model, parts[0], update, weights)
+    fractions = dict(zip(graph.weights, graph.mass_fractions(), strict=True))
+    skipped = unknown_space(parts[0].codomain)
+    rows = []
+    for part, names, change in zip(parts, weights, changes, strict=True):
+        if names:
+            mass_share = math.fsum([fractions[name] for name in names])
+            share = None if change is None else change / norm
+            rows.append(Share(part.path, part.label, mass_share, change, share, skipped))
+    return FeatureLearningReport(tuple(rows), norm)
 
 
-class _Survey:
-    """The walk over the parts that fills the rows, inner ones first, so that few changes are kept.
+def _trained_weights(graph: Graph, parts: Sequence[Observation]) -> list[list[str]]:
+    """For each part the names of its weights of positive mass.
 
-    A weight that is used in several places has its row at the first.
+    A single operation has none if an earlier one uses the same weight.
     """
-
-    def __init__(
-        self, parts: Sequence[Observation], weights: Weights, update: Update, norm: float
-    ) -> None:
-        self.whole, self.norm = parts[0], norm
-        self.weights, self.changes = dict(weights.items()), dict(update.items())
-        self.mass = self.whole.part.mass
-        self.rows: dict[str, Share] = {}
-        self.seen: set[str] = set()
-
-    def enter(self, part: Observation, inside: Sequence[Observation]) -> Value | None:
-        """Enter a part and those inside; return the change that it causes, None without mass."""
-        mass = part.part.mass
-        if not mass or part.weight in self.seen:
-            return None
-        total = None
-        if part.operation is not None and part.weight is not None:
-            self.seen.add(part.weight)
-            total = self.change(part.weight)
-        for child in _children(part, inside):
-            within = [other for other in inside if is_inside(other.path, child.path)]
-            total = _plus(total, self.enter(child, within))
-        if total is None:
-            return None
-        change = float(measure(self.whole.codomain, total))
-        self.rows[part.path] = Share(
-            part.path, part.label, mass / self.mass, change, change / self.norm
-        )
-        return total
-
-    def change(self, name: str) -> Value:
-        """∂f·Δw for one weight."""
-
-        def output(moved: Tensor) -> Value:
-            return self.whole.apply({name: moved}, self.whole.x)
-
-        weight, change = self.weights[name].detach(), self.changes[name]
-        return cast("Value", jvp(output, (weight,), (change,))[1])
+    taken: set[str] = set()
+    found = []
+    for part, nodes in zip(parts, locate(graph, parts), strict=True):
+        names = [name for name in weights_of(graph, nodes) if graph.weights[name].mass]
+        if part.operation is not None:
+            names = [name for name in names if name not in taken]
+            taken.update(names)
+        found.append(names)
+    return found
 
 
-def _children(part: Observation, inside: Sequence[Observation]) -> list[Observation]:
-    """Those of the parts `inside` that are its own, and not parts of parts."""
-    return [
-        other
-        for other in inside
-        if other is not part and other.path and other.path.rpartition(".")[0] == part.path
-    ]
+def _changes(
+    model: Network, whole: Observation, update: Update, weights: Sequence[Sequence[str]]
+) -> list[float | None]:
+    """‖Σ ∂f·Δw_i‖ over each part's weights; None without any, or if the output has no norm.
+
+    Weights are taken one by one, and the sum of a part is measured and dropped with its last
+    weight, so that few changes of the output are in memory at once.
+    """
+    sums: dict[int, Value] = {}
+    sizes: list[float | None] = [None] * len(weights)
+    missing = [set(names) for names in weights]
+    values = dict(model.weights.items())
+    for name, change in update.items():
+        users = [i for i, names in enumerate(missing) if name in names]
+        if not users:
+            continue
+        moved = _change(whole, name, values[name].detach(), change)
+        for i in users:
+            sums[i] = zip_leaves(torch.add, sums[i], moved) if i in sums else moved
+            missing[i].remove(name)
+            if not missing[i]:
+                sizes[i] = measured_norm(whole.codomain, sums.pop(i))
+    return sizes
 
 
-def _plus(one: Value | None, other: Value | None) -> Value | None:
-    """Their sum, where None is zero."""
-    if one is None or other is None:
-        return one if other is None else other
-    return zip_leaves(torch.add, one, other)
+def _change(whole: Observation, name: str, weight: Tensor, change: Tensor) -> Value:
+    """∂f·Δw for one weight."""
+
+    def output(moved: Tensor) -> Value:
+        return whole.apply({name: moved}, whole.x)
+
+    return cast("Value", jvp(output, (weight,), (change,))[1])

@@ -1,52 +1,39 @@
-"""`radii`: how large activations can be, and the bound on the network that follows."""
+"""`radii`: bounds on the norms of activations, and the bound on the network that follows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from modula.checks import Claim
-from modula.graph import Graph, Radius, total_radius
-from modula.instruments.derivative import is_known
-from modula.instruments.observing import check_network, observations
+from modula.graph import Graph, Tuple, total_radius
+from modula.instruments.nodes import Radii, locate, weakest_claim
+from modula.instruments.observing import (
+    check_network,
+    measured_norm,
+    observations,
+    unknown_space,
+)
 from modula.instruments.report import (
     Report,
     canvas,
     caption,
     name_rows,
+    not_measured,
     number,
     prominent,
+    scatter_rows,
     short,
     table,
-    where,
 )
-from modula.network import Network, is_inside
-from modula.spaces import AnySpace, measure
+from modula.network import Network, Observation
 from modula.values import Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-
-@dataclass(frozen=True)
-class Radii:
-    """The radii of a network's nodes, for weights of norm at most 1 and an input of norm 1."""
-
-    graph: Graph
-    values: tuple[Radius, ...]
-
-    @classmethod
-    def of(cls, network: Network) -> Self:
-        """Return those that a network's operations declare."""
-        graph = network.graph()
-        return cls(graph, tuple(graph.radii(network.input_radius())))
-
-    def entering(self, path: str) -> Radius:
-        """Return R of the value that the part at `path` reads."""
-        for node in self.graph.nodes[1:]:
-            if node.inputs and is_inside(node.path, path):
-                return self.values[node.inputs[0]]
-        return self.values[0]
+ROUNDING = 1e-9
+"""By how much a sum of mass fractions may exceed 1."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +50,17 @@ class Size:
     """R: the largest norm of the output, for weights and a network input of norm at most 1."""
 
     measured: float | None
-    """The norm of the output in a run; None without one, or where the space is not known."""
+    """The norm of the output in a run; None without one, or if the space is not known."""
 
     mass_fraction: float | None
     """p of the weight that the operation uses; None without one."""
 
     weight_sensitivity: float | None
-    """r with ‖∂f·Δw‖ ≤ r·‖Δw‖ for the operation alone, at its input's radius; for maps linear in
-    the weight, that radius."""
+    """r with ‖∂f·Δw‖ ≤ r·‖Δw‖ for the operation alone: R of its input if it is linear in the
+    weight. None without a weight."""
+
+    skipped: str = ""
+    """Why `measured` is None although there was a run."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +68,16 @@ class RadiiReport(Report[Size]):
     """The radii of a network, one row an operation."""
 
     bound: float
-    """Σ p_i·R_i, with ‖∂f·Δw‖ ≤ bound·‖Δw‖ for weights and an input of norm at most 1."""
+    """Σ p·R, with ‖∂f·Δw‖ ≤ bound·‖Δw‖ for weights and an input of norm at most 1."""
+
+    claim: Claim
+    """How sure the bound is: the least sure of the operations' claims."""
 
     def __str__(self) -> str:
-        rows, left_out = prominent(self.rows, [row.radius for row in self.rows])
+        shown, left_out = self._prominent()
         cells = [
             [
-                where(row.path),
+                name,
                 short(row.module),
                 row.claim,
                 number(row.radius),
@@ -92,58 +85,53 @@ class RadiiReport(Report[Size]):
                 number(row.mass_fraction),
                 number(row.weight_sensitivity),
             ]
-            for row in rows
+            for name, row in shown
         ]
         header = ["path", "module", "claim", "R", "measured", "p", "R at the weight"]
-        shown = table(header, cells, left=(0, 1, 2), left_out=left_out, reason="none larger")
-        verdict = "well-normed" if self.bound <= 1 + 1e-9 else "not well-normed where R > 1"
-        return f"{shown}\nΣ p·R = {number(self.bound)}: {verdict}"
+        text = table(header, cells, left=(0, 1, 2), left_out=left_out, reason="none larger")
+        return "\n".join([text, *not_measured(shown), self._verdict()])
+
+    def _verdict(self) -> str:
+        verdict = "well-normed" if self.bound <= 1 + ROUNDING else "not well-normed where R > 1"
+        return f"Σ p·R = {number(self.bound)} ({self.claim}): {verdict}"
 
     def scalars(self) -> dict[str, float]:
         measured = {
-            f"radii/measured/{where(row.path)}": row.measured
-            for row in self.rows
+            f"radii/measured/{name}": row.measured
+            for name, row in self.named()
             if row.measured is not None
         }
         return {"radii/bound": self.bound} | measured
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        rows, _ = prominent(self.rows, [row.radius for row in self.rows])
+        shown, _ = self._prominent()
+        rows = [row for _, row in shown]
         axes = canvas(axes, height=1.2 + 0.22 * len(rows))
-        axes.scatter(
-            [row.radius for row in rows],
-            range(len(rows)),
-            marker="|",
-            s=120,
-            color="black",
-            label="R, the bound",
-        )
-        seen = [(row.measured, i) for i, row in enumerate(rows) if row.measured]
-        axes.scatter(
-            [size for size, _ in seen],
-            [i for _, i in seen],
-            s=18,
-            color="tab:blue",
-            label="measured",
-        )
-        axes.axvline(1.0, color="gray", linewidth=1, label="1, the papers' hypothesis")
-        name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
+        scatter_rows(axes, [row.radius for row in rows], "R, the bound", "black", bound=True)
+        # a norm of 0 has no place on a logarithmic axis
+        scatter_rows(axes, [row.measured or None for row in rows], "measured", "tab:blue")
+        axes.axvline(1.0, color="gray", linewidth=1, label="1, as the papers assume")
+        name_rows(axes, [f"{name}  {row.module}" for name, row in shown])
         axes.set(xscale="log", xlabel="norm of the output")
         caption(axes, "Radii")
         return axes
 
+    def _prominent(self) -> tuple[list[tuple[str, Size]], int]:
+        return prominent(self.named(), [row.radius for row in self.rows])
+
 
 def radii(model: Network, x: Value | None = None) -> RadiiReport:
-    """Return how large every activation can be, and the bound on the network that follows.
+    """Return a bound on the norm of every activation, and the bound on the network that follows.
 
     R is the largest norm that an operation's output can have while the input and all weights have
-    norm at most 1, by the operations' own rules. If every R at a weight is at most 1, which is the
-    papers' hypothesis, a network is well-normed: ‖∂f·Δw‖ ≤ ‖Δw‖. In general the first-order bound
-    is ‖∂f·Δw‖ ≤ (Σ p_i·R_i)·‖Δw‖, with the weights' mass fractions p_i.
+    norm at most 1, by the operations' own rules. The papers assume R ≤ 1 at the input of every
+    weight, and conclude ‖∂f·Δw‖ ≤ ‖Δw‖. In general ‖∂f·Δw‖ ≤ (Σ p·R)·‖Δw‖, with the mass fraction p
+    of each weight and R at its input.
 
     Args:
         model: the network.
-        x: its input; with it the norms of a run at the present weights stand beside the radii.
+        x: its input; with it, the norms in a run at the present weights are listed beside the
+            radii.
 
     Returns:
         One row an operation, and the bound.
@@ -158,33 +146,44 @@ def radii(model: Network, x: Value | None = None) -> RadiiReport:
         >>> report["1"].radius, report.bound
         (2.0, 1.5)
 
-    Source: Large et al. 2024 (arXiv:2405.14813), definition 2 and proposition 3, without the
-    hypothesis that every input has norm at most 1.
+    Source: Large et al. 2024 (arXiv:2405.14813), definition 2 and proposition 3, without their
+    assumption that every input has norm at most 1.
     """
     check_network(model)
-    found = Radii.of(model)
-    fractions = dict(zip(found.graph.weights, found.graph.mass_fractions(), strict=True))
-    measured: dict[str, list[float | None]] = {}
-    for part in observations(model, x) if x is not None else ():
-        if part.operation is not None:
-            measured.setdefault(part.path, []).append(_size(part.codomain, part.y))
-    rows = []
-    for node, R in zip(found.graph.nodes[1:], found.values[1:], strict=True):
-        seen = measured.get(node.path, [])
-        inputs = [found.values[i] for i in node.inputs]
-        rows.append(
-            Size(
-                node.path,
-                repr(node.operation),
-                node.operation.claim,
-                total_radius(R),
-                seen.pop(0) if seen else None,
-                None if node.weight is None else fractions[node.weight],
-                None if node.weight is None else node.operation.weight_sensitivity(*inputs),
-            )
-        )
-    return RadiiReport(tuple(rows), model.first_order_bound())
+    radii = Radii.of(model)
+    graph = radii.graph
+    observed = {} if x is None else _by_node(graph, observations(model, x))
+    rows = [_row(radii, i, observed.get(i), x is not None) for i in range(1, len(graph.nodes))]
+    claim = weakest_claim(graph, range(1, len(graph.nodes)))
+    return RadiiReport(tuple(rows), model.first_order_bound(), claim)
 
 
-def _size(space: AnySpace, value: Value) -> float | None:
-    return float(measure(space, value)) if is_known(space) else None
+def _row(radii: Radii, i: int, part: Observation | None, was_run: bool) -> Size:
+    """The row of one node; `part` is the operation as it was observed, if it was."""
+    graph, node = radii.graph, radii.graph.nodes[i]
+    fraction = reach = None
+    if node.weight is not None:
+        fraction = dict(zip(graph.weights, graph.mass_fractions(), strict=True))[node.weight]
+        reach = node.operation.weight_sensitivity(*[radii.values[j] for j in node.inputs])
+    is_tuple = isinstance(node.operation, Tuple)
+    return Size(
+        node.path,
+        f"tuple of {len(node.inputs)}" if is_tuple else repr(node.operation),
+        node.operation.claim,
+        total_radius(radii.values[i]),
+        None if part is None else measured_norm(part.codomain, part.y),
+        fraction,
+        reach,
+        _obstacle(part) if was_run and not is_tuple else "",
+    )
+
+
+def _by_node(graph: Graph, parts: list[Observation]) -> dict[int, Observation]:
+    """The single operations that were observed, by their positions in the graph."""
+    located = zip(parts, locate(graph, parts), strict=True)
+    return {nodes[0]: part for part, nodes in located if part.operation is not None and nodes}
+
+
+def _obstacle(part: Observation | None) -> str:
+    """Why the norm of an output was not measured; empty if it was."""
+    return "the run did not reach it" if part is None else unknown_space(part.codomain)

@@ -1,9 +1,10 @@
-"""What every instrument gives back: rows that can be looked up, printed and plotted."""
+"""Reports: rows that can be looked up, printed and plotted. Every instrument returns one."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -20,9 +21,16 @@ class Row(Protocol):
 
     @property
     def path(self) -> str:
-        """Where the module stands in the model, or the parameter's name; empty for the model
-        itself.
-        """
+        """The path of the module in the model, or the parameter's name; empty for the model."""
+        ...
+
+
+class Skippable(Row, Protocol):
+    """A row whose numbers may not have been measured."""
+
+    @property
+    def skipped(self) -> str:
+        """Why something was not measured; empty if everything was."""
         ...
 
 
@@ -32,20 +40,22 @@ R_co = TypeVar("R_co", bound=Row, covariant=True)
 
 @dataclass(frozen=True)
 class Report(ABC, Generic[R_co]):
-    """Rows in the order in which data meets the modules. Look one up by its path, as in
-    `report["0.1"]`; `report[""]` is the model's.
+    """Rows in the order in which data meets the modules.
+
+    Look one up by its path, as in `report["0.1"]`; `report[""]` is the model's. Where several
+    operations have one path, the later ones are `report["0.1#2"]` and so on.
     """
 
     rows: tuple[R_co, ...]
 
     def __getitem__(self, path: str) -> R_co:
-        """The row of the module, or parameter, at `path`.
+        """Return the row of the module, or parameter, at `path`.
 
         Raises:
             KeyError: there is no such row.
         """
-        for row in self.rows:
-            if row.path == path:
+        for name, row in self.named():
+            if path in (row.path, name):
                 return row
         known = ", ".join([repr(row.path) for row in self.rows[:6]]) + (
             " …" if len(self.rows) > 6 else ""
@@ -60,16 +70,24 @@ class Report(ABC, Generic[R_co]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def named(self) -> list[tuple[str, R_co]]:
+        """Return each row with a name of its own: its path, or "model", and #2, #3, … if repeated.
+
+        Returns:
+            Pairs of name and row, in the order of the rows.
+        """
+        return name_each(self.rows)
+
     @abstractmethod
     def scalars(self) -> dict[str, float]:
-        """All numbers by name, as `watch` writes them."""
+        """Return all numbers by name, as `watch` writes them."""
 
     @abstractmethod
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the report.
 
         Args:
-            axes: where to draw; None makes a new figure.
+            axes: to draw on; None makes a new figure.
 
         Returns:
             The axes that were drawn on; `axes.figure` has `savefig`.
@@ -79,9 +97,29 @@ class Report(ABC, Generic[R_co]):
         """
 
 
+RowT = TypeVar("RowT", bound=Row)
+
+
+def name_each(rows: Sequence[RowT]) -> list[tuple[str, RowT]]:
+    """Return each row with a name of its own: its path, or "model", and #2, #3, … if repeated."""
+    seen: Counter[str] = Counter()
+    named = []
+    for row in rows:
+        name = where(row.path)
+        seen[name] += 1
+        named.append((name if seen[name] == 1 else f"{name}#{seen[name]}", row))
+    return named
+
+
 def prominent(rows: Sequence[R], weights: Sequence[float]) -> tuple[list[R], int]:
-    """The rows of the largest weights, as many as a table shows, in their order; and how many are
-    left out.
+    """Return the rows that a table shows: those of the largest weights, in their order.
+
+    Args:
+        rows: of the report.
+        weights: one number for each row.
+
+    Returns:
+        The rows, and how many are left out.
     """
     finite = [-math.inf if math.isnan(weight) else weight for weight in weights]
     chosen = sorted(sorted(range(len(rows)), key=lambda i: -finite[i])[:SHOWN])
@@ -96,7 +134,15 @@ def table(
     left_out: int = 0,
     reason: str = "",
 ) -> str:
-    """Columns of text: those in `left` aligned left, the others, which hold numbers, right."""
+    """Return columns of text.
+
+    Args:
+        header: names of the columns.
+        rows: cells, line by line.
+        left: the columns that are aligned left; the others, which hold numbers, are aligned right.
+        left_out: how many rows are not shown.
+        reason: why they are not.
+    """
     widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
     lines = []
     for line in (header, *rows):
@@ -110,23 +156,39 @@ def table(
     )
 
 
+def not_measured(rows: Sequence[tuple[str, Skippable]]) -> list[str]:
+    """Return the lines under a table that say why numbers are missing, one a reason."""
+    names: dict[str, list[str]] = {}
+    for name, row in rows:
+        if row.skipped:
+            names.setdefault(row.skipped, []).append(name)
+    return [
+        f"not measured: {reason} ({', '.join(those)})" for reason, those in sorted(names.items())
+    ]
+
+
 def short(text: str, width: int = 36) -> str:
-    """The text, cut where it would make a column too wide."""
+    """Return the text, cut to the width of a column."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def number(value: float | None) -> str:
-    """Three digits; a dot for what does not apply."""
+    """Return three digits; a dot for None."""
     return "·" if value is None else f"{value:.3g}"
 
 
+def ratio(numerator: float, denominator: float) -> float | None:
+    """Return the quotient; None if the denominator is 0."""
+    return numerator / denominator if denominator else None
+
+
 def where(path: str) -> str:
-    """A path as the first column shows it."""
+    """Return a path as the first column shows it."""
     return path or "model"
 
 
 def canvas(axes: Axes | None, height: float = 4.0, width: float = 7.0) -> Axes:
-    """The axes to draw on, by default those of a new figure.
+    """Return the axes to draw on, by default those of a new figure.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -144,22 +206,44 @@ def canvas(axes: Axes | None, height: float = 4.0, width: float = 7.0) -> Axes:
     return made
 
 
+def scatter_rows(
+    axes: Axes, values: Sequence[float | None], label: str, color: str, *, bound: bool = False
+) -> None:
+    """Draw one mark in each row of a horizontal plot; none for None.
+
+    Args:
+        axes: to draw on.
+        values: one for each row, from the top.
+        label, color: of the marks.
+        bound: whether they are bounds, drawn as strokes, and not measurements, drawn as dots.
+    """
+    points = [(value, i) for i, value in enumerate(values) if value is not None]
+    axes.scatter(
+        [value for value, _ in points],
+        [i for _, i in points],
+        marker="|" if bound else "o",
+        s=120 if bound else 18,
+        color=color,
+        label=label,
+    )
+
+
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Put one row of a horizontal plot under another, the first on top."""
+    """Label the rows of a horizontal plot, the first on top."""
     axes.set_yticks(range(len(names)), [short(name, 44) for name in names], fontsize=8)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", alpha=0.25)
 
 
 def shades(count: int) -> list[tuple[float, float, float, float]]:
-    """Colours from dark to light, for more lines than a legend can name."""
+    """Return colours from dark to light, for more lines than a legend can name."""
     from matplotlib import colormaps
 
     return [colormaps["viridis"](0.9 * i / max(1, count - 1)) for i in range(count)]
 
 
 def caption(axes: Axes, title: str, *, legend: bool = True) -> None:
-    """The title, and under it, above the axes, what the marks mean."""
+    """Draw the title and under it, above the axes, the legend."""
     axes.set_title(title, pad=26 if legend else 6)
     if legend:
         axes.legend(

@@ -1,4 +1,4 @@
-"""`sensitivity`: how much every module stretches a change of its input, declared and measured."""
+"""`sensitivity`: the gain of every module for changes of its input, declared and measured."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from modula.instruments.derivative import (
     differentiable,
     holds_ids,
     in_input,
-    is_known,
     largest,
     own_generator,
     random_direction,
     starts,
     targets,
 )
-from modula.instruments.observing import observations
+from modula.instruments.observing import observations, unknown_space
 from modula.instruments.report import (
     Report,
     canvas,
     caption,
     name_rows,
+    not_measured,
     number,
     prominent,
+    scatter_rows,
     short,
     table,
-    where,
 )
 from modula.network import Network, Observation
 from modula.spaces import arrow
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stretch:
-    """How much one module stretches a change of its input, at the activations that flowed through
-    it.
-    """
+    """The gains of one module for changes of its input, at the activations of one run."""
 
     path: str
     module: str
@@ -52,10 +50,10 @@ class Stretch:
     """The module's sensitivity s, which claims ‖∂f·Δx‖ ≤ s·‖Δx‖."""
 
     random: float | None
-    """The largest ‖∂f·Δx‖ / ‖Δx‖ among random directions; None where nothing was measured."""
+    """The largest ‖∂f·Δx‖ / ‖Δx‖ among random directions; None if nothing was measured."""
 
     worst: float | None
-    """The largest ‖∂f·Δx‖ / ‖Δx‖ that the search found: a lower bound of the largest there is."""
+    """The largest ‖∂f·Δx‖ / ‖Δx‖ that the search found: a lower bound of the true maximum."""
 
     skipped: str = ""
     """Why nothing was measured."""
@@ -68,61 +66,40 @@ class Stretch:
 
 @dataclass(frozen=True)
 class SensitivityReport(Report[Stretch]):
-    """What `sensitivity` measured, one row a module."""
+    """Gains of a network and all modules inside, one row a module."""
 
     def __str__(self) -> str:
-        rows, left_out = prominent(self.rows, [row.tightness or 0.0 for row in self.rows])
+        shown, left_out = prominent(self.named(), [row.tightness or 0.0 for row in self.rows])
         cells = [
             [
-                where(row.path),
+                name,
                 short(row.module),
                 number(row.declared),
                 number(row.random),
                 number(row.worst),
                 number(row.tightness),
             ]
-            for row in rows
+            for name, row in shown
         ]
-        reasons = sorted({f"{row.skipped} ({where(row.path)})" for row in rows if row.skipped})
         header = ["path", "module", "declared", "random", "worst", "worst/declared"]
-        shown = table(header, cells, left_out=left_out, reason="none nearer to its bound")
-        return "\n".join([shown, *[f"not measured: {reason}" for reason in reasons]])
+        text = table(header, cells, left_out=left_out, reason="none nearer to its bound")
+        return "\n".join([text, *not_measured(shown)])
 
     def scalars(self) -> dict[str, float]:
         return {
-            f"sensitivity/{where(row.path)}": row.worst
-            for row in self.rows
-            if row.worst is not None
+            f"sensitivity/{name}": row.worst for name, row in self.named() if row.worst is not None
         }
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        measured = [row for row in self.rows if row.worst is not None]
-        rows, _ = prominent(measured, [row.tightness or 0.0 for row in measured])
+        measured = [(name, row) for name, row in self.named() if row.worst is not None]
+        shown, _ = prominent(measured, [row.tightness or 0.0 for _, row in measured])
+        rows = [row for _, row in shown]
         axes = canvas(axes, height=1.2 + 0.22 * len(rows))
-        places = range(len(rows))
-        axes.scatter(
-            [row.declared for row in rows],
-            places,
-            marker="|",
-            s=120,
-            color="black",
-            label="declared",
-        )
-        axes.scatter(
-            [row.random or 0.0 for row in rows],
-            places,
-            s=18,
-            color="tab:blue",
-            label="random directions",
-        )
-        axes.scatter(
-            [row.worst or 0.0 for row in rows],
-            places,
-            s=18,
-            color="tab:orange",
-            label="worst found",
-        )
-        name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
+        scatter_rows(axes, [row.declared for row in rows], "declared", "black", bound=True)
+        # a gain of 0 has no place on a logarithmic axis
+        scatter_rows(axes, [row.random or None for row in rows], "random directions", "tab:blue")
+        scatter_rows(axes, [row.worst or None for row in rows], "worst found", "tab:orange")
+        name_rows(axes, [f"{name}  {row.module}" for name, row in shown])
         axes.set(xscale="log", xlabel="‖∂f·Δx‖ / ‖Δx‖")
         caption(axes, "Sensitivity")
         return axes
@@ -136,27 +113,27 @@ def sensitivity(
     directions: int = 4,
     generator: torch.Generator | None = None,
 ) -> SensitivityReport:
-    """Measure how much the module, and each module inside, stretches a change of its input, beside
-    the sensitivity that it declares.
+    """Measure the gain ‖∂f·Δx‖ / ‖Δx‖ of a network and of each module inside.
 
-    Everything is measured in the modules' own spaces, where they stand, at the activations that `x`
-    leads to and at the present weights. What a search finds is a lower bound of the true
-    sensitivity there: it proves a declaration too small, never large enough.
+    It is listed beside the declared sensitivity, which should bound it. Gains are measured in the
+    spaces that the modules have in this network, at the present weights and the activations of
+    `x`. The search finds a lower bound of the largest gain there: it can prove that a declaration
+    is too small, never that it is large enough.
 
     Args:
-        module: what to measure.
+        module: the network to measure.
         x: its input. Every row of a batch is searched; a few are enough to see the numbers, and
             cost less.
         steps: rounds of the search; more of them resolve singular values that lie close together.
         directions: how many random directions are tried.
-        generator: where random numbers come from; None starts one of its own, so that the run's
-            random numbers are not touched.
+        generator: of the random numbers; None starts one of its own, so that the run's random
+            numbers are not touched.
 
     Returns:
         One row a module, with `declared`, `random`, `worst` and `tightness` = worst/declared.
 
     Raises:
-        TypeError: `module` is no module of modula's.
+        TypeError: `module` is not a network of modula's.
         ValueError: fewer than one step or direction.
 
     Example:
@@ -184,7 +161,14 @@ def sensitivity(
 
 
 def stretch(part: Observation, steps: int, directions: int, generator: torch.Generator) -> Stretch:
-    """Measure one part at what flowed through it."""
+    """Measure the gains of one part of a network, at the activations of one run.
+
+    Args:
+        part: as it was observed.
+        steps: rounds of the search.
+        directions: how many random directions are tried.
+        generator: of the random numbers.
+    """
     row = Stretch(
         part.path,
         part.label,
@@ -213,6 +197,4 @@ def _obstacle(part: Observation) -> str:
     """Why the derivative in the input cannot be measured; empty if it can."""
     if holds_ids(part.x):
         return "token ids are discrete, so that the input has no direction"
-    if not all(map(is_known, part.signature)):
-        return "no neighbour says which space it maps"
-    return ""
+    return unknown_space(*part.signature)

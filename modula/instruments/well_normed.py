@@ -1,35 +1,46 @@
-"""`well_normed`: the two inequalities that the theory rests on, measured in every atom, bond and
-compound.
-"""
+"""`well_normed`: the inequalities that the theory rests on, measured in every module."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from modula.checks import Claim
-from modula.graph import total_radius
-from modula.instruments.derivative import differentiable, draw, in_weights, own_generator, targets
-from modula.instruments.observing import observations
-from modula.instruments.radii import Radii
+from modula.graph import Graph, Radius, total_radius
+from modula.instruments.derivative import (
+    differentiable,
+    draw,
+    in_weights,
+    largest,
+    own_generator,
+    targets,
+)
+from modula.instruments.nodes import Radii, locate, weakest_claim
+from modula.instruments.observing import (
+    is_known,
+    measured_norm,
+    measured_radius,
+    observations,
+    unknown_space,
+)
 from modula.instruments.report import (
     Report,
     canvas,
     caption,
     name_rows,
+    not_measured,
     number,
     prominent,
+    scatter_rows,
     short,
     table,
     where,
 )
 from modula.instruments.sensitivity import stretch
-from modula.network import Network, Observation, is_inside
-from modula.spaces import measure
+from modula.network import Network, Observation
 from modula.values import Value, leaves
 from modula.vector import Gradient
 
@@ -44,29 +55,31 @@ STEPS_OF_ROUNDING = 8
 
 TINY = 1e-300
 
-WEAKEST_FIRST: tuple[Claim, ...] = ("estimate", "conditional", "proved")
+VERDICTS = ("holds", "exceeded", "VIOLATED", "not measured")
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The two inequalities in one module."""
+    """The inequalities in one module, each as the largest ratio that was found."""
 
     path: str
     module: str
 
     claim: Claim
-    """How sure the module says they are; for a compound, the least sure of what is inside."""
+    """How sure the module says they are; for a compound, the least sure of the claims inside."""
 
     weights: float | None
-    """The largest ‖∂f·Δw‖ / ‖Δw‖ that was found, at most `bound`; None without mass."""
+    """The largest ‖∂f·Δw‖ / ‖Δw‖, at most `bound`; None without mass."""
 
     bound: float
-    """Σ p_i·R_i over the weights inside, from `modula.instruments.radii`: 1 if all radii are 1, in
-    which case the module is well-normed."""
+    """Σ p·R over the weights inside: the mass fraction p of each in the module, and the radius R of
+    its input in the network. The module is well-normed if this is at most 1."""
 
     input: float | None
-    """The largest ‖∂f·Δx‖ / (s·‖Δx‖) that was found, at most 1 if well-normed; None where the input
-    has no direction."""
+    """The largest ‖∂f·Δx‖ / (s·‖Δx‖), at most 1; None if the input has no direction."""
+
+    output: float | None
+    """‖f(x)‖ / R, at most 1, with the radius R that the module's operations derive from ‖x‖."""
 
     outside: str
     """Why no proof covers these weights and inputs; empty if one does."""
@@ -74,28 +87,43 @@ class Bounds:
     rounding: float
     """By how much arithmetic in the dtype of the weights and inputs may exceed a bound."""
 
+    skipped: str = ""
+    """Why something was not measured."""
+
+    @property
+    def tightness(self) -> float | None:
+        """Weights / bound: 1 where the bound is attained, above 1 where it fails."""
+        return None if self.weights is None else self.weights / max(self.bound, TINY)
+
     @property
     def worst(self) -> float:
-        """The larger of the two ratios, each over its bound."""
-        weights = None if self.weights is None else self.weights / max(self.bound, TINY)
-        return max([ratio for ratio in (weights, self.input) if ratio is not None], default=0.0)
+        """The largest of the three ratios, each over its bound; 0 if nothing was measured."""
+        return largest([0.0, *self.ratios().values()])
 
     @property
     def verdict(self) -> str:
-        """holds, exceeded where nothing is proved, or VIOLATED where something is."""
+        """One of holds, exceeded where nothing is proved, VIOLATED where something is."""
+        if not self.ratios():
+            return f"not measured: {self.skipped}"
         if self.worst <= 1 + self.rounding:
             return "holds"
         return f"exceeded: {self.outside}" if self.outside else "VIOLATED"
 
+    def ratios(self) -> dict[str, float]:
+        """Return the ratios that were measured, each over its bound: of weights, input, output."""
+        ratios = {"weights": self.tightness, "input": self.input, "output": self.output}
+        return {kind: ratio for kind, ratio in ratios.items() if ratio is not None}
+
 
 @dataclass(frozen=True)
 class WellNormedReport(Report[Bounds]):
-    """What `well_normed` measured, one row a module."""
+    """Bounds of a network and all modules inside, one row a module."""
 
     @property
     def violated(self) -> tuple[Bounds, ...]:
-        """The modules in which a bound fails although it is proved: a wrong geometry, or a wrong
-        sensitivity.
+        """The modules in which a bound fails although it is proved.
+
+        Their geometry, sensitivity or radius is wrong.
         """
         return tuple([row for row in self.rows if row.verdict == "VIOLATED"])
 
@@ -111,7 +139,7 @@ class WellNormedReport(Report[Bounds]):
         return not self.violated
 
     def __str__(self) -> str:
-        rows, left_out = prominent(self.rows, [row.worst for row in self.rows])
+        shown, left_out = self._prominent()
         header = [
             "path",
             "module",
@@ -119,90 +147,82 @@ class WellNormedReport(Report[Bounds]):
             "‖∂f·Δw‖/‖Δw‖",
             "Σ p·R",
             "‖∂f·Δx‖/s‖Δx‖",
+            "‖f(x)‖/R",
             "verdict",
         ]
         cells = [
             [
-                where(row.path),
-                short(row.module),
+                name,
+                short(row.module, 30),
                 row.claim,
                 number(row.weights),
                 number(row.bound if row.weights is not None else None),
                 number(row.input),
-                short(row.verdict, 48),
+                number(row.output),
+                short(row.verdict, 40),
             ]
-            for row in rows
+            for name, row in shown
         ]
+        text = table(
+            header, cells, left=(0, 1, 2, 7), left_out=left_out, reason="none nearer to its bound"
+        )
+        return "\n".join([text, *not_measured(shown), self._summary()])
+
+    def _summary(self) -> str:
         counts = Counter(row.verdict.partition(":")[0] for row in self.rows)
-        summary = ", ".join(
-            [
-                f"{kind} in {counts[kind]}"
-                for kind in ("holds", "exceeded", "VIOLATED")
-                if counts[kind]
-            ]
-        )
-        shown = table(
-            header, cells, left=(0, 1, 2, 6), left_out=left_out, reason="none nearer to its bound"
-        )
-        return f"{shown}\nof {len(self)} modules: {summary}"
+        found = [f"{kind} in {counts[kind]}" for kind in VERDICTS if counts[kind]]
+        return f"of {len(self)} modules: {', '.join(found)}"
 
     def scalars(self) -> dict[str, float]:
-        weights = {
-            f"well_normed/weights/{where(row.path)}": row.weights
-            for row in self.rows
-            if row.weights is not None
-        }
-        return weights | {
-            f"well_normed/input/{where(row.path)}": row.input
-            for row in self.rows
-            if row.input is not None
+        return {
+            f"well_normed/{kind}/{name}": ratio
+            for name, row in self.named()
+            for kind, ratio in row.ratios().items()
         }
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        rows, _ = prominent(self.rows, [row.worst for row in self.rows])
-        axes = canvas(axes, height=1.2 + 0.22 * len(rows))
+        shown, _ = self._prominent()
+        axes = canvas(axes, height=1.2 + 0.22 * len(shown))
         for label, color, ratios in (
-            ("‖∂f·Δw‖ / ‖Δw‖", "tab:blue", [row.weights for row in rows]),
-            ("‖∂f·Δx‖ / s‖Δx‖", "tab:orange", [row.input for row in rows]),
+            ("‖∂f·Δw‖ / Σp·R‖Δw‖", "tab:blue", [row.tightness for _, row in shown]),
+            ("‖∂f·Δx‖ / s‖Δx‖", "tab:orange", [row.input for _, row in shown]),
+            ("‖f(x)‖ / R", "tab:green", [row.output for _, row in shown]),
         ):
-            measured = [(ratio, i) for i, ratio in enumerate(ratios) if ratio]
-            axes.scatter(
-                [ratio for ratio, _ in measured],
-                [i for _, i in measured],
-                s=18,
-                color=color,
-                label=label,
-            )
+            # a ratio of 0 has no place on a logarithmic axis
+            scatter_rows(axes, [ratio or None for ratio in ratios], label, color)
         axes.axvline(1.0, color="black", linewidth=1, label="the bound")
-        name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
-        axes.set(xscale="log", xlabel="worst ratio found")
+        name_rows(axes, [f"{name}  {row.module}" for name, row in shown])
+        axes.set(xscale="log", xlabel="largest ratio found")
         caption(axes, "How tight the bounds are")
         return axes
+
+    def _prominent(self) -> tuple[list[tuple[str, Bounds]], int]:
+        return prominent(self.named(), [row.worst for row in self.rows])
 
 
 def well_normed(
     model: Network, x: Value, *, steps: int = 20, generator: torch.Generator | None = None
 ) -> WellNormedReport:
-    """Search every atom, bond and compound for a change that breaks ‖∂f·Δw‖ ≤ ‖Δw‖ or ‖∂f·Δx‖ ≤
-    s·‖Δx‖.
+    """Search every atom, bond and compound for a change that breaks one of its bounds.
 
-    A module claims its bounds as proved, conditional on its inputs, or an estimate, in its
-    attribute `claim`. Even a proof speaks of weights and inputs of norm at most 1. Where a bound is
-    exceeded the report says whether a proof covers the place, which would be a mistake in the
-    module, or what lies outside.
+    The bounds are ‖∂f·Δw‖ ≤ (Σ p·R)·‖Δw‖, ‖∂f·Δx‖ ≤ s·‖Δx‖ and ‖f(x)‖ ≤ R. A module claims them as
+    proved, conditional on its inputs, or an estimate, in its attribute `claim`. Even a proof speaks
+    of weights of norm at most 1 only, and the first bound of inputs within their radius R
+    (`modula.instruments.radii`). If a bound is exceeded, the report says whether a proof covers the
+    place, which means that the module is wrong, or why none does.
 
     Args:
-        model: what to measure, at its present weights.
+        model: the network to measure, at its present weights.
         x: its input. Every row of a batch is searched; a few are enough.
         steps: rounds of each search.
-        generator: where random numbers come from; None starts one of its own.
+        generator: of the random numbers; None starts one of its own.
 
     Returns:
-        One row a module, with the worst ratios found and a verdict; `.holds` is False if a proved
+        One row a module, with the largest ratios found and a verdict; `.holds` is False if a proved
         bound fails anywhere.
 
     Raises:
-        TypeError: `model` is no module of modula's.
+        TypeError: `model` is not a network of modula's.
         ValueError: fewer than one step.
 
     Example:
@@ -222,42 +242,82 @@ def well_normed(
     with differentiable():
         parts = observations(model, x)
         radii = Radii.of(model)
-        return WellNormedReport(
-            tuple([_bounds(part, parts, radii, steps, generator) for part in parts])
-        )
+        weight_norms = _weight_norms(radii.graph)
+        rows = [
+            _bounds(part, _Context(radii, nodes, weight_norms), steps, generator)
+            for part, nodes in zip(parts, locate(radii.graph, parts), strict=True)
+        ]
+        return WellNormedReport(tuple(rows))
 
 
-def _bounds(
-    part: Observation,
-    parts: Sequence[Observation],
-    radii: Radii,
-    steps: int,
-    generator: torch.Generator,
-) -> Bounds:
-    inside = [other for other in parts if is_inside(other.path, part.path)]
-    tightness = stretch(part, steps, 1, generator).tightness
-    gain = _weight_gain(part, steps, generator) if part.part.mass else None
+@dataclass(frozen=True)
+class _Context:
+    """The network around a part: all radii, the part's nodes, and the norms of all weights."""
+
+    radii: Radii
+    nodes: tuple[int, ...]
+    weight_norms: dict[str, float]
+
+    def entering(self) -> Radius:
+        """R of the part's input."""
+        return self.radii.entering_nodes(self.nodes)
+
+    def claim(self) -> Claim:
+        """The least sure of the claims inside the part."""
+        return weakest_claim(self.radii.graph, self.nodes)
+
+
+def _weight_norms(graph: Graph) -> dict[str, float]:
+    return {
+        name: float(weight.geometry.norm(weight.weight.detach()[None]))
+        for name, weight in graph.weights.items()
+    }
+
+
+def _bounds(part: Observation, context: _Context, steps: int, generator: torch.Generator) -> Bounds:
     rounding = _rounding(part)
-    shortcomings = (_shortcoming(other, radii, rounding) for other in inside)
+    stretched = stretch(part, steps, 1, generator)
+    gain = _weight_gain(part, steps, generator)
+    output = _output_ratio(part)
+    bound = part.part.first_order_bound(context.entering())
+    for_all_inputs = _exceeds(stretched.tightness, rounding) or _exceeds(output, rounding)
     return Bounds(
         part.path,
         part.label,
-        min([_claim(other) for other in inside], key=WEAKEST_FIRST.index),
+        context.claim(),
         gain,
-        part.part.first_order_bound(radii.entering(part.path)),
-        tightness,
-        next(filter(None, shortcomings), ""),
+        bound,
+        stretched.tightness,
+        output,
+        _uncovered(context, rounding)
+        or ("" if for_all_inputs else _beyond_radius(part, context, rounding)),
         rounding,
+        unknown_space(*part.signature),
     )
 
 
-def _weight_gain(part: Observation, steps: int, generator: torch.Generator) -> float:
-    """The largest ‖∂f·Δw‖ / ‖Δw‖ found."""
+def _exceeds(ratio: float | None, rounding: float) -> bool:
+    return ratio is not None and not ratio <= 1 + rounding
+
+
+def _weight_gain(part: Observation, steps: int, generator: torch.Generator) -> float | None:
+    """The largest ‖∂f·Δw‖ / ‖Δw‖ found; None without mass, or if the output has no norm."""
     network = part.part
+    if not network.mass or not is_known(part.codomain):
+        return None
     start = Gradient({name: draw(weight, generator) for name, weight in network.weights.items()})
     return in_weights(part).worst(
         [network.dualize(start, method="svd")], targets(part.codomain, part.y, generator), steps
     )
+
+
+def _output_ratio(part: Observation) -> float | None:
+    """‖f(x)‖ over the radius that follows from ‖x‖; None if one of the norms is not known."""
+    size = measured_norm(part.codomain, part.y)
+    if size is None or not is_known(part.domain):
+        return None
+    radii = part.part.graph().radii(measured_radius(part.domain, part.x))
+    return size / max(total_radius(radii[-1]), TINY)
 
 
 def _rounding(part: Observation) -> float:
@@ -266,29 +326,24 @@ def _rounding(part: Observation) -> float:
     return ROUNDING if eps <= torch.finfo(torch.float32).eps else STEPS_OF_ROUNDING * eps
 
 
-def _claim(part: Observation) -> Claim:
-    """The claim of a single operation; a part of several claims nothing of its own."""
-    return "proved" if part.operation is None else part.operation.claim
-
-
-def _shortcoming(part: Observation, radii: Radii, rounding: float) -> str:
-    """Why the proof of a single operation does not cover it at its input; empty if it does."""
-    if part.operation is None:
-        return ""
-    path = where(part.path)
-    if part.operation.claim != "proved":
-        return f"{part.label} at {path} is {_article(part.operation.claim)}"
-    if part.weight is None:
-        return ""
-    plan = part.part.plan()
-    weight = float(plan.geometries[0].norm(plan.weights[0].detach()[None]))
-    entering = float(measure(part.domain, part.x))
-    if not weight <= 1 + rounding:
-        return f"‖w‖ = {weight:.3g} at {path}"
-    if not entering <= total_radius(radii.entering(part.path)) * (1 + rounding):
-        return f"‖x‖ = {entering:.3g} at {path}"
+def _uncovered(context: _Context, rounding: float) -> str:
+    """Why the proofs of a part's operations do not cover its weights; empty if they do."""
+    for node in [context.radii.graph.nodes[i] for i in context.nodes]:
+        claim = node.operation.claim
+        if claim != "proved":
+            kind = "an estimate" if claim == "estimate" else claim
+            return f"{node.operation!r} at {where(node.path)} is {kind}"
+        size = 0.0 if node.weight is None else context.weight_norms[node.weight]
+        if not size <= 1 + rounding:
+            return f"‖w‖ = {size:.3g} at {where(node.path)}"
     return ""
 
 
-def _article(claim: Claim) -> str:
-    return "an estimate" if claim == "estimate" else claim
+def _beyond_radius(part: Observation, context: _Context, rounding: float) -> str:
+    """Why the bound on the weights does not cover this input; empty if it does."""
+    size = measured_norm(part.domain, part.x)
+    if size is None:
+        return unknown_space(part.domain)
+    if not size <= total_radius(context.entering()) * (1 + rounding):
+        return f"‖x‖ = {size:.3g} at {where(part.path)}"
+    return ""
