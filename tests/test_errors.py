@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from modula import (
+    L1,
     RMS,
     Add,
     Bond,
@@ -434,6 +435,40 @@ def test_a_failed_update_moves_no_part(model):
         LayoutError, match=r"'2\.weight' is \[3, 4\] in one and \[3, 5\] in the other"
     ):
         model.weights -= update
+
+
+# Shared weights, and coefficients
+
+
+def shared(first: Linear, second: Linear) -> Linear:
+    second.weight = first.weight
+    return first + second
+
+
+def test_a_shared_weight_with_two_masses():
+    model = shared(Linear(4, 4), Linear(4, 4, mass=2))
+    with pytest.raises(
+        ParameterError, match=r"shared by Linear\(4, 4\) and .*different masses.*the same"
+    ):
+        model.weights
+
+
+def test_a_shared_weight_with_two_norms_that_have_no_common_duality_map():
+    first, second = Linear(4, 4, domain=L1), Linear(4, 4, domain=L1, codomain=Linf)
+    second.weight = first.weight
+    model = Concatenation(first, second)
+    with pytest.raises(
+        ParameterError, match=r"codomain=Linf\), which measure it by different norms: .*its own"
+    ):
+        model.weights
+
+
+def test_a_coefficient_that_float32_cannot_represent():
+    model = 1e30 * (1e30 * Linear(4, 4))
+    with pytest.raises(
+        ValueError, match=r"'0\.0?\.?weight' of .*mass fraction 1.*1e\+60.*range of float32: bring"
+    ):
+        model.dualize(random_gradient(model, 0))
 
 
 # Inputs

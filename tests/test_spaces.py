@@ -1,4 +1,4 @@
-"""Run-time spaces: what two neighbours know of the place where they meet."""
+"""Run-time spaces and their unification."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_meet_knows_no_less_than_either(one, other):
     assert met is None or try_meet(met, one) == try_meet(met, other) == met
 
 
-def test_meet_takes_the_width_from_whoever_knows_it():
+def test_meet_takes_the_width_from_the_space_that_has_it():
     assert meet(Space(RMS, 4), Space(RMS)) == Space(RMS, 4)
 
 
@@ -97,11 +97,11 @@ def test_type_arguments_stand_for_spaces(annotation, space):
     assert space_of(annotation) == space
 
 
-@given(seed=strategies.seeds, parts=st.integers(1, 4))
-def test_norm_of_a_tuple_is_the_sum_of_its_parts(seed, parts):
-    values = [rand(seed + i, 2, 3) for i in range(parts)]
+@given(seed=strategies.seeds, count=st.integers(1, 4))
+def test_norm_of_a_tuple_is_the_sum_of_its_entries_norms(seed, count):
+    values = [rand(seed + i, 2, 3) for i in range(count)]
     close(
-        measure(Product((Space(RMS),) * parts), tuple(values)),
+        measure(Product((Space(RMS),) * count), tuple(values)),
         sum(RMS.measure(value) for value in values),
     )
 

@@ -342,7 +342,7 @@ def test_weights_of_another_layout_cannot_be_assigned():
     assert_unchanged(net, before)
 
 
-# What does not mix
+# Operations that are not defined
 
 
 OPERATIONS = {

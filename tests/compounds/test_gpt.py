@@ -1,4 +1,4 @@
-"""`GPT`: a causal language model whose sensitivity and shares do not depend on its depth."""
+"""`GPT`: a causal language model whose sensitivity does not depend on its depth."""
 
 import math
 
@@ -69,13 +69,13 @@ def test_depth_takes_nothing_from_embedding_and_head(num_blocks):
 
 @few
 @given(num_blocks=depths)
-def test_every_block_has_the_same_share(num_blocks):
+def test_every_block_gets_the_same_norms(num_blocks):
     model = gpt(num_blocks=num_blocks).double()
     update = model.dualize(random_gradient(model, 0), method="svd").tensors
-    shares = torch.tensor(
+    norms = torch.tensor(
         [atom_norm(atom, u.numpy()) for atom, u in zip(atoms(model), update, strict=True)][1:-1]
     )
-    close(shares.reshape(num_blocks, -1), shares.reshape(num_blocks, -1)[:1].expand(num_blocks, -1))
+    close(norms.reshape(num_blocks, -1), norms.reshape(num_blocks, -1)[:1].expand(num_blocks, -1))
 
 
 def test_it_gives_logits_for_every_position():
