@@ -1,8 +1,7 @@
-"""Instruments: functions that take a module and data, measure whether the theory holds there, and
-return plain dataclasses.
+"""Instruments: functions that take a network and data, and measure whether the theory holds there.
 
-Each result prints as a table, plots itself with matplotlib (`pip install 'modula-torch[plots]'`),
-and gives its numbers by name.
+They return plain dataclasses. Each prints as a table, plots itself with matplotlib (`pip install
+'modula-torch[plots]'`), and gives its numbers by name.
 """
 
 from modula.instruments.alignment import Alignment, AlignmentReport, alignment

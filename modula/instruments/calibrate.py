@@ -1,6 +1,4 @@
-"""`calibrate`: bonds declare the sensitivities that are measured in the network where they
-stand.
-"""
+"""`calibrate`: set the sensitivities of bonds to those measured in a network."""
 
 from __future__ import annotations
 
@@ -23,6 +21,7 @@ from modula.instruments.report import (
     name_rows,
     number,
     prominent,
+    scatter_rows,
     short,
     table,
     where,
@@ -47,10 +46,10 @@ class Adjustable(Protocol):
 
 @dataclass(frozen=True)
 class Change:
-    """What one bond declares, before and after."""
+    """The sensitivity that one bond declares, before and after."""
 
     path: str
-    """Of the first place where the bond stands."""
+    """The path of the bond's first use."""
 
     module: str
     before: float
@@ -59,21 +58,18 @@ class Change:
 
 @dataclass(frozen=True)
 class CalibrationReport(Report[Change]):
-    """What `calibrate` changed, one row a bond whose declaration is another now."""
+    """The declarations that `calibrate` changed, one row a bond."""
 
     before: float
-    """The model's sensitivity before."""
+    """The network's sensitivity before."""
 
     after: float
-    """The model's sensitivity now."""
+    """The network's sensitivity now."""
 
     def __str__(self) -> str:
-        rows, left_out = prominent(
-            self.rows, [abs(math.log(row.after / row.before)) for row in self.rows]
-        )
+        shown, left_out = self._prominent()
         cells = [
-            [where(row.path), short(row.module), number(row.before), number(row.after)]
-            for row in rows
+            [name, short(row.module), number(row.before), number(row.after)] for name, row in shown
         ]
         summary = f"the model's sensitivity was {number(self.before)} and is {number(self.after)}"
         if not cells:
@@ -89,30 +85,22 @@ class CalibrationReport(Report[Change]):
         )
 
     def scalars(self) -> dict[str, float]:
-        return {f"calibrate/{where(row.path)}": row.after for row in self.rows}
+        return {f"calibrate/{name}": row.after for name, row in self.named()}
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        rows, _ = prominent(self.rows, [abs(math.log(row.after / row.before)) for row in self.rows])
-        axes = canvas(axes, height=1.2 + 0.25 * len(rows))
-        axes.scatter(
-            [row.before for row in rows],
-            range(len(rows)),
-            marker="|",
-            s=120,
-            color="black",
-            label="declared before",
-        )
-        axes.scatter(
-            [row.after for row in rows],
-            range(len(rows)),
-            s=18,
-            color="tab:orange",
-            label="now, as measured",
-        )
-        name_rows(axes, [f"{where(row.path)}  {row.module}" for row in rows])
+        shown, _ = self._prominent()
+        axes = canvas(axes, height=1.2 + 0.25 * len(shown))
+        before, after = [row.before for _, row in shown], [row.after for _, row in shown]
+        scatter_rows(axes, before, "declared before", "black", bound=True)
+        scatter_rows(axes, after, "now, as measured", "tab:orange")
+        name_rows(axes, [f"{name}  {row.module}" for name, row in shown])
         axes.set(xscale="log", xlabel="sensitivity")
         caption(axes, "Calibration")
         return axes
+
+    def _prominent(self) -> tuple[list[tuple[str, Change]], int]:
+        changes = [abs(math.log(row.after / row.before)) for row in self.rows]
+        return prominent(self.named(), changes)
 
 
 def calibrate(
@@ -123,31 +111,31 @@ def calibrate(
     steps: int = 30,
     generator: torch.Generator | None = None,
 ) -> CalibrationReport:
-    """Set every bond's declared sensitivity to the one measured at `x`, and report what changed.
+    """Set every bond's declared sensitivity to the one measured at `x`, and report the changes.
 
-    A declaration is set on the bond itself, not on its class, and from then on `claim` says
-    "estimate". It is copied and pickled with the bond. Compounds derive theirs from it when they
-    are asked, so that the next `model.dualize` uses it. Declarations that the measurement confirms
-    stay as they are, and so do bonds on token ids. A bond that stands in several places gets the
-    largest number.
+    A sensitivity is set on the bond itself, not on its class, and from then on `claim` says
+    "estimate". It is copied and pickled with the bond. The network's own sensitivities are derived
+    from it when they are asked for, so that the next `model.dualize` uses it. Bonds whose
+    declaration is confirmed are left alone, and so are bonds on token ids. A bond that is used
+    several times gets the largest number.
 
-    Do it at initialisation: the numbers hold for the weights and the inputs of that moment only.
+    Call it at initialisation: the numbers hold for the weights and the inputs of that moment only.
 
     Args:
-        model: the model, changed in place.
+        model: the network, changed in place.
         x: its input, such as a batch of the training data.
-        by: "worst", the largest stretch that a search finds; or "random", the largest of several
-            random directions, which is what Large et al. 2024 estimate for ReLU as 1/√2.
+        by: "worst", the largest gain that a search finds; or "random", the largest of several
+            random directions, as Large et al. 2024 estimate 1/√2 for ReLU.
         steps: rounds of the search.
-        generator: where random numbers come from; None starts one of its own.
+        generator: of the random numbers; None starts one of its own.
 
     Returns:
         One row a bond that changed, with `before` and `after`.
 
     Raises:
-        ValueError: a bond stretches nothing, or not by a finite number; or its class computes its
-            sensitivity. Nothing is changed then.
-        TypeError: `model` is no module of modula's.
+        ValueError: the gain of a bond is zero or not finite, or its sensitivity cannot be set.
+            Nothing is changed then.
+        TypeError: `model` is not a network of modula's.
 
     Example:
         >>> import torch
@@ -165,57 +153,68 @@ def calibrate(
             f'calibrate goes by "worst" or "random", in at least 1 step; got by={by!r}, '
             f"steps={steps}"
         )
-    measured: dict[int, list[Stretch]] = defaultdict(list)
-    bonds: dict[int, Adjustable] = {}
     generator = own_generator() if generator is None else generator
+    operations: dict[int, Adjustable] = {}
+    measured: dict[int, list[Stretch]] = defaultdict(list)
     with differentiable():
         for bond in filter(is_bond, observations(model, x)):
-            bonds[id(bond.operation)] = cast("Adjustable", bond.operation)
+            operations[id(bond.operation)] = cast("Adjustable", bond.operation)
             measured[id(bond.operation)].append(stretch(bond, steps, 8, generator))
-    found = {key: _largest(rows, by) for key, rows in measured.items()}
-    changing = {
-        key: after
-        for key, after in found.items()
-        if after is not None and _differs(after, bonds[key].sensitivity)
-    }
-    for key, after in changing.items():
-        _check(bonds[key], measured[key][0].path, after)
-    before = model.sensitivity
-    changes = [
-        Change(measured[key][0].path, repr(bonds[key]), bonds[key].sensitivity, after)
-        for key, after in changing.items()
+    changing = [
+        (operations[key], change)
+        for key, rows in measured.items()
+        if (change := _change(rows, by)) is not None
     ]
-    for key, after in changing.items():
-        bonds[key].sensitivity = after
-        bonds[key].claim = "estimate"
-    return CalibrationReport(tuple(changes), before, model.sensitivity)
+    for operation, change in changing:
+        _check(operation, change)
+    before = model.sensitivity
+    for operation, change in changing:
+        operation.sensitivity = change.after
+        operation.claim = "estimate"
+    return CalibrationReport(tuple([change for _, change in changing]), before, model.sensitivity)
+
+
+def _change(rows: Sequence[Stretch], by: Literal["worst", "random"]) -> Change | None:
+    """The change that the uses of one bond call for; None if its declaration is confirmed."""
+    after, first = _largest(rows, by), rows[0]
+    if after is None or abs(after / first.declared - 1) <= ATTAINED:
+        return None
+    return Change(first.path, first.module, first.declared, after)
 
 
 def _largest(rows: Sequence[Stretch], by: Literal["worst", "random"]) -> float | None:
-    """The largest number measured in any place; None if there is none."""
+    """The largest number measured at any use; None if there is none."""
     numbers = [
         number for row in rows if (number := row.worst if by == "worst" else row.random) is not None
     ]
     return max(numbers, key=lambda value: math.inf if math.isnan(value) else value, default=None)
 
 
-def _differs(after: float, before: float) -> bool:
-    return not abs(after / before - 1) <= ATTAINED
+def _check(operation: Adjustable, change: Change) -> None:
+    """Raise if an operation cannot be given the sensitivity that was measured.
 
-
-def _check(bond: Adjustable, path: str, after: float) -> None:
-    """Refuse a sensitivity that this bond cannot have."""
+    Raises:
+        ValueError: the number is not positive and finite, or the operation computes its own.
+    """
+    bond, after = f"{change.module} at {where(change.path)}", change.after
     if not math.isfinite(after) or after <= 0:
         raise ValueError(
-            f"{bond!r} at {where(path)} was measured to have the sensitivity {after:g}, which must "
-            "be positive and finite: look at what enters it, with "
-            "modula.instruments.sensitivity(model, x), and calibrate on an input on which it is "
-            "neither constant nor broken"
+            f"{bond} was measured to have the sensitivity {after:g}, which must be positive and "
+            "finite: look at what enters it, with modula.instruments.sensitivity(model, x), and "
+            "calibrate on an input at which its derivative is finite and not 0"
         )
-    declared = inspect.getattr_static(type(bond), "sensitivity", None)
-    if isinstance(declared, property) and declared.fset is None:
+    if not _can_be_set(operation):
         raise ValueError(
-            f"{bond!r} at {where(path)} computes its sensitivity, {bond.sensitivity:g}, and cannot "
-            f"be given the {after:g} that was measured: declare it as an attribute instead of a "
-            "property, or correct the computation"
+            f"{bond} computes its sensitivity, {change.before:g}, and cannot be given the "
+            f"{after:g} that was measured: declare it as an attribute that can be set, or correct "
+            "the computation"
         )
+
+
+def _can_be_set(operation: object) -> bool:
+    """Whether `sensitivity` is an attribute that can be assigned."""
+    declared = inspect.getattr_static(type(operation), "sensitivity", None)
+    computed = isinstance(declared, property) and declared.fset is None
+    options = getattr(type(operation), "__dataclass_params__", None)
+    frozen = bool(getattr(options, "frozen", False))
+    return hasattr(operation, "sensitivity") and not computed and not frozen

@@ -1,11 +1,10 @@
-"""The derivative of a module as a linear map between normed spaces, and the search for the
-direction that it stretches most.
+"""The derivative of a part of a network as a linear map, and the search for its largest gain.
 
 The largest gain max ‖Jv‖ / ‖v‖ is found by the power method for two norms (Boyd 1974, *The power
 method for lᵖ norms*): a direction is pushed through J, the functional that attains the norm of the
-result is pulled back through Jᵀ, and the duality map of the space where directions live turns it
-into the next direction. With ℓ2 at both ends this is power iteration on JᵀJ. No round loses gain,
-and every gain on the way is one that a direction attains, so that the outcome is a lower bound.
+result is pulled back through Jᵀ, and the duality map of the domain turns it into the next
+direction. With ℓ2 on both sides this is power iteration on JᵀJ. No round loses gain, and every gain
+on the way is attained by a direction, so that the result is a lower bound.
 """
 
 from __future__ import annotations
@@ -32,16 +31,17 @@ V = TypeVar("V")
 G = TypeVar("G")
 
 STALLED = 1e-9
-"""A round that raises the gain by less than this share has converged."""
+"""A round that raises the gain by less than this fraction has converged."""
 
 TARGETS = 3
-"""Single vectors of the output that a search sets out to raise."""
+"""How many single vectors of the output a search starts from."""
 
 
 @dataclass(frozen=True)
 class Derivative(Generic[V, G]):
-    """A linear map from directions of kind `V`, whose functionals are of kind `G`, to changes of an
-    activation.
+    """A linear map from directions of type `V` to changes of an activation.
+
+    Functionals on the directions are of type `G`.
     """
 
     push: Callable[[V], Value]
@@ -57,17 +57,21 @@ class Derivative(Generic[V, G]):
     codomain: AnySpace
 
     def gain(self, direction: V) -> float:
-        """‖Jv‖ / ‖v‖."""
+        """Return ‖Jv‖ / ‖v‖."""
         return self._gain(direction, self.push(direction))
 
     def worst(self, starts: Iterable[V], targets: Iterable[Value], steps: int) -> float:
-        """The largest gain that is found, in at most `steps` rounds of each climb.
+        """Return the largest gain that is found.
 
-        From each of `starts` the climb first raises every vector of the output at once, so that
-        maps which act vector by vector are searched in all their vectors together, and then the
-        largest one alone, as the norm demands. It also begins at the directions that raise each of
-        `targets` most, functionals on single vectors of the output, since every vector may have a
-        summit of its own.
+        From each start the climb first raises every vector of the output at once, so that maps
+        which act vector by vector are searched in all their vectors together, and then the largest
+        one alone, whose norm is that of the output. It also begins at the directions that raise
+        each target most, since every vector may have a maximum of its own.
+
+        Args:
+            starts: directions.
+            targets: functionals on single vectors of the output.
+            steps: rounds of each climb, at most.
         """
         climbs = [
             self._climbed(start, (_raising_every_vector, _raising_the_norm), steps)
@@ -82,9 +86,9 @@ class Derivative(Generic[V, G]):
     def _climbed(
         self, start: V, functionals: Iterable[Callable[[AnySpace, Value], Value]], steps: int
     ) -> float:
-        best, summit = 0.0, start
+        best, found = 0.0, start
         for functional in functionals:
-            direction, stalled = summit, 0
+            direction, stalled = found, 0
             for _ in range(steps):
                 change = self.push(direction)
                 gain = self._gain(direction, change)
@@ -92,7 +96,7 @@ class Derivative(Generic[V, G]):
                     return gain
                 stalled = 0 if gain > best * (1 + STALLED) else stalled + 1
                 if gain > best:
-                    best, summit = gain, direction
+                    best, found = gain, direction
                 if stalled == 2:
                     break
                 direction = self.steepest(self.pull(functional(self.codomain, change)))
@@ -104,7 +108,7 @@ class Derivative(Generic[V, G]):
 
 
 def in_input(part: Observation) -> Derivative[Value, Value]:
-    """Return the derivative of a part in its input, at what flowed through it."""
+    """Return the derivative of a part in its input, at the activations of a run."""
 
     def output(x: Value) -> Value:
         return part.apply({}, x)
@@ -149,8 +153,10 @@ def in_weights(part: Observation) -> Derivative[Update, Gradient]:
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Where derivatives are taken: attention by products that can be differentiated forwards, no
-    graph kept, nothing compiled.
+    """Set up PyTorch for Jacobian products.
+
+    Attention is computed by matrix products, which have a forward derivative; no autograd graph is
+    kept, and nothing is compiled.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
@@ -160,8 +166,9 @@ def differentiable() -> Iterator[None]:
 
 
 def steepest(space: AnySpace, g: Value) -> Value:
-    """The value of norm 1 in `space` that pairs best with g: every vector's own dual; for a tuple,
-    in its best part alone.
+    """Return the value of norm 1 in `space` that pairs best with the functional g.
+
+    It is every vector's own dual; for a tuple, that of its best part, and zero in the others.
     """
     if isinstance(space, Product) and isinstance(g, tuple):
         parts = [steepest(part, piece) for part, piece in zip(space.parts, g, strict=True)]
@@ -173,9 +180,7 @@ def steepest(space: AnySpace, g: Value) -> Value:
 
 
 def random_direction(space: AnySpace, like: Value, generator: torch.Generator) -> Value:
-    """A direction in which every vector has norm 1 and is otherwise random; for a tuple, in every
-    part.
-    """
+    """Return a random direction whose vectors all have norm 1; for a tuple, in every part."""
     if isinstance(space, Product) and isinstance(like, tuple):
         return tuple(
             [
@@ -187,8 +192,9 @@ def random_direction(space: AnySpace, like: Value, generator: torch.Generator) -
 
 
 def starts(space: AnySpace, like: Value, generator: torch.Generator) -> list[Value]:
-    """Where the search begins: a random direction; for a tuple, one in each of its parts alone as
-    well.
+    """Return directions to begin a search from.
+
+    They are a random one and, for a tuple, its parts taken alone.
     """
     everywhere = random_direction(space, like, generator)
     alone = [_alone(everywhere, i) for i in range(len(list(leaves(everywhere))))]
@@ -196,7 +202,7 @@ def starts(space: AnySpace, like: Value, generator: torch.Generator) -> list[Val
 
 
 def targets(space: AnySpace, like: Value, generator: torch.Generator) -> list[Value]:
-    """Random functionals, each on a single vector of a value like `like`."""
+    """Return random functionals, each on a single vector of a value like `like`."""
     return [_on_one_vector(space, like, generator) for _ in range(TARGETS)]
 
 
@@ -219,7 +225,7 @@ def _on_one_vector(space: AnySpace, like: Value, generator: torch.Generator) -> 
 
 
 def draw(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Normal entries, drawn where the generator lives."""
+    """Return a tensor like `like` of normal entries, drawn on the generator's device."""
     dtype = working_dtype(like.dtype)
     return torch.randn(like.shape, generator=generator, device=generator.device, dtype=dtype).to(
         like
@@ -227,14 +233,15 @@ def draw(like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def own_generator() -> torch.Generator:
-    """The random numbers of an instrument that was given none: the same each time, and not the
-    training run's.
+    """Return the generator of an instrument that was given none.
+
+    Its numbers are the same each time, and the training run's generator is not touched.
     """
     return torch.Generator().manual_seed(0)
 
 
 def holds_ids(value: Value) -> bool:
-    """Whether there are integers in it, which have no directions."""
+    """Return whether a value has integers in it, which have no directions."""
     return any(not leaf.is_floating_point() for leaf in leaves(value))
 
 
@@ -292,5 +299,5 @@ def _pairing(one: Value, other: Value) -> float:
 
 
 def largest(gains: Sequence[float]) -> float:
-    """The largest, or one that is not finite if there is any."""
+    """Return the largest, or one that is not finite if there is any."""
     return next((gain for gain in gains if not math.isfinite(gain)), max(gains))

@@ -1,4 +1,4 @@
-"""Where `watch` writes its numbers: a table, TensorBoard, or a function."""
+"""The logs that `watch` writes its numbers to: a table, TensorBoard, or a function."""
 
 from __future__ import annotations
 
@@ -9,29 +9,34 @@ from typing import Protocol, TypeAlias
 
 
 class ScalarWriter(Protocol):
-    """What `torch.utils.tensorboard.SummaryWriter` has, and its like."""
+    """An object with the method `add_scalar`, as `torch.utils.tensorboard.SummaryWriter` has it."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int, /) -> None:
         """Write one number."""
 
 
 Log: TypeAlias = "str | Path | ScalarWriter | Callable[[int, Mapping[str, float]], None]"
-"""A path ending in ".csv", the folder of TensorBoard's runs, a writer, or a function of the step
-and the numbers by name."""
+"""A path ending in ".csv", a folder of TensorBoard's, a writer, or a function of the step and the
+numbers by name."""
 
 
 class Sink(Protocol):
-    """What numbers are written to."""
+    """An open log."""
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """Write the numbers of one step."""
 
     def close(self) -> None:
-        """Finish."""
+        """Close it."""
 
 
 def open_log(log: Log, start: int) -> Sink:
-    """What writes to `log`, where steps from `start` on are about to be written.
+    """Open a log.
+
+    Args:
+        log: as `watch` takes it.
+        start: the first step that is about to be written. Later steps of an earlier run are
+            dropped.
 
     Raises:
         ImportError: TensorBoard is asked for and not installed.
@@ -42,7 +47,7 @@ def open_log(log: Log, start: int) -> Sink:
 
 
 class CSV:
-    """A table of step, name and value, one number a line; written out after every record."""
+    """A table of step, name and value, one number a line, written to disk after every record."""
 
     def __init__(self, path: Path, start: int) -> None:
         kept = _lines_before(path, start)
@@ -63,7 +68,7 @@ class CSV:
 
 
 def _lines_before(path: Path, start: int) -> list[list[str]]:
-    """The lines that an earlier run has left for steps below `start`."""
+    """The lines of an earlier run for steps below `start`."""
     if not start or not path.exists():
         return []
     with path.open(newline="") as file:
@@ -73,7 +78,7 @@ def _lines_before(path: Path, start: int) -> list[list[str]]:
 
 
 class Writer:
-    """Whatever has `add_scalar`. Whoever brought it closes it."""
+    """A log that writes to an object with `add_scalar`. Its owner closes that object."""
 
     def __init__(self, writer: ScalarWriter) -> None:
         self._writer = writer
@@ -84,11 +89,11 @@ class Writer:
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Nothing is ours to close."""
+        """Do nothing: the owner closes the writer."""
 
 
 class Folder:
-    """A folder of TensorBoard's runs."""
+    """A folder of TensorBoard's."""
 
     def __init__(self, path: Path, start: int) -> None:
         try:
@@ -111,7 +116,7 @@ class Folder:
 
 
 class Call:
-    """A function that does the writing."""
+    """A log that calls a function."""
 
     def __init__(self, function: Callable[[int, Mapping[str, float]], None]) -> None:
         self._function = function
@@ -121,4 +126,4 @@ class Call:
         self._function(step, numbers)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""

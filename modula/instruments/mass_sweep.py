@@ -1,6 +1,4 @@
-"""`mass_sweep`: the loss over the mass of one part of a network, for networks small enough to try
-many.
-"""
+"""`mass_sweep`: the loss of small networks as a function of the mass of one part."""
 
 from __future__ import annotations
 
@@ -48,7 +46,7 @@ class Point:
 
 @dataclass(frozen=True)
 class MassSweep:
-    """What `mass_sweep` found."""
+    """The runs of a sweep."""
 
     at: str
     """The part whose mass was varied."""
@@ -61,8 +59,9 @@ class MassSweep:
         return tuple(dict.fromkeys([run.model for run in self.runs]))
 
     def curve(self, model: str) -> tuple[Point, ...]:
-        """Mean, lowest and highest loss over seeds at each mass, by rising mass; NaN where a run
-        diverged.
+        """Return mean, lowest and highest loss over seeds at each mass, by rising mass.
+
+        They are NaN if a run diverged.
 
         Raises:
             KeyError: there is no network of that name.
@@ -78,7 +77,7 @@ class MassSweep:
         return tuple([_point(mass, by_mass[mass]) for mass in sorted(by_mass)])
 
     def best(self, model: str) -> Point:
-        """The mass with the lowest mean loss.
+        """Return the mass with the lowest mean loss.
 
         Raises:
             KeyError: there is no network of that name.
@@ -109,11 +108,12 @@ class MassSweep:
         return f"{table(header, cells, left=())}\nbest: {best or 'every run diverged'}"
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the loss over the mass, one line a network with a band from the lowest to the
-        highest seed; a dot marks the best.
+        """Draw the loss over the mass, one line a network.
+
+        A band reaches from the lowest to the highest seed, and a dot marks the best mass.
 
         Args:
-            axes: where to draw; None makes a new figure.
+            axes: to draw on; None makes a new figure.
 
         Returns:
             The axes that were drawn on.
@@ -155,22 +155,21 @@ def mass_sweep(
     save: str | Path | None = None,
     progress: bool = True,
 ) -> MassSweep:
-    """Train small networks with the mass of one part set to each of a grid of numbers, and compare
-    their losses.
+    """Train small networks with each of several masses for one part, and compare their losses.
 
-    A best mass that is found on a small network serves larger ones, if it does not move from one
-    size to the next: build networks of two or more sizes and see.
+    The best mass of a small network serves larger ones if it is the same at every size: build
+    networks of two or more sizes to see whether it is.
 
     Args:
         build: functions that make the networks, by the names that the plot shows. Each is called
             under a seed.
-        train: trains a network and returns its loss; under the same seed too. NaN and infinity
-            count as diverged.
+        train: trains a network and returns its loss, under the same seed. NaN and infinity count as
+            diverged.
         at: the part, by path or by the name of a class, as `tare` takes it. The other masses stay
             as they were built.
         masses: the grid, each > 0.
-        seeds: one run of everything for each.
-        save: a JSON file to which every run is added when it ends. Runs that it has are not
+        seeds: of the random numbers; every network is trained once for each mass and seed.
+        save: a JSON file to which every run is added when it ends. Runs that are in it are not
             repeated, so that a sweep that was stopped goes on.
         progress: whether to show a bar, if tqdm is installed.
 
@@ -231,7 +230,7 @@ Key = tuple[str, float, int]
 
 
 def _bar(keys: list[Key], total: int, progress: bool) -> Iterator[Key]:
-    """The keys, under a progress bar if one is wanted and can be had."""
+    """The keys, with a progress bar if one is wanted and tqdm is installed."""
     try:
         from tqdm import tqdm
     except ImportError:

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from modula.geometry import Spectral
-from modula.instruments.report import Report, canvas, caption, name_rows, number, prominent, table
+from modula.instruments.report import (
+    Report,
+    canvas,
+    caption,
+    name_rows,
+    number,
+    prominent,
+    ratio,
+    scatter_rows,
+    table,
+)
 from modula.instruments.spectra import matrices
 from modula.norms import L2
 from modula.scaling import working_dtype
@@ -33,16 +43,15 @@ class Movement:
     """‖Δw‖₂ / ‖w‖₂ over the entries."""
 
     norm: float | None
-    """σ₁(ΔW) / σ₁(W); for convolutions of the largest over the taps, for vectors the same as
-    `frobenius`.
+    """σ₁(ΔW) / σ₁(W), for a convolution the largest over the taps; for a vector, `frobenius`.
 
-    Between RMS and RMS, and wherever else a norm is a multiple of σ₁, this is the ratio of the
-    atoms' own norms."""
+    From RMS to RMS, and for every other norm that is a multiple of σ₁, this is the ratio of the
+    atom's own norms."""
 
 
 @dataclass(frozen=True)
 class MovementReport(Report[Movement]):
-    """What `movement` measured, one row a parameter."""
+    """The movement of a network's weights, one row a parameter."""
 
     def __str__(self) -> str:
         rows, left_out = prominent(self.rows, [row.norm or 0.0 for row in self.rows])
@@ -68,21 +77,9 @@ class MovementReport(Report[Movement]):
     def plot(self, axes: Axes | None = None) -> Axes:
         rows, _ = prominent(self.rows, [row.norm or 0.0 for row in self.rows])
         axes = canvas(axes, height=1.2 + 0.25 * len(rows))
-        places = range(len(rows))
-        axes.scatter(
-            [row.entries or 0.0 for row in rows],
-            places,
-            s=18,
-            color="tab:blue",
-            label="by entry, mean |Δw| / mean |w|",
-        )
-        axes.scatter(
-            [row.norm or 0.0 for row in rows],
-            places,
-            s=18,
-            color="tab:orange",
-            label="in norm, σ₁(ΔW) / σ₁(W)",
-        )
+        by_entry, in_norm = "by entry, mean |Δw| / mean |w|", "in norm, σ₁(ΔW) / σ₁(W)"
+        scatter_rows(axes, [row.entries for row in rows], by_entry, "tab:blue")
+        scatter_rows(axes, [row.norm for row in rows], in_norm, "tab:orange")
         name_rows(axes, [row.path for row in rows])
         axes.set(xlabel="relative change", xlim=(0, None))
         caption(axes, "Movement of the weights")
@@ -91,23 +88,22 @@ class MovementReport(Report[Movement]):
 
 @torch.no_grad()
 def movement(weights_before: Weights, weights_after: Weights) -> MovementReport:
-    """Measure how far the weights have moved, relative to where they started: by entry, and in
-    norm.
+    """Measure how far the weights have moved, relative to their size, by entry and in norm.
 
-    The two differ with width: a change of low rank can be large in norm while every entry hardly
-    moves.
+    The two differ at large width: a change of low rank can be large in norm while every entry
+    hardly moves.
 
     Args:
         weights_before: a copy, `model.weights.clone()`, taken earlier.
-        weights_after: such as `model.weights`.
+        weights_after: of the same network, as from `model.weights`.
 
     Returns:
         One row a parameter.
 
     Raises:
-        TypeError: one of them is no Weights.
-        LayoutError: they belong to different models.
-        ValueError: they are the same memory, as two live views of one model are.
+        TypeError: one of them is not Weights.
+        LayoutError: they belong to different networks.
+        ValueError: they share memory, as two live views of one network do.
 
     Example:
         >>> import torch
@@ -146,17 +142,17 @@ def _moved(name: str, change: Tensor, start: Tensor) -> Movement:
     )
     return Movement(
         name,
-        _ratio(change.abs().mean(), start.abs().mean()),
-        _ratio(torch.linalg.vector_norm(change), torch.linalg.vector_norm(start)),
-        _ratio(_largest(name, change), _largest(name, start)),
+        ratio(float(change.abs().mean()), float(start.abs().mean())),
+        ratio(_length(change), _length(start)),
+        ratio(_largest(name, change), _largest(name, start)),
     )
 
 
-def _largest(name: str, tensor: Tensor) -> Tensor:
-    """σ₁ of the largest matrix of a parameter, the length of a vector."""
+def _largest(name: str, tensor: Tensor) -> float:
+    """σ₁ of the largest matrix of a parameter; for a vector its ℓ2 norm."""
     stacked, names = matrices(name, tensor)
-    return Spectral(L2, L2).norm(stacked).amax() if names else torch.linalg.vector_norm(tensor)
+    return float(Spectral(L2, L2).norm(stacked).amax()) if names else _length(tensor)
 
 
-def _ratio(numerator: Tensor, denominator: Tensor) -> float | None:
-    return float(numerator / denominator) if denominator else None
+def _length(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor))

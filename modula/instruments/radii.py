@@ -108,7 +108,7 @@ class RadiiReport(Report[Size]):
         rows = [row for _, row in shown]
         axes = canvas(axes, height=1.2 + 0.22 * len(rows))
         scatter_rows(axes, [row.radius for row in rows], "R, the bound", "black", bound=True)
-        # a norm of 0 has no place on a logarithmic axis
+        # a norm of 0 cannot be drawn on a logarithmic axis
         scatter_rows(axes, [row.measured or None for row in rows], "measured", "tab:blue")
         axes.axvline(1.0, color="gray", linewidth=1, label="1, as the papers assume")
         name_rows(axes, [f"{name}  {row.module}" for name, row in shown])

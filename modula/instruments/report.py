@@ -231,7 +231,7 @@ def scatter_rows(
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
     """Label the rows of a horizontal plot, the first on top."""
     axes.set_yticks(range(len(names)), [short(name, 44) for name in names], fontsize=8)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
     axes.grid(axis="y", alpha=0.25)
 
 

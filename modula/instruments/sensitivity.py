@@ -96,7 +96,7 @@ class SensitivityReport(Report[Stretch]):
         rows = [row for _, row in shown]
         axes = canvas(axes, height=1.2 + 0.22 * len(rows))
         scatter_rows(axes, [row.declared for row in rows], "declared", "black", bound=True)
-        # a gain of 0 has no place on a logarithmic axis
+        # a gain of 0 cannot be drawn on a logarithmic axis
         scatter_rows(axes, [row.random or None for row in rows], "random directions", "tab:blue")
         scatter_rows(axes, [row.worst or None for row in rows], "worst found", "tab:orange")
         name_rows(axes, [f"{name}  {row.module}" for name, row in shown])

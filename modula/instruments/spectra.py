@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FLOOR = 1e-9
-"""Where a plot ends: what is smaller is rounding."""
+"""The lower end of a plot: anything smaller is rounding."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Spectrum:
     """The singular values σ₁ ≥ σ₂ ≥ … of one matrix."""
 
     path: str
-    """The parameter's name; a tap of a convolution has its row and column added, as in "0.weight[1,
-    2]"."""
+    """The parameter's name, with the row and column of the tap for a convolution, as in
+    "0.weight[1, 2]"."""
 
     shape: tuple[int, int]
     singular_values: tuple[float, ...]
@@ -39,17 +39,15 @@ class Spectrum:
 
     @property
     def nuclear_rank(self) -> float:
-        """Σσ / σ₁: how many times larger the dual norm is than the largest singular value; 0 for a
-        zero matrix.
-        """
+        """Σσ / σ₁, the nuclear norm over the spectral norm; 0 for a zero matrix."""
         return self._over_largest(sum(self._scaled))
 
     @property
     def effective_rank(self) -> float:
         """exp of the entropy of σ/Σσ (Roy & Vetterli 2007); 0 for a zero matrix."""
         total = sum(self._scaled)
-        shares = [value / total for value in self._scaled if value > 0] if total else []
-        return self._over_largest(math.exp(-sum([share * math.log(share) for share in shares])))
+        fractions = [value / total for value in self._scaled if value > 0] if total else []
+        return self._over_largest(math.exp(-sum([p * math.log(p) for p in fractions])))
 
     @property
     def condition(self) -> float:
@@ -63,16 +61,16 @@ class Spectrum:
         return [value / largest if largest else 0.0 for value in self.singular_values]
 
     def _over_largest(self, value: float) -> float:
-        """`value`, which was computed from σ/σ₁, unless there is no σ₁ to divide by."""
+        """`value`, which was computed from σ/σ₁; 0 if σ₁ is 0."""
         return value if self.singular_values[0] else 0.0
 
 
 @dataclass(frozen=True)
 class SpectraReport(Report[Spectrum]):
-    """What `spectra` computed, one row a matrix."""
+    """The singular values of a vector's matrices, one row a matrix."""
 
     kind: str
-    """Of what: Update, Gradient or Weights."""
+    """The type of the vector: Update, Gradient or Weights."""
 
     def __str__(self) -> str:
         rows, left_out = prominent(self.rows, [float(min(row.shape)) for row in self.rows])
@@ -102,20 +100,17 @@ class SpectraReport(Report[Spectrum]):
         axes = canvas(axes)
         rows, _ = prominent(self.rows, [float(min(row.shape)) for row in self.rows])
         for row, color in zip(rows, shades(len(rows)), strict=True):
-            places = [
-                i / max(1, len(row.singular_values) - 1) for i in range(len(row.singular_values))
-            ]
-            axes.plot(
-                places, [max(value, FLOOR) for value in row._scaled], color=color, linewidth=1
-            )
+            last = max(1, len(row.singular_values) - 1)
+            ranks = [i / last for i in range(len(row.singular_values))]
+            axes.plot(ranks, [max(value, FLOOR) for value in row._scaled], color=color, linewidth=1)
         axes.set(
             yscale="log",
-            xlabel="place among the singular values, from first to last",
+            xlabel="rank among the singular values, 0 for the largest, 1 for the smallest",
             ylabel="σ / σ₁",
         )
         caption(
             axes,
-            f"{self.kind}: one line a matrix, dark first, light last in the flow of data",
+            f"{self.kind}: one line a matrix, from dark to light in the order of the parameters",
             legend=False,
         )
         return axes
@@ -123,20 +118,19 @@ class SpectraReport(Report[Spectrum]):
 
 @torch.no_grad()
 def spectra(vector: Vector) -> SpectraReport:
-    """The singular values of every matrix, with stable rank, effective rank and condition.
+    """Return the singular values of every matrix, with stable rank, effective rank and condition.
 
-    Matrices are all parameters of two axes. A convolution, with four, has one matrix a tap; of
-    three axes the first counts matrices. Vectors, such as biases and gains, have no spectrum and no
-    row.
+    A parameter of two axes is a matrix, one of three axes a stack of them, one of four a
+    convolution, with one matrix a tap. Vectors, such as biases and gains, have no row.
 
     Args:
-        vector: an update, a gradient or weights, of any model.
+        vector: an update, a gradient or weights, of any network.
 
     Returns:
         One row a matrix. Singular values of a matrix with an entry that is not finite are NaN.
 
     Raises:
-        TypeError: `vector` is none of the three.
+        TypeError: `vector` is neither an Update nor a Gradient nor Weights.
 
     Example:
         >>> import torch
@@ -171,7 +165,7 @@ def _of_parameter(name: str, tensor: Tensor) -> list[Spectrum]:
 
 
 def matrices(name: str, tensor: Tensor) -> tuple[Tensor, list[str]]:
-    """The matrices of a parameter, stacked, and what each is called; none for a vector."""
+    """Return the matrices of a parameter, stacked, and their names; no names for a vector."""
     if tensor.dim() == 2:
         return tensor[None], [name]
     if tensor.dim() == 3:

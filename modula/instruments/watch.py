@@ -1,4 +1,4 @@
-"""`watch`: instruments read every n steps of a training loop, and written down."""
+"""`watch`: instruments recorded every n steps of a training loop."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from modula.instruments.alignment import alignment
 from modula.instruments.feature_learning import feature_learning
 from modula.instruments.log import Log, Sink, open_log
 from modula.instruments.movement import movement
+from modula.instruments.radii import radii
 from modula.instruments.report import canvas, caption, shades
 from modula.instruments.sensitivity import sensitivity
 from modula.instruments.spectra import spectra
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Moment:
-    """What an instrument may look at: one step of the loop, before the weights move."""
+    """One step of the loop, before the weights move, as a recorder sees it."""
 
     model: Network
     step: int
@@ -39,10 +40,11 @@ class Moment:
     update: Update | None
 
     before: Weights | None
-    """The weights when they were recorded last; None the first time."""
+    """The weights at the last record; None at the first."""
 
 
 Recorder: TypeAlias = Callable[[Moment], Mapping[str, float]]
+"""A function that measures something at one step, and returns numbers by name."""
 
 
 def _norm(moment: Moment) -> dict[str, float]:
@@ -85,6 +87,10 @@ def _sensitivity(moment: Moment) -> dict[str, float]:
     return sensitivity(moment.model, _given(moment.x, "x")).scalars()
 
 
+def _radii(moment: Moment) -> dict[str, float]:
+    return radii(moment.model, _given(moment.x, "x")).scalars()
+
+
 def _well_normed(moment: Moment) -> dict[str, float]:
     return well_normed(moment.model, _given(moment.x, "x")).scalars()
 
@@ -112,14 +118,16 @@ RECORDERS: dict[str, Recorder] = {
     "movement": _movement,
     "feature_learning": _feature_learning,
     "sensitivity": _sensitivity,
+    "radii": _radii,
     "well_normed": _well_normed,
 }
-"""What can be recorded by name."""
+"""The recorders that have names."""
 
 
 class Watch:
-    """A watch on a training loop. Made by `watch`; close it at the end, or use it in a `with`
-    statement.
+    """A watch on a training loop, which `watch` makes.
+
+    Close it at the end, or use it in a `with` statement.
     """
 
     def __init__(
@@ -142,8 +150,9 @@ class Watch:
 
     @property
     def due(self) -> bool:
-        """Whether the next call of `step` records: whoever has to prepare something for it needs to
-        do so only then.
+        """Whether the next call of `step` records.
+
+        A loop that has to prepare something for `step` needs to do so only then.
         """
         return self.next_step % self.every == 0
 
@@ -155,17 +164,18 @@ class Watch:
         update: Update | None = None,
         **scalars: float | Tensor,
     ) -> dict[str, float] | None:
-        """Count one step of the loop, and record it if it is due. Call it before the update is
-        subtracted from the weights.
+        """Count one step of the loop, and record it if it is due.
+
+        Call it before the update is subtracted from the weights.
 
         Args:
             x: the input of the step, of which the first `rows` are measured.
             gradient: of the loss.
-            update: what is about to be subtracted.
+            update: the update that is about to be subtracted.
             scalars: more numbers to be written, such as `loss=loss`.
 
         Returns:
-            What was recorded; None if the step was not due.
+            The numbers that were recorded, by name; None if the step was not due.
 
         Raises:
             ValueError: something is recorded that needs `x` or `update`, and it was not passed.
@@ -195,11 +205,11 @@ class Watch:
         return numbers
 
     def plot(self, pattern: str = "*", axes: Axes | None = None) -> Axes:
-        """Draw what was recorded over the steps.
+        """Draw the recorded numbers over the steps.
 
         Args:
-            pattern: which numbers, such as "alignment/update/*".
-            axes: where to draw; None makes a new figure.
+            pattern: of the numbers' names, such as "alignment/update/*".
+            axes: to draw on; None makes a new figure.
 
         Raises:
             ValueError: no number that was recorded fits the pattern.
@@ -233,7 +243,7 @@ class Watch:
         axes.set(xlabel="step")
         caption(
             axes,
-            pattern if few else f"{pattern}, dark first, light last in the flow of data",
+            pattern if few else f"{pattern}, from dark to light in the flow of data",
             legend=few,
         )
         return axes
@@ -265,25 +275,25 @@ def watch(
 ) -> Watch:
     """Record instruments every n steps of a training loop.
 
-    The loop calls `step` on what this returns, once a step, before the weights move. Measuring
-    draws no random numbers from the run and changes nothing in it. What is recorded by default
-    costs less than 3% of a small GPT's training at n = 100, in time of one core
-    (`python -m benchmarks.watch`); "feature_learning" costs a forward pass an atom, "sensitivity"
-    and "well_normed" hundreds: give those a larger n.
+    The loop calls `step` on the returned watch, once a step, before the weights move. Measuring
+    draws no random numbers from the run and changes nothing in it. The default `record` costs less
+    than 3% of a small GPT's training at n = 100, in time of one core (`python -m
+    benchmarks.watch`); "radii" costs one forward pass, "feature_learning" one for each weight,
+    "sensitivity" and "well_normed" hundreds: give those a larger n.
 
     Args:
-        model: the model that is trained.
+        model: the network that is trained.
         every: n; the first step is recorded.
         log: a path that ends in ".csv", for a table of step, name and value; any other path, for a
             folder of TensorBoard's; an object with `add_scalar`, such as a SummaryWriter; or a
             function of the step and the numbers by name.
-        record: what is recorded: names among "norm" (of the update), "dual_norm" (of the gradient),
-            "alignment", "spectra/gradient", "spectra/update", "spectra/weights", "movement",
-            "feature_learning", "sensitivity" and "well_normed", and functions of a `Moment` that
-            return numbers by name.
+        record: names among "norm" (of the update), "dual_norm" (of the gradient), "alignment",
+            "spectra/gradient", "spectra/update", "spectra/weights", "movement",
+            "feature_learning", "sensitivity", "radii" and "well_normed", and functions of a
+            `Moment` that return numbers by name.
         rows: how many rows of the input are measured; None takes all.
-        start: the number of the first step, for a run that goes on; what the log has from there on
-            is replaced.
+        start: the number of the first step, for a run that goes on. Records of the log from that
+            step on are replaced.
 
     Raises:
         ValueError: `every` or `rows` below 1, a negative `start`, or an unknown name in `record`.

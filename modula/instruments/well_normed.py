@@ -188,7 +188,7 @@ class WellNormedReport(Report[Bounds]):
             ("‖∂f·Δx‖ / s‖Δx‖", "tab:orange", [row.input for _, row in shown]),
             ("‖f(x)‖ / R", "tab:green", [row.output for _, row in shown]),
         ):
-            # a ratio of 0 has no place on a logarithmic axis
+            # a ratio of 0 cannot be drawn on a logarithmic axis
             scatter_rows(axes, [ratio or None for ratio in ratios], label, color)
         axes.axvline(1.0, color="black", linewidth=1, label="the bound")
         name_rows(axes, [f"{name}  {row.module}" for name, row in shown])
@@ -208,8 +208,8 @@ def well_normed(
     The bounds are ‖∂f·Δw‖ ≤ (Σ p·R)·‖Δw‖, ‖∂f·Δx‖ ≤ s·‖Δx‖ and ‖f(x)‖ ≤ R. A module claims them as
     proved, conditional on its inputs, or an estimate, in its attribute `claim`. Even a proof speaks
     of weights of norm at most 1 only, and the first bound of inputs within their radius R
-    (`modula.instruments.radii`). If a bound is exceeded, the report says whether a proof covers the
-    place, which means that the module is wrong, or why none does.
+    (`modula.instruments.radii`). If a bound is exceeded, the report says why no proof covers it; if
+    one does, the module is wrong, and the verdict is VIOLATED.
 
     Args:
         model: the network to measure, at its present weights.

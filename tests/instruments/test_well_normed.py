@@ -15,11 +15,14 @@ from modula import (
     Atom,
     Bias,
     Bond,
+    CausalMask,
     Conv2D,
     Embed,
     FunctionBond,
     Gain,
+    Identity,
     Linear,
+    Linf,
     ReLU,
     ResCNN,
     ResMLP,
@@ -126,7 +129,129 @@ def test_a_wrong_sensitivity_is_found_in_the_bond_and_in_what_holds_it():
     assert [row.path for row in report.violated] == ["", "1"]
 
 
-# What lies outside is told
+# Radii above 1
+
+
+def identities(model):
+    """The network in float64 with identities for matrices, which attain every bound."""
+    for weight in model.double().parameters():
+        weight.data.copy_(torch.eye(len(weight)) if weight.dim() == 2 else torch.ones(len(weight)))
+    return model
+
+
+BEYOND_ONE = {
+    "residual": (lambda: Linear(4, 4) @ (Identity() + Linear(4, 4)), 3 / 2),
+    "multiple": (lambda: Linear(4, 4) @ (2.0 * Linear(4, 4)), 3 / 2),
+    "bias": (lambda: Linear(4, 4) @ Bias(4) @ Linear(4, 4), 4 / 3),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND_ONE)
+def test_the_bound_beyond_one_is_attained_and_holds(name):
+    build, bound = BEYOND_ONE[name]
+    model = identities(build())
+    report = well_normed(model, torch.ones(1, 4).double())
+    close(report[""].weights, bound, rtol=1e-9)
+    close(report[""].bound, bound)
+    assert {row.verdict for row in report} == {"holds"}
+
+
+def test_the_bound_of_a_compound_is_that_of_its_input_in_the_network():
+    model = identities(Linear(4, 4) @ (Identity() + Linear(4, 4)) @ (2.0 * Linear(4, 4)))
+    row = well_normed(model, torch.ones(1, 4).double())["2"]
+    close([row.bound, row.weights], [2.0, 2.0])
+    assert row.verdict == "holds"
+
+
+@pytest.mark.parametrize("multiple", [1.5, 3.0])
+def test_the_bound_on_the_weights_is_attained_after_any_multiple(multiple):
+    model = identities(Linear(4, 4) @ (multiple * Identity()))
+    close(well_normed(model, torch.ones(1, 4).double())["2"].tightness, 1.0)
+
+
+class Blind(Linear):
+    """A linear map that ignores how large its input is."""
+
+    def weight_sensitivity(self, *inputs):
+        return 1.0
+
+
+def test_a_weight_sensitivity_that_is_too_small_is_found():
+    model = identities(Blind(4, 4) @ (2.0 * Identity()))
+    report = well_normed(model, torch.ones(1, 4).double())
+    assert [row.path for row in report.violated] == ["", "2"]
+
+
+class Shift(Bond[RMS, RMS]):
+    """x ↦ x + 1, whose default radius s·R is too small."""
+
+    claim = "proved"
+
+    def forward(self, x):
+        return x + 1
+
+
+def test_a_radius_that_is_too_small_is_found_in_the_bond_and_in_what_holds_it():
+    model = identities(Linear(4, 4) @ Shift())
+    report = well_normed(model, torch.ones(1, 4).double())
+    close(report["0"].output, 2.0)
+    assert [row.path for row in report.violated] == ["", "0"]
+    assert report["1"].verdict == "exceeded: ‖x‖ = 2 at 1"
+
+
+def test_a_radius_that_allows_for_a_constant_holds():
+    shift = FunctionBond(lambda x: x + 1, domain=RMS, codomain=RMS, radius=lambda R: R + 1)
+    shift.claim = "proved"
+    report = well_normed(identities(Linear(4, 4) @ shift), torch.ones(1, 4).double())
+    close([report["1"].bound, report["1"].weights, report["0"].output], [2.0, 2.0, 1.0])
+    assert {row.verdict for row in report} == {"holds"}
+
+
+def test_a_wrong_geometry_is_found_where_radii_exceed_one():
+    model = Diagonal(4) @ (2.0 * Identity())
+    model[2].weight.data.fill_(1.0)
+    report = well_normed(model.double(), torch.tensor([[2.0, 0.0, 0.0, 0.0]]).double())
+    close([report["2"].weights, report["2"].bound], [4.0, 2.0])
+    assert report["2"].verdict == "VIOLATED"
+
+
+def test_masked_scores_have_the_norm_of_those_that_are_kept():
+    model = CausalMask() @ Linear(3, 3, domain=RMS, codomain=Linf)
+    row = well_normed(model.double(), unit(model, 3, 3))["1"]
+    assert row.output <= 1
+    assert row.verdict == "holds"
+
+
+# Rounding in 16 bits
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("seed", range(3))
+def test_rounding_in_16_bits_is_no_violation(dtype, seed):
+    torch.manual_seed(seed)
+    model = (Linear(8, 16) @ ReLU() @ Linear(16, 16) @ (2.0 * Linear(16, 16))).to(dtype)
+    report = well_normed(model, unit(model, 4, 16, seed=seed).to(dtype), steps=8)
+    assert {row.verdict for row in report} == {"holds"}
+
+
+def test_the_tolerance_is_that_of_the_coarsest_dtype():
+    rounding = {}
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        model = Linear(4, 4).to(dtype)
+        rounding[dtype] = well_normed(model, unit(model, 2, 4).to(dtype), steps=1)[""].rounding
+    assert rounding[torch.float64] == rounding[torch.float32] == 1e-4
+    assert rounding[torch.float16] == 8 * 2**-10
+    assert rounding[torch.bfloat16] == 8 * 2**-7
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_wrong_sensitivity_is_found_in_16_bits(dtype):
+    model = (Double() @ Linear(4, 4)).to(dtype)
+    report = well_normed(model, unit(model, 3, 4).to(dtype))
+    assert [row.path for row in report.violated] == ["", "1"]
+
+
+# What no proof covers is told
 
 
 def test_a_weight_beyond_norm_one_is_no_violation():
