@@ -16,6 +16,7 @@ from typing import NoReturn, Self, TypeAlias, overload
 import torch
 from torch import Tensor, nn
 
+from modula.arithmetic import as_written
 from modula.checks import check_mass, listed
 from modula.errors import ParameterError
 from modula.graph import Graph, Operation, Radius, Weight
@@ -310,7 +311,7 @@ class Network(ABC):
         found = iter(grads)
         return [next(found) if w.requires_grad else None for w in weights.tensors]
 
-    @torch.no_grad()
+    @as_written
     def dualize(
         self, grad: Gradient, target_norm: Scalar = 1.0, *, method: MethodLike | None = None
     ) -> Update:
@@ -348,7 +349,7 @@ class Network(ABC):
             _refuse_vector(self, "dualize", "a Gradient, as model.gradient(loss) returns it", grad)
         return self.plan().dualize(grad, target_norm, method)
 
-    @torch.no_grad()
+    @as_written
     def norm(self, update: Update) -> Tensor:
         """Return the modular norm of an update, as a scalar tensor.
 
@@ -364,7 +365,7 @@ class Network(ABC):
             )
         return self.plan().norm(update)
 
-    @torch.no_grad()
+    @as_written
     def dual_norm(self, grad: Gradient) -> Tensor:
         """Return max over ‖t‖ = 1 of <grad, t>, as a scalar tensor.
 
@@ -380,7 +381,7 @@ class Network(ABC):
             )
         return self.plan().dual_norm(grad)
 
-    @torch.no_grad()
+    @as_written
     def normalize(self, update: Update, target_norm: Scalar = 1.0) -> Update:
         """Return the update with each tensor rescaled to norm target_norm · c_i.
 
@@ -400,7 +401,7 @@ class Network(ABC):
             )
         return self.plan().normalize(update, target_norm)
 
-    @torch.no_grad()
+    @as_written
     def project(self) -> None:
         """Project each weight onto its natural constraint set, in place.
 

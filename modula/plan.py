@@ -159,13 +159,15 @@ class Plan:
         """Rescale each tensor of an update to ‖u_i‖_i = target_norm · c_i; zero stays zero."""
         self._check(update, "normalize")
         norms = self._norms(update)
-        factors = (
-            target_norm * self._coefficients(norms) / torch.where(norms == 0, 1, norms)
-        ).unbind()
+        lengths = target_norm * self._coefficients(norms)
+        # By the square root, since the ratio to a subnormal norm is beyond float32.
+        roots = (lengths.abs().sqrt() / torch.where(norms == 0, 1, norms).sqrt()).unbind()
         tensors = [
-            (t * factor.to(t.device)).to(t.dtype) if coefficient else torch.zeros_like(t)
-            for t, factor, coefficient in zip(
-                update.tensors, factors, self.coefficients, strict=True
+            (t * root.to(t.device) * (sign * root).to(t.device)).to(t.dtype)
+            if coefficient
+            else torch.zeros_like(t)
+            for t, root, sign, coefficient in zip(
+                update.tensors, roots, lengths.sign().unbind(), self.coefficients, strict=True
             )
         ]
         return Update.from_tensors(update.names, tensors)

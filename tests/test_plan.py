@@ -473,3 +473,15 @@ def test_a_deepcopy_has_the_same_duality(model, seed):
     gradient = random_gradient(model, seed)
     one, other = model.dualize(gradient), copy.deepcopy(model).dualize(gradient)
     assert all(map(torch.equal, one.tensors, other.tensors))
+
+
+@pytest.mark.parametrize("size", [1e-41, 1e-44, 1e-30, 1e30])
+def test_parts_of_any_size_are_normalized_to_their_share(size):
+    model = Linear(2, 3)
+    update = Update({"weight": torch.full((2, 3), size)})
+    close(model.norm(model.normalize(update, 0.1)), 0.1, rtol=1e-5)
+    close(
+        model.normalize(update, 0.1)["weight"],
+        model.normalize(update * (1 / size))["weight"] * 0.1,
+        rtol=1e-5,
+    )

@@ -287,8 +287,10 @@ class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
 
     def forward(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         query, key, value = x
+        # Some of torch's kernels take a negative scale for none with a causal mask.
+        signed = query if self.scale > 0 else -query
         return F.scaled_dot_product_attention(
-            query, key, value, is_causal=self.causal, scale=self.scale / query.shape[-1]
+            signed, key, value, is_causal=self.causal, scale=abs(self.scale) / query.shape[-1]
         )
 
     def extra_repr(self) -> str:

@@ -11,11 +11,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined] # torch documents it there
 
 from modula.geometry.base import Geometry, Matrices
 from modula.norms import Euclidean
-from modula.polar import MethodLike, PolarExpress, orthogonalize
+from modula.polar import MethodLike, NewtonSchulz, PolarExpress, orthogonalize
 from modula.scaling import split_scale, working_dtype
+
+SQUARINGS = 40
+"""After so many a ratio of eigenvalues of 1 + 1e-12 is resolved."""
+
+STEPS_TO_CONVERGENCE = 60
+"""Newton–Schulz steps that lift singular values of 1e-16 to 1."""
 
 
 class Orthogonal(Geometry):
@@ -97,7 +104,7 @@ class Spectral(Orthogonal):
     def sample(
         self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
     ) -> Tensor:
-        weight = torch.empty(shape, device=device)
+        weight = torch.empty(shape, device=device, dtype=torch.float32)
         return torch.nn.init.orthogonal_(weight, generator=generator) * self.radius(shape)
 
 
@@ -107,7 +114,7 @@ def _largest_singular_value(matrix: Tensor) -> Tensor:
     direction, finite = _finite_matrices(direction)
     is_tall = matrix.shape[-2] >= matrix.shape[-1]
     gram = direction.mT @ direction if is_tall else direction @ direction.mT
-    largest = torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0).sqrt() * scale[..., 0, 0]
+    largest = _largest_eigenvalue(gram).clamp(min=0).sqrt() * scale[..., 0, 0]
     return torch.where(finite, largest, torch.nan)
 
 
@@ -115,8 +122,38 @@ def _sum_of_singular_values(matrix: Tensor) -> Tensor:
     """The nuclear norm of each matrix of a batch; NaN where an entry is not finite."""
     direction, scale = split_scale(matrix.to(working_dtype(matrix.dtype)), dim=(-2, -1))
     direction, finite = _finite_matrices(direction)
-    total = torch.linalg.svdvals(direction).sum(dim=-1) * scale[..., 0, 0]
+    total = _nuclear_norm(direction) * scale[..., 0, 0]
     return torch.where(finite, total, torch.nan)
+
+
+def _largest_eigenvalue(gram: Tensor) -> Tensor:
+    """λ_max of each positive semidefinite matrix of a batch.
+
+    LAPACK fails to converge on some matrices of rank one. Then λ_max is the limit of
+    ‖A^k‖_F^(1/k), in float64 over k = 2^40 by squaring, which cannot fail.
+    """
+    try:
+        largest: Tensor = torch.linalg.eigvalsh(gram)[..., -1]
+        return largest
+    except LinAlgError:
+        power, log_largest = gram.double(), torch.zeros(gram.shape[:-2], device=gram.device)
+        for k in range(SQUARINGS):
+            length = torch.linalg.matrix_norm(power)
+            log_largest = log_largest + length.log() / 2**k
+            power = power / torch.where(length == 0, 1, length)[..., None, None]
+            power = power @ power
+        return log_largest.exp().to(gram.dtype)
+
+
+def _nuclear_norm(matrix: Tensor) -> Tensor:
+    """Σσ of each matrix of a batch: the pairing with UVᵀ where LAPACK fails to converge."""
+    try:
+        total: Tensor = torch.linalg.svdvals(matrix).sum(dim=-1)
+        return total
+    except LinAlgError:
+        wide = matrix.double()
+        factor = orthogonalize(wide, NewtonSchulz(steps=STEPS_TO_CONVERGENCE))
+        return (wide * factor).sum(dim=(-2, -1)).to(matrix.dtype)
 
 
 def _finite_matrices(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -61,7 +61,9 @@ class Vectors(Geometry):
     def sample(
         self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
     ) -> Tensor:
-        return self.project(torch.randn(shape, generator=generator, device=device))
+        return self.project(
+            torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
+        )
 
     @property
     def vector_axis(self) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor, nn
 
+from modula.arithmetic import as_written
 from modula.checks import is_number
 from modula.network import Network
 from modula.optim.adaptive_masses import LAST_UPDATE, LOG_MASS, drift, remember, scale_by_mass
@@ -204,6 +205,7 @@ class SteepestDescent(torch.optim.Optimizer):
             self._move(plan.only(moved))
         return loss
 
+    @as_written
     def _move(self, plan: Plan) -> None:
         """One step of the weights of `plan`, all of which have a gradient."""
         settings = self._settings

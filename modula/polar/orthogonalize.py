@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from modula.arithmetic import as_written
 from modula.polar.batching import orthogonalize_all
 from modula.polar.method import Accuracy
 from modula.polar.methods import MethodLike, resolve
 
 
-@torch.no_grad()
+@as_written
 def orthogonalize(
     G: Tensor,
     method: MethodLike | None = None,
