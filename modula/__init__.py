@@ -54,11 +54,13 @@ from modula.errors import (
     CheckpointError,
     CompositionError,
     LayoutError,
+    LiftError,
     MismatchError,
     NormPairError,
     ParameterError,
     StateMismatchError,
 )
+from modula.lift import Lifted, lift
 from modula.network import Network
 from modula.norms import L1, L2, RMS, ChannelRMS, Dense, HeadRMS, Linf, Norm, OneHot, VectorNorm
 from modula.optim import SteepestDescent
@@ -106,6 +108,8 @@ __all__ = [
     "Identity",
     "LayerNorm",
     "LayoutError",
+    "LiftError",
+    "Lifted",
     "Linear",
     "Linf",
     "Mean",
@@ -140,6 +144,7 @@ __all__ = [
     "Weights",
     "checkpoint",
     "geometry",
+    "lift",
     "optim",
     "polar",
     "residual",

@@ -6,6 +6,7 @@ __all__ = [
     "CheckpointError",
     "CompositionError",
     "LayoutError",
+    "LiftError",
     "MismatchError",
     "NormPairError",
     "ParameterError",
@@ -23,6 +24,10 @@ class CompositionError(TypeError):
 
 class LayoutError(ValueError):
     """A vector with the names or shapes of another model."""
+
+
+class LiftError(ValueError):
+    """A torch module whose weights cannot all be given a norm from the run that was recorded."""
 
 
 class MismatchError(Exception):

@@ -11,6 +11,7 @@ from modula.errors import NormPairError
 from modula.geometry.base import Geometry, Matrices
 from modula.geometry.convolution import Taps
 from modula.geometry.intersection import Intersection, intersection
+from modula.geometry.rearranged import Flattened, Transposed
 from modula.geometry.spectral import Orthogonal, Spectral
 from modula.geometry.stacked import Stacked
 from modula.geometry.table import operator_geometry, register
@@ -18,6 +19,7 @@ from modula.geometry.vectors import BallVectors, Vectors
 
 __all__ = [
     "BallVectors",
+    "Flattened",
     "Geometry",
     "Intersection",
     "Matrices",
@@ -26,6 +28,7 @@ __all__ = [
     "Spectral",
     "Stacked",
     "Taps",
+    "Transposed",
     "Vectors",
     "intersection",
     "operator_geometry",

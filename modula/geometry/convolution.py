@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from modula.geometry.spectral import Orthogonal, Spectral
@@ -17,43 +16,57 @@ _RMS_TO_RMS = Spectral(RMS, RMS)
 
 @dataclass(frozen=True)
 class Taps(Orthogonal):
-    """Convolution kernels [d_out, d_in, k_h, k_w], whose taps are matrices [d_out, d_in].
+    """Convolution kernels [d_out, d_in, *pixels], whose taps are matrices [d_out, d_in].
 
-    The norm is k_h·k_w times the largest norm of a tap, the dual norm is the sum of the taps' dual
-    norms over k_h·k_w, and the duality map treats each tap by itself.
+    The norm is n times the largest norm of a tap, the dual norm is the sum of the taps' dual norms
+    over n, and the duality map treats each tap by itself, where n is the number of taps that
+    contribute to one output pixel.
 
     Args:
         tap: the geometry of one tap.
+        pixel_axes: the number of axes along which the kernel extends.
+        added: n; None for all taps. A transposed convolution adds fewer, Π⌈kernel/stride⌉.
+
+    Example:
+        >>> import torch
+        >>> from modula.geometry import Taps
+        >>> Taps(pixel_axes=1).norm(torch.ones(1, 2, 2, 3))  # each tap has norm 2
+        tensor([6.])
 
     Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.1.
     """
 
     tap: Spectral = _RMS_TO_RMS
-    axes = 4
+    pixel_axes: int = 2
+    added: int | None = None
+
+    @property
+    def axes(self) -> int:  # type: ignore[override] # follows from the pixels'
+        return 2 + self.pixel_axes
 
     def radius(self, shape: tuple[int, ...]) -> float:
-        d_out, d_in, k_h, k_w = shape
-        return self.tap.radius((d_out, d_in)) / (k_h * k_w)
+        return self.tap.radius((shape[0], shape[1])) / self._number_added(shape)
 
     def matrices(self, weight: Tensor) -> Tensor:
-        return rearrange(weight, "... d_out d_in k_h k_w -> ... (k_h k_w) d_out d_in")
+        return weight.flatten(-self.pixel_axes).movedim(-1, -3)
 
     def from_matrices(self, matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
-        return rearrange(
-            matrices, "... (k_h k_w) d_out d_in -> ... d_out d_in k_h k_w", k_h=shape[2]
-        ).contiguous()
+        return torch.unflatten(matrices.movedim(-3, -1), -1, shape[2:]).contiguous()
 
     def norm(self, weight: Tensor) -> Tensor:
-        return self.tap.norm(self.matrices(weight)).amax(dim=-1) * math.prod(weight.shape[-2:])
+        taps = self.tap.norm(self.matrices(weight))
+        return taps.amax(dim=-1) * self._number_added(tuple(weight.shape[-self.axes :]))
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
-        return self.tap.dual_norm(self.matrices(gradient)).sum(dim=-1) / math.prod(
-            gradient.shape[-2:]
-        )
+        taps = self.tap.dual_norm(self.matrices(gradient))
+        return taps.sum(dim=-1) / self._number_added(tuple(gradient.shape[-self.axes :]))
 
     def sample(
         self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
     ) -> Tensor:
-        d_out, d_in, k_h, k_w = shape
-        taps = [self.tap.sample((d_out, d_in), generator, device) for _ in range(k_h * k_w)]
-        return rearrange(taps, "(k_h k_w) d_out d_in -> d_out d_in k_h k_w", k_h=k_h) / (k_h * k_w)
+        count = math.prod(shape[2:])
+        taps = [self.tap.sample((shape[0], shape[1]), generator, device) for _ in range(count)]
+        return self.from_matrices(torch.stack(taps), shape) / self._number_added(shape)
+
+    def _number_added(self, shape: tuple[int, ...]) -> int:
+        return math.prod(shape[2:]) if self.added is None else self.added

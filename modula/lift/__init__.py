@@ -1,0 +1,29 @@
+"""Any torch module, unchanged, as a network: `modula.lift(model, *args)`.
+
+Norms follow from the operations that read each weight in one recorded run, and sensitivities are
+measured. `register_rule` teaches `lift` an operation or a class of modules.
+"""
+
+from modula.errors import LiftError
+from modula.lift.lifted import Calibration, Inputs, Lifted, LiftedWeight, lift
+from modula.lift.report import LiftReport, Row
+from modula.lift.rules import Kind, Layout, Role, Rule, Use, register_rule
+from modula.lift.views import View
+
+__all__ = [
+    "Calibration",
+    "Inputs",
+    "Kind",
+    "Layout",
+    "LiftError",
+    "LiftReport",
+    "Lifted",
+    "LiftedWeight",
+    "Role",
+    "Row",
+    "Rule",
+    "Use",
+    "View",
+    "lift",
+    "register_rule",
+]

@@ -1,0 +1,156 @@
+"""`LiftReport`: how each weight of a lifted network is used, and the numbers that follow."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from modula.checks import listed
+
+WIDTH = 120
+"""Columns that a printed report takes at most."""
+
+_HEADER = ("weight", "shape", "use", "norm", "mass", "S", "coefficient")
+_WIDEST = (34, 14, 16, 28, 6, 9, 11)  # of a cell; the first takes the rest of the line
+
+
+@dataclass(frozen=True)
+class Row:
+    """One weight of a lifted network."""
+
+    name: str
+    shape: tuple[int, ...]
+    uses: tuple[str, ...]
+    """Each operation that reads the weight, with the path of its module: "linear in blocks.0"."""
+
+    group: str
+    """By which masses are given, such as "attention"; two for a table that is also the head."""
+
+    norm: str
+    """In a few words; empty for a weight that the run did not use."""
+
+    norm_claim: str
+    """"proved" if the norm bounds the weight's effect on the operations that use it, "given" by the
+    user, "by default" if it is the largest entry for want of a rule, or "unused"."""
+
+    mass_fraction: float
+    sensitivity: float
+    """S: by how much a change of norm 1 moves the output, in the root mean square over entries."""
+
+    sensitivity_claim: str
+    """"measured at drawn weights", "measured at the weights", "given" or "set to 1"."""
+
+    coefficient: float
+    """The norm of the weight's part of an update of norm 1: mass_fraction/S."""
+
+    warning: str = ""
+
+    @property
+    def path(self) -> str:
+        """The name of the weight, by which reports are looked up."""
+        return self.name
+
+
+@dataclass(frozen=True)
+class LiftReport:
+    """The weights of a lifted network, one row each; `report["blocks.0.weight"]` is one of them."""
+
+    model: str
+    """The class of the torch module."""
+
+    rows: tuple[Row, ...]
+
+    def __getitem__(self, name: str) -> Row:
+        """Return the row of a weight.
+
+        Raises:
+            KeyError: there is no weight of that name.
+        """
+        found = next((row for row in self.rows if row.name == name), None)
+        if found is None:
+            raise KeyError(f"no weight {name!r} in the report of {self.model}")
+        return found
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each warning, with the weights that it is about."""
+        by_text: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.warning:
+                by_text.setdefault(row.warning, []).append(row.name)
+        return tuple([f"{listed(names)}: {text}" for text, names in by_text.items()])
+
+    def __str__(self) -> str:
+        cells = [_HEADER, *[_cells(row) for row in self.rows]]
+        widths = [max(len(line[k]) for line in cells) for k in range(len(_HEADER))]
+        widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
+        lines = ["  ".join(map(_fit, line, widths, range(len(widths)))).rstrip() for line in cells]
+        return "\n".join([self._summary(), *lines, *_wrapped(self.warnings)])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in _HEADER)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row)) + "</tr>"
+            for row in self.rows
+        )
+        notes = "".join(f"<li>{html.escape(warning)}</li>" for warning in self.warnings)
+        return (
+            f"<p>{html.escape(self._summary())}</p><table><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table><ul>{notes}</ul>"
+        )
+
+    def _summary(self) -> str:
+        claims = list(dict.fromkeys([row.sensitivity_claim for row in self.rows]))
+        proved = sum(row.norm_claim == "proved" for row in self.rows)
+        return (
+            f"{self.model}: {len(self)} weights, the norms of {proved} proved, S "
+            f"{', '.join(claims) or 'not measured'}; no bound on the whole"
+        )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    operations = list(dict.fromkeys([use.partition(" in ")[0] for use in row.uses]))
+    use = ", ".join(operations) + (f" ×{len(row.uses)}" if len(row.uses) > len(operations) else "")
+    mark = {"by default": " ?", "given": " (given)"}.get(row.norm_claim, "")
+    cells = (
+        row.name,
+        "×".join(map(str, row.shape)) or "1",
+        use or "unused",
+        (row.norm or "—") + mark,
+        f"{100 * row.mass_fraction:.1f}%",
+        f"{row.sensitivity:.3g}",
+        f"{row.coefficient:.3g}",
+    )
+    return cells[:1] + tuple(
+        [_short(cell, most) for cell, most in zip(cells, _WIDEST, strict=True)][1:]
+    )
+
+
+def _fit(cell: str, width: int, column: int) -> str:
+    if len(cell) > width:
+        return "…" + cell[len(cell) - width + 1 :]
+    return cell.rjust(width) if column > 3 else cell.ljust(width)
+
+
+def _short(cell: str, most: int) -> str:
+    return cell if len(cell) <= most else cell[: most - 1] + "…"
+
+
+def _wrapped(warnings: tuple[str, ...]) -> list[str]:
+    lines: list[str] = []
+    for warning in warnings:
+        line = "!"
+        for word in warning.split():
+            if len(line) + 1 + len(word) > WIDTH and line.strip():
+                lines.append(line)
+                line = "   "
+            line = f"{line} {word}"
+        lines.append(line)
+    return lines

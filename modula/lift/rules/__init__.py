@@ -1,0 +1,19 @@
+"""How each operation of torch uses its parameters, one family of operations a file."""
+
+from modula.lift.rules import convolutions, matrices, recurrent, tables, vectors
+from modula.lift.rules.base import Kind, Layout, Role, Rule, Use, register_rule, role_of
+
+__all__ = [
+    "Kind",
+    "Layout",
+    "Role",
+    "Rule",
+    "Use",
+    "convolutions",
+    "matrices",
+    "recurrent",
+    "register_rule",
+    "role_of",
+    "tables",
+    "vectors",
+]

@@ -1,0 +1,290 @@
+"""The norm of each parameter of a traced module, from the operations that read it.
+
+A parameter is followed through operations that only rearrange it, and through those that compute
+one weight from several parameters, such as W + B·A, to the operations that use the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from modula.errors import LiftError, NormPairError
+from modula.geometry import BallVectors, Geometry, intersection
+from modula.lift.features import Features
+from modula.lift.rules import Kind, Layout, Role, Use, role_of
+from modula.lift.trace import COPIES, IDENTITIES, Argument, Call, Trace
+from modula.lift.views import View
+from modula.norms import Linf
+
+LOOKUPS = frozenset(["getitem", "index_select", "gather", "take_along_dim"])
+
+_SAME_ENTRIES = (
+    COPIES
+    | IDENTITIES
+    | frozenset(["add", "sub", "mul", "div", "neg", "masked_fill", "where", "_weight_norm", "cat"])
+)
+"""Operations whose result is used as their argument would be."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A parameter with its norm.
+
+    Args:
+        name: of the parameter.
+        kinds: of its uses, each once.
+        geometry: its norm.
+        uses: the arguments that it fills.
+        proved: whether the norm bounds the effect of the parameter on each operation that uses it.
+        given: whether the user gave the norm.
+    """
+
+    name: str
+    kinds: tuple[Kind, ...]
+    geometry: Geometry
+    uses: tuple[Use, ...]
+    proved: bool
+    given: bool = False
+
+
+def norms_from_use(
+    trace: Trace, model: nn.Module, roles: Mapping[str, Geometry]
+) -> dict[str, Measured]:
+    """Return the norm of each parameter that the output of a run depends on.
+
+    Args:
+        trace: of the run.
+        model: the module that ran.
+        roles: norms that the user gives, by the name of the parameter.
+
+    Raises:
+        LiftError: no rule knows how an operation uses a parameter, or no duality map is known for
+            the largest of the norms of its uses; or `roles` names something else than a parameter
+            that requires a gradient, or gives it a norm for another number of axes.
+    """
+    given = _checked(roles, trace, model)
+    finder = _Finder(trace)
+    unused = set(trace.unused)
+    parameters = dict(model.named_parameters())
+    found = {}
+    for name in dict.fromkeys(trace.names.values()):
+        if name in unused:
+            continue
+        shape = tuple(parameters[name].shape)
+        uses = list(finder.uses(name, shape))
+        owner = model.get_submodule(name.rpartition(".")[0])
+        if name in given:
+            kinds = _kinds_of(uses, owner)
+            found[name] = Measured(name, kinds, given[name], _plain(uses), True, given=True)
+        else:
+            found[name] = _measured(name, shape, uses, owner)
+    return found
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A use, and whether other parameters alone are combined with the parameter there."""
+
+    use: Use
+    computes_weight: bool
+
+
+class _Finder:
+    """The uses of the parameters of one run."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._features = Features(trace)
+        self._reached = set(trace.reached())
+        self._readers = trace.readers()
+        self._of_parameter: dict[str, list[tuple[Call, Argument]]] = {}
+        self._computes_weight: dict[int, bool] = {}
+        for call in trace.calls:
+            self._computes_weight[call.index] = self._is_of_parameters(call)
+            for argument in call.arguments:
+                if argument.source.kind == "parameter":
+                    name = argument.source.parameter
+                    self._of_parameter.setdefault(name, []).append((call, argument))
+
+    def uses(self, name: str, shape: tuple[int, ...]) -> Iterator[_Found]:
+        """Yield each argument that a parameter fills, directly or as a part of a weight."""
+        for call, argument in self._of_parameter.get(name, []):
+            view = argument.source.view
+            if call.index in self._reached and view is not None:
+                yield from self._from(name, shape, view, call, argument, blocks=True)
+
+    def _from(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        view: View,
+        call: Call,
+        argument: Argument,
+        blocks: bool,
+    ) -> Iterator[_Found]:
+        following = self._following(view, call, argument)
+        if following is None:
+            cuts = self._cuts_of(call) if blocks else _no_cuts
+            use = Use(name, shape, view, call, argument.slot, cuts)
+            yield _Found(use, self._computes_weight[call.index])
+            return
+        blocks = blocks and call.operation != "matmul"
+        for output, after in zip(call.outputs, following, strict=False):
+            for reader, read in self._readers.get(output, []):
+                if reader.index in self._reached:
+                    yield from self._from(name, shape, after, reader, read, blocks)
+
+    def _following(self, view: View, call: Call, argument: Argument) -> list[View] | None:
+        """The views of the parameter that stand for the call's outputs; None to stop here."""
+        if not self._computes_weight[call.index]:
+            return None
+        if call.operation in LOOKUPS and call.again is None:
+            return _looked_up(view, call)
+        if call.operation in LOOKUPS and len(call.arguments) > 1:
+            return _looked_up(view, call)
+        if call.again is not None and len(call.arguments) == 1:
+            again, value = call.again, argument.source.value
+            views = view.after(lambda t: again.on({value: t}))
+            known = [one for one in views if one is not None]
+            return known if len(known) == len(call.outputs) else None
+        if call.operation == "matmul" and len(view.shape) == 2 and len(call.shapes[0]) == 2:
+            return [view]
+        if call.operation in _SAME_ENTRIES and _is_like(call, argument):
+            return [view]
+        return None
+
+    def _is_of_parameters(self, call: Call) -> bool:
+        """Whether parameters and constants alone enter a call, which makes a part of a weight."""
+        if call.operation.startswith("embedding"):
+            return False
+        sources = [a.source for a in call.arguments if a.is_floating]
+        varying = [source for source in sources if source.kind != "constant"]
+        of_parameters = all(
+            source.kind == "parameter" or self._computes_weight.get(source.call, False)
+            for source in varying
+        )
+        if call.operation in LOOKUPS and len(call.arguments) > 1:
+            return of_parameters and len(call.arguments[0].shape) > 2
+        return bool(varying) and of_parameters
+
+    def _cuts_of(self, call: Call) -> Callable[[int], tuple[int, ...]]:
+        return lambda axis: self._features.cuts(call, axis)
+
+
+def _no_cuts(axis: int) -> tuple[int, ...]:
+    return ()
+
+
+def _looked_up(view: View, call: Call) -> list[View]:
+    """The view of one weight of several, or of some of them, that integers look up."""
+    dropped = len(view.shape) - len(call.shapes[0])
+    return [View(view.parameter, view.shape[dropped:], view.stride[dropped:], view.offset)]
+
+
+def _is_like(call: Call, argument: Argument) -> bool:
+    """Whether the result of a call has the arrangement of an argument."""
+    if call.operation == "cat":
+        return len(call.shapes[0]) == len(argument.shape) > 1
+    return call.shapes[0] == argument.shape
+
+
+def _measured(
+    name: str, shape: tuple[int, ...], found: Sequence[_Found], owner: nn.Module
+) -> Measured:
+    roles = _roles(found, owner)
+    if not roles:
+        return _entry_by_entry(name, shape, found)
+    geometries = _combined([role for _, role in roles], shape)
+    kinds = tuple(dict.fromkeys([role.kind for _, role in roles]))
+    uses = tuple([use for use, _ in roles])
+    try:
+        geometry = intersection(geometries)
+    except NormPairError as error:
+        operations = sorted({use.operation for use in uses})
+        raise LiftError(
+            f"{name!r} of shape {list(shape)} is used by {', '.join(operations)}, and {error}. "
+            f"Choose one, as in lift(…, roles={{{name!r}: {geometries[0]!r}}})"
+        ) from None
+    return Measured(name, kinds, geometry, uses, all(role.proved for _, role in roles))
+
+
+def _roles(found: Sequence[_Found], owner: nn.Module) -> list[tuple[Use, Role]]:
+    """The uses whose rules know a role; all must, except those that compute a weight.
+
+    Raises:
+        LiftError: no rule knows one of them.
+    """
+    roles = []
+    for one in found:
+        role = role_of(one.use, owner) if not one.computes_weight else None
+        if role is not None:
+            roles.append((one.use, role))
+        elif not one.computes_weight:
+            raise one.use.refused("no rule knows this argument of the operation")
+    return roles
+
+
+def _combined(roles: Sequence[Role], shape: tuple[int, ...]) -> list[Geometry]:
+    """One geometry for each norm, with the cuts of all uses of the same matrices."""
+    geometries = [role.norm for role in roles if isinstance(role.norm, Geometry)]
+    cuts: dict[Layout, set[int]] = {}
+    for role in roles:
+        if isinstance(role.norm, Layout):
+            layout = role.norm
+            plain = Layout(layout.out, layout.into, layout.stacked)
+            cuts.setdefault(plain, set()).update(layout.cuts)
+    for plain, positions in cuts.items():
+        layout = Layout(plain.out, plain.into, plain.stacked, tuple(sorted(positions)))
+        geometries.append(layout.geometry(shape))
+    return list(dict.fromkeys(geometries))
+
+
+def _entry_by_entry(name: str, shape: tuple[int, ...], found: Sequence[_Found]) -> Measured:
+    """The norm of a parameter that enters a weight by other than linear maps: its largest entry."""
+    geometry = BallVectors(Linf, axes=max(1, len(shape)))
+    return Measured(name, ("entries",), geometry, _plain(found), proved=False)
+
+
+def _plain(found: Sequence[_Found]) -> tuple[Use, ...]:
+    return tuple([one.use for one in found])
+
+
+def _kinds_of(found: Sequence[_Found], owner: nn.Module) -> tuple[Kind, ...]:
+    """The kinds of the uses that rules know; entries if none does."""
+    kinds: list[Kind] = []
+    for one in found:
+        try:
+            role = role_of(one.use, owner)
+        except LiftError:
+            role = None
+        if role is not None:
+            kinds.append(role.kind)
+    return tuple(dict.fromkeys(kinds)) or ("entries",)
+
+
+def _checked(roles: Mapping[str, Geometry], trace: Trace, model: nn.Module) -> dict[str, Geometry]:
+    """The norms that the user gives, by the first name of each parameter."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    found = {}
+    for name, geometry in roles.items():
+        if name not in trace.names:
+            raise LiftError(
+                f"roles names {name!r}, which is not a parameter of {type(model).__name__} that "
+                "requires a gradient"
+            )
+        if not isinstance(geometry, Geometry):
+            raise LiftError(
+                f"roles gives {name!r} a {type(geometry).__name__}; it takes a geometry, such as "
+                "modula.geometry.Spectral(RMS, RMS)"
+            )
+        axes = parameters[name].dim()
+        if geometry.axes != axes:
+            raise LiftError(
+                f"roles gives {name!r} of shape {list(parameters[name].shape)} the norm "
+                f"{geometry!r} for weights of {geometry.axes} axes, and it has {axes}"
+            )
+        found[trace.names[name]] = geometry
+    return found
