@@ -36,6 +36,9 @@ In float32 that is 1e-5 of it. A key's bias in attention and a bias before a Bat
 The smallest S of a weight with an effect that was seen is 1e-4, of a time step in a state-space
 model. In 16 bits it is a thousandth."""
 
+HIDDEN = 1e-2
+"""The part of the S at drawn weights below which an S at the weights as they are gets a warning."""
+
 _CLAIMS = {
     "drawn": "measured at drawn weights",
     "init": "measured at the weights",
@@ -141,6 +144,7 @@ class Lifted(Network):
         self._of_inputs: float | None = None
         self._claim = _CLAIMS["flat"]
         self._without_effect: frozenset[str] = frozenset()
+        self._hidden: frozenset[str] = frozenset()
         self._graph = graph_of(run, norms, self._weights)
         self._frozen = check_parameters(self, self._graph)
 
@@ -212,7 +216,7 @@ class Lifted(Network):
         self._inputs = inputs or self._inputs
         self._seed = _seed(generator, self._seed)
         how = self._resolved(calibrate)
-        self._of_inputs = None
+        self._of_inputs, self._hidden = None, frozenset()
         if isinstance(how, str):
             measured = self._measured(how, probes) if how != "flat" else {}
             self._claim = _CLAIMS[how]
@@ -298,6 +302,9 @@ class Lifted(Network):
         missed = {name for name, S in found.weights.items() if not S}
         self._leave_out(self._without_effect - {n for n in missed if found_at_present.weights[n]})
         if how == "init":
+            self._hidden = frozenset(
+                [n for n, S in found.weights.items() if found_at_present.weights[n] < HIDDEN * S]
+            )
             return self._note(found_at_present)
         self._note(found)
         return {name: S or found_at_present.weights[name] for name, S in found.weights.items()}
@@ -353,6 +360,11 @@ class Lifted(Network):
             return (
                 "its effect on the output is rounding, as that of a bias before a normalisation: "
                 "it has mass 0"
+            )
+        if name in self._hidden:
+            return (
+                "S is below a hundredth of that at drawn weights: small initial weights hide its "
+                "effect, and its steps may be too long; calibrate='drawn' avoids that"
             )
         if self._norms[name].kinds == ("entries",) and not self._norms[name].given:
             return "no linear use is known: it is measured by its largest entry, by default"

@@ -374,3 +374,10 @@ def test_rows_are_looked_up_by_name():
 
 def test_no_bound_is_claimed():
     assert modula.lift(mlp(), features(4)).first_order_bound() == math.inf
+
+
+def test_an_effect_that_small_weights_hide_gets_a_warning():
+    model = LoRA()  # B starts at zero, which hides the effect of A
+    report = modula.lift(model, features(6), calibrate="init").report()
+    assert "small initial weights hide its effect" in report["A"].warning
+    assert not modula.lift(model, features(6)).report()["A"].warning
