@@ -488,7 +488,7 @@ def check_parameters(network: Network, graph: Graph) -> list[nn.Parameter]:
     return list(others.values())
 
 
-def check_kinds(network: object, names: Iterable[str], weights: Sequence[Tensor]) -> None:
+def check_kinds(network: Network, names: Iterable[str], weights: Sequence[Tensor]) -> None:
     """Raise if a weight is not a dense tensor of floating-point numbers of 16 bits or more.
 
     Raises:

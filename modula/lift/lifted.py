@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from modula.errors import LiftError
+from modula.errors import LiftError, ParameterError
 from modula.geometry import BallVectors, Geometry
 from modula.graph import Graph, Radius
 from modula.lift.calibration import Gains, drawn, entry_size, gains
@@ -22,7 +22,7 @@ from modula.lift.operations import graph_of
 from modula.lift.report import LiftReport, Row
 from modula.lift.trace import Trace, trace
 from modula.lift.uses import Measured, norms_from_use
-from modula.network import SMALLEST, Network, Observation, check_kinds, check_parameters
+from modula.network import SMALLEST, TRAINABLE, Network, Observation, check_parameters
 from modula.norms import Linf
 from modula.values import Value
 
@@ -473,5 +473,12 @@ def _seed(generator: torch.Generator | None, otherwise: int) -> int:
 
 
 def _refuse_kinds(module: nn.Module) -> None:
-    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    check_kinds(module, named, list(named.values()))
+    for name, p in module.named_parameters():
+        is_dense = p.dtype in TRAINABLE and p.layout is torch.strided
+        if p.requires_grad and not is_dense:
+            raise ParameterError(
+                f"{name!r} of {type(module).__name__} is of dtype {p.dtype} and layout {p.layout}; "
+                f"lift takes trained parameters that are dense, of dtype "
+                f"{', '.join(map(str, TRAINABLE))}: freeze it with requires_grad_(False), as a "
+                "quantised weight beside LoRA factors is, or convert it"
+            )

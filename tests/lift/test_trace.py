@@ -254,10 +254,10 @@ def test_the_same_lift_gives_the_same_numbers():
 # Wrappers
 
 
-def test_wrappers_are_looked_through():
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel])
+def test_wrappers_are_looked_through(wrap):
     model = Called(many_times)
-    compiled = torch.compile(model)
-    net = modula.lift(compiled, X)
+    net = modula.lift(wrap(model), X)
     assert net.torch_module is model
     assert next(iter(net.graph().weights)) == "a.weight"
 
@@ -306,11 +306,14 @@ def test_a_model_that_writes_its_parameters_is_refused():
         modula.lift(Called(f), X)
 
 
-def test_a_complex_parameter_is_refused():
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float8_e4m3fn])
+def test_parameters_without_a_duality_map_are_refused_unless_frozen(dtype):
     model = Called(many_times)
-    model.c = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
-    with pytest.raises(ParameterError, match="complex64"):
+    model.c = nn.Parameter(torch.zeros(2).to(dtype))
+    with pytest.raises(ParameterError, match=rf"'c' of Called is of dtype {dtype}"):
         modula.lift(model, X)
+    model.c.requires_grad_(False)
+    assert "c" not in modula.lift(model, X).weights.names
 
 
 def test_what_is_no_module_is_refused():
