@@ -43,26 +43,24 @@ class Gains:
     inputs: float | None
 
 
-def entry_size(geometry: Geometry, shape: tuple[int, ...], seed: int) -> float:
-    """Return τ: the root mean square of the entries of a random weight of norm 1."""
-    if type(geometry) is BallVectors and geometry.vector_norm in (RMS, Linf):
-        return 1.0
-    sample = geometry.sample(shape, torch.Generator().manual_seed(seed), torch.device("cpu"))
-    return _rms(sample)
+def drawn(
+    kind: Kind, geometry: Geometry, weight: Tensor, generator: torch.Generator
+) -> tuple[Tensor, float]:
+    """Return the value at which a weight is calibrated, and τ.
 
-
-def drawn(kind: Kind, geometry: Geometry, weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the value at which a weight is calibrated.
-
-    It is random of norm 1, 0 for a bias and 1 for a gain. Entries that enter a weight by other than
-    linear maps stay as they are.
+    The value is random of norm 1, but 0 for a bias and 1 for a gain; entries that enter a weight by
+    other than linear maps stay as they are. τ is the root mean square of the entries of a random
+    weight of norm 1.
     """
+    size, sample = 1.0, weight.detach()
+    if type(geometry) is not BallVectors or geometry.vector_norm not in (RMS, Linf):
+        sample = geometry.sample(tuple(weight.shape), generator, torch.device("cpu"))
+        size = _rms(sample)
     if kind == "entries":
-        return weight.detach().clone()
+        return weight.detach().clone(), size
     if kind in ("bias", "gain"):
-        return torch.full_like(weight, float(kind == "gain"))
-    sample = geometry.sample(tuple(weight.shape), generator, torch.device("cpu"))
-    return sample.to(weight.device, weight.dtype)
+        return torch.full_like(weight, float(kind == "gain")), size
+    return sample.to(weight.device, weight.dtype), size
 
 
 def gains(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from modula.errors import LiftError, ParameterError
 from modula.geometry import BallVectors, Geometry
 from modula.graph import Graph, Radius
-from modula.lift.calibration import Gains, drawn, entry_size, gains
+from modula.lift.calibration import Gains, drawn, gains
 from modula.lift.masses import default_masses, given_masses, groups
 from modula.lift.names import short
 from modula.lift.observing import observations
@@ -104,7 +104,7 @@ class LiftedWeight:
         """
         source = torch.Generator().manual_seed(_seed(generator, torch.initial_seed()))
         kind = self.measured.kinds[0]
-        self.weight.copy_(drawn(kind, self.geometry, self.weight, source))
+        self.weight.copy_(drawn(kind, self.geometry, self.weight, source)[0])
 
     def __repr__(self) -> str:
         return repr(self.measured.name)
@@ -288,10 +288,9 @@ class Lifted(Network):
         """
         sizes, values = {}, {}
         source = torch.Generator().manual_seed(self._seed)
-        for i, (name, one) in enumerate(self._norms.items()):
+        for name, one in self._norms.items():
             weight = self._weights[name].weight
-            sizes[name] = entry_size(one.geometry, tuple(weight.shape), self._seed + i)
-            values[name] = drawn(one.kinds[0], one.geometry, weight, source)
+            values[name], sizes[name] = drawn(one.kinds[0], one.geometry, weight, source)
         found = self._gains(values, sizes, probes)
         self._leave_out(self._below_rounding(found.weights))
         # drawn weights can take another branch or another expert, and miss a weight

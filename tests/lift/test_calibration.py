@@ -276,7 +276,7 @@ def test_steepest_descent_lowers_the_loss(model, inputs):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 @every
