@@ -102,7 +102,7 @@ class LiftedWeight:
         Entries that enter a weight by other than linear maps, and weights that the run did not use,
         stay as they are.
         """
-        source = torch.Generator().manual_seed(_seed(generator, torch.initial_seed()))
+        source = torch.Generator().manual_seed(_seed(generator or torch.default_generator, 0))
         kind = self.measured.kinds[0]
         self.weight.copy_(drawn(kind, self.geometry, self.weight, source)[0])
 

@@ -31,15 +31,15 @@ class Row:
     """In a few words; empty for a weight that the run did not use."""
 
     norm_claim: str
-    """"proved" if the norm bounds the weight's effect on the operations that use it, "given" by the
-    user, "by default" if it is the largest entry for want of a rule, or "unused"."""
+    """How the norm is known: "proved" if it bounds the weight's effect on the operations that use
+    it, "given" by the user, "by default" if no rule is known, or "unused"."""
 
     mass_fraction: float
     sensitivity: float
     """S: by how much a change of norm 1 moves the output, in the root mean square over entries."""
 
     sensitivity_claim: str
-    """"measured at drawn weights", "measured at the weights", "given" or "set to 1"."""
+    """How S is known: "measured at drawn weights" or "at the weights", "given", or "set to 1"."""
 
     coefficient: float
     """The norm of the weight's part of an update of norm 1: mass_fraction/S."""

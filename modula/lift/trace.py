@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ class Source:
         call: the position of the call, for its output.
     """
 
-    kind: str
+    kind: Literal["input", "parameter", "call", "constant", "unknown"]
     value: int = -1
     parameter: str = ""
     view: View | None = None

@@ -311,6 +311,12 @@ def test_initialize_draws_weights_of_norm_1():
     close(Spectral(RMS, RMS).norm(model.blocks[0].c_fc.weight.detach()[None]), [1], rtol=1e-5)
 
 
+def test_initialize_draws_each_weight_by_itself():
+    model = NanoGPT()
+    modula.lift(model, ids()).initialize()
+    assert not torch.equal(model.blocks[0].c_fc.weight, model.blocks[1].c_fc.weight)
+
+
 def test_a_parameter_that_is_unfrozen_later_is_refused():
     model = LoRA()
     net = modula.lift(model, features(6))
