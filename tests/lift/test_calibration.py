@@ -338,6 +338,20 @@ def test_instruments_measure_a_lifted_network():
     assert 0 < aligned["wte"].update <= 1.0001
 
 
+def test_instruments_of_modules_measure_its_layers():
+    model, x = NanoGPT(), ids()
+    net = modula.lift(model, x)
+    update = net.dualize(net.gradient(model(x).square().mean()))
+    reports = [
+        instruments.well_normed(net, x),
+        instruments.sensitivity(net, x, steps=3),
+        instruments.feature_learning(net, update, x),
+    ]
+    for report in reports:
+        assert report["blocks.1.c_out"].path == "blocks.1.c_out"
+    close(reports[1]["blocks.1.c_out"].declared, 1.0)
+
+
 def test_an_optimizer_is_saved_with_the_module(tmp_path):
     model, x = mlp(), features(4)
     net = modula.lift(model, x)
