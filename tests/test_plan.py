@@ -478,10 +478,7 @@ def test_a_deepcopy_has_the_same_duality(model, seed):
 @pytest.mark.parametrize("size", [1e-41, 1e-44, 1e-30, 1e30])
 def test_parts_of_any_size_are_normalized_to_their_share(size):
     model = Linear(2, 3)
-    update = Update({"weight": torch.full((2, 3), size)})
-    close(model.norm(model.normalize(update, 0.1)), 0.1, rtol=1e-5)
-    close(
-        model.normalize(update, 0.1)["weight"],
-        model.normalize(update * (1 / size))["weight"] * 0.1,
-        rtol=1e-5,
-    )
+    normalized = model.normalize(Update({"weight": torch.full((2, 3), size)}), 0.1)
+    ordinary = model.normalize(Update({"weight": torch.ones(2, 3)}), 0.1)
+    # A subnormal number has few digits.
+    close(normalized["weight"], ordinary["weight"], rtol=1e-3)
