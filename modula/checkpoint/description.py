@@ -21,13 +21,8 @@ Model: TypeAlias = "nn.Module | Network"
 VERSION = 2
 """Of the description. Raise it whenever descriptions of one model change."""
 
-_OF_TORCH = {*dir(nn.Module())} | {
-    "_distribute_module_applied",
-    "_fsdp_use_orig_params",
-    "_is_fsdp_managed_module",
-    "_is_hf_initialized",
-}
-"""Attributes that torch and its wrappers set, none of which is a setting of a module."""
+_NO_SETTINGS = {*dir(nn.Module()), "gradient_checkpointing", "name_or_path"}
+"""Attributes that torch and Transformers set without a change of the function."""
 
 
 class Description(TypedDict):
@@ -109,19 +104,21 @@ def _is_of_fully_shard(cls: type) -> bool:
 
 
 def _settings(module: nn.Module) -> dict[str, str]:
-    """The module's own attributes that are plain data and differ from its class's.
+    """The module's own attributes that are plain data.
 
-    Masses are left out, because the coefficients account for them. Spaces and geometries of a
-    module with modules inside are left out, because they follow from those.
+    Some are left out: public ones that equal the class's, as if they had not been set; masses,
+    because the coefficients account for them; and spaces and geometries of a module with modules
+    inside, because they follow from those.
     """
     is_compound = next(module.children(), None) is not None
-    ignored = _OF_TORCH | ({"mass"} if isinstance(module, Network) else set())
+    ignored = _NO_SETTINGS | ({"mass"} if isinstance(module, Network) else set())
     found = {}
     for name, value in vars(module).items():
         if name in ignored or getattr(value, "__self__", None) is module:
             continue
         text = _text(value, structures=not is_compound)
-        if text is not None and text != _text(getattr(type(module), name, _MISSING)):
+        is_default = text == _text(getattr(type(module), name, _MISSING))
+        if text is not None and (name.startswith("_") or not is_default):
             found[name] = text
     return found
 

@@ -42,10 +42,16 @@ def _check_modules(saved: Mapping[str, str], own: Mapping[str, str]) -> None:
 
 
 def _check_settings(saved: Mapping[str, Mapping[str, str]], own: Description) -> None:
+    """Raise if a setting differs.
+
+    A private attribute that only one model has is not a setting: wrappers such as `fully_shard` set
+    some, while a class sets its own in all its instances.
+    """
     for path, module in own["modules"].items():
         theirs, ours = saved[path], own["settings"][path]
         for name in [*ours, *theirs]:
-            if theirs.get(name) != ours.get(name):
+            wrappers = name.startswith("_") and not (name in theirs and name in ours)
+            if theirs.get(name) != ours.get(name) and not wrappers:
                 location = f" at {path!r}" if path else ""
                 raise CheckpointError(
                     f"the checkpoint is of another model: {name} of {module}{location} is "

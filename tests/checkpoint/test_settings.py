@@ -70,6 +70,11 @@ def with_sensitivity(bond: Bond, sensitivity: float) -> Bond:
     return bond
 
 
+def with_attribute(bond: Bond, name: str, value: object) -> Bond:
+    setattr(bond, name, value)
+    return bond
+
+
 def function_bond(function: Callable[[Tensor], Tensor], domain: type = RMS) -> Bond:
     return FunctionBond(function, domain=domain, codomain=RMS)
 
@@ -167,11 +172,29 @@ def test_the_error_names_the_setting_and_both_values(tmp_path: Path) -> None:
         load_into(tmp_path, Power(2.0) @ ReLU(), Power(3.0) @ ReLU())
 
 
+def test_a_transformers_model_matches_itself_read_from_a_folder(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(n_embd=8, n_head=2, n_layer=1, vocab_size=11)
+    saved = transformers.GPT2LMHeadModel(config)
+    saved.save_pretrained(tmp_path / "folder")
+    other = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "folder")
+    checkpoint.save(tmp_path / "run.pt", saved)
+    checkpoint.load(tmp_path / "run.pt", other)
+
+
 EQUAL: dict[str, tuple[Callable[[], Module], Callable[[], Module]]] = {
     "a number as int and as float": (lambda: Power(2), lambda: Power(2.0)),
     "a value set to the class's default": (
         lambda: ReLU(),
         lambda: with_sensitivity(ReLU(), ReLU.sensitivity),
+    ),
+    "a private attribute that a wrapper set": (
+        lambda: ReLU(),
+        lambda: with_attribute(ReLU(), "_is_wrapped", True),
+    ),
+    "recomputation of activations": (
+        lambda: with_attribute(ReLU(), "gradient_checkpointing", False),
+        lambda: with_attribute(ReLU(), "gradient_checkpointing", True),
     ),
     "masses": (lambda: MLP(3, 5, width=4), lambda: MLP(3, 5, width=4).tare(7.0)),
     "evaluation mode": (lambda: MLP(3, 5, width=4), lambda: MLP(3, 5, width=4).eval()),
