@@ -330,7 +330,7 @@ def inside(model: Composition[OneHot, RMS]) -> None:
     model[1] @ model[0]  # E static: a checker does not know the spaces of a part
 
 
-def depth(model: Compound[X, Y]) -> int:
+def depth(model: Compound) -> int:
     return len(model)
 
 
