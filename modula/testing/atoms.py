@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from modula.algebra.core import Atom, SpaceType
+from modula.algebra.core import Atom, S, T
 from modula.graph import Radius
 from modula.instruments.derivative import (
     differentiable,
@@ -44,7 +44,7 @@ from modula.vector import Gradient
 
 
 def check_atom(
-    atom: Atom[SpaceType, SpaceType],
+    atom: Atom[S, T],
     x: Value,
     *,
     steps: int = STEPS,
@@ -91,7 +91,7 @@ def check_atom(
     return ratios
 
 
-def _declares_what_an_atom_has(atom: Atom[SpaceType, SpaceType]) -> None:
+def _declares_what_an_atom_has(atom: Atom[S, T]) -> None:
     law = "the weight has as many axes as the geometry measures"
     got = f"got a weight of shape {list(atom.weight.shape)} for {atom.geometry!r}"
     require(atom.weight.dim() == atom.geometry.axes, atom, law, got)
@@ -103,19 +103,17 @@ def _declares_what_an_atom_has(atom: Atom[SpaceType, SpaceType]) -> None:
     require(len(declared) == 1 and 0 < declared[0] < math.inf, atom, law, f"got {declared}")
 
 
-def _norm_of(atom: Atom[SpaceType, SpaceType]) -> Tensor:
+def _norm_of(atom: Atom[S, T]) -> Tensor:
     return atom.geometry.norm(atom.weight.detach()[None])
 
 
-def _starts_in_the_unit_ball(atom: Atom[SpaceType, SpaceType], rng: torch.Generator) -> None:
+def _starts_in_the_unit_ball(atom: Atom[S, T], rng: torch.Generator) -> None:
     atom.initialize(rng)
     law = "a fresh weight has norm at most 1"
     require_at_most(atom, law, _norm_of(atom), torch.ones(1), ROUNDING[torch.float32])
 
 
-def _attack_atom(
-    atom: Atom[SpaceType, SpaceType], x: Value, steps: int, rng: torch.Generator
-) -> Ratios:
+def _attack_atom(atom: Atom[S, T], x: Value, steps: int, rng: torch.Generator) -> Ratios:
     """Attack the three bounds of an atom at several weights of norm 1 and several inputs."""
     atom.mass = 1.0  # so that the norm of an update is that of the weight
     domain = atom.domain
@@ -136,9 +134,7 @@ def _attack_atom(
     return ratios
 
 
-def _weights_of_norm_one(
-    atom: Atom[SpaceType, SpaceType], rng: torch.Generator
-) -> Iterator[Tensor]:
+def _weights_of_norm_one(atom: Atom[S, T], rng: torch.Generator) -> Iterator[Tensor]:
     """A random weight, one of a single entry, and one on the natural constraint set."""
     geometry, shape = atom.geometry, tuple(atom.weight.shape)
     w = hard_values(shape, rng)[:3]
@@ -187,7 +183,7 @@ def _pushing_weights(part: Observation, weights: dict[str, Tensor]) -> dict[str,
     return dict(part.part.dualize(gradient, method="svd").items())
 
 
-def _trains(atom: Atom[SpaceType, SpaceType], x: Value, rng: torch.Generator) -> None:
+def _trains(atom: Atom[S, T], x: Value, rng: torch.Generator) -> None:
     y = atom(x)
     loss = torch.stack([(leaf * draw(leaf, rng)).sum() for leaf in leaves(y)]).sum()
     gradient = atom.gradient(loss)
@@ -198,7 +194,7 @@ def _trains(atom: Atom[SpaceType, SpaceType], x: Value, rng: torch.Generator) ->
     require_equal(atom, law, atom.norm(update)[None], torch.ones(1), EXACT)
 
 
-def _starts_on_the_meta_device(atom: Atom[SpaceType, SpaceType], rng: torch.Generator) -> None:
+def _starts_on_the_meta_device(atom: Atom[S, T], rng: torch.Generator) -> None:
     seed = int(torch.randint(2**31, (), generator=rng))
     meta = copy.deepcopy(atom).to("meta")
     meta.initialize()
@@ -214,7 +210,7 @@ def _starts_on_the_meta_device(atom: Atom[SpaceType, SpaceType], rng: torch.Gene
     require_equal(atom, law, drawn[0], drawn[1], 0.0)
 
 
-def _survives_copies(atom: Atom[SpaceType, SpaceType], x: Value) -> None:
+def _survives_copies(atom: Atom[S, T], x: Value) -> None:
     loaded = copy.deepcopy(atom)
     loaded.initialize(torch.Generator().manual_seed(1))
     loaded.load_state_dict(atom.state_dict())
@@ -235,7 +231,7 @@ def _can_be_named(cls: type) -> bool:
     return getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls
 
 
-def _refuses_other_widths(atom: Atom[SpaceType, SpaceType], x: Value) -> None:
+def _refuses_other_widths(atom: Atom[S, T], x: Value) -> None:
     space = atom.domain
     if not isinstance(space, Space) or space.width is None or not isinstance(x, Tensor):
         return

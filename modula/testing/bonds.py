@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from modula.algebra.core import Bond, SpaceType
+from modula.algebra.core import Bond, S, T
 from modula.instruments.derivative import differentiable
 from modula.instruments.observing import measured_radius
 from modula.spaces import Signature, arrow
@@ -21,7 +21,7 @@ OTHER_SIZES = (0.1, 10.0)
 
 
 def check_bond(
-    bond: Bond[SpaceType, SpaceType],
+    bond: Bond[S, T],
     x: Value,
     *,
     steps: int = STEPS,
@@ -64,7 +64,7 @@ def check_bond(
     return worst(found)
 
 
-def _has_nothing_to_train(bond: Bond[SpaceType, SpaceType]) -> None:
+def _has_nothing_to_train(bond: Bond[S, T]) -> None:
     trained = [name for name, p in bond.named_parameters() if p.requires_grad]
     law = "a bond has nothing to train, since no duality map would reach it"
     require(not trained, bond, law, f"{', '.join(trained)} requires a gradient")
@@ -76,7 +76,7 @@ def _has_nothing_to_train(bond: Bond[SpaceType, SpaceType]) -> None:
 
 
 def _attack_bond(
-    bond: Bond[SpaceType, SpaceType],
+    bond: Bond[S, T],
     x: Value,
     signature: Signature,
     steps: int,
