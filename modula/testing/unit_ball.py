@@ -65,7 +65,7 @@ def check_unit_ball(ball: UnitBall, x: Tensor, rng: torch.Generator) -> None:
     _is_homogeneous(ball, x)
     _has_the_triangle_inequality(ball, x)
     _keeps_zero(ball, x)
-    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+    for dtype in ROUNDING:
         _is_attained(ball, x.to(dtype))
     _keeps_hoelders_inequality(ball, x, rng)
     _treats_items_alone(ball, x)
