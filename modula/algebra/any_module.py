@@ -29,7 +29,8 @@ class AnyModule(nn.Module, Network):
 
     # So that a NumPy scalar on the left leaves the product to __rmul__.
     __array_ufunc__: ClassVar[None] = None
-    _declared: Signature = (ANYTHING, ANYTHING)
+    declared_signature: Signature = (ANYTHING, ANYTHING)
+    """The spaces that the class names as type arguments, before a neighbour says more."""
 
     if TYPE_CHECKING:
 
@@ -47,8 +48,8 @@ class AnyModule(nn.Module, Network):
                     "such as RMS, and tuples of them"
                 )
             signature = [space_of(one) for one in arguments]
-            if len(signature) == 2 and "_declared" not in cls.__dict__:
-                cls._declared = (signature[0] or ANYTHING, signature[1] or ANYTHING)
+            if len(signature) == 2 and "declared_signature" not in cls.__dict__:
+                cls.declared_signature = (signature[0] or ANYTHING, signature[1] or ANYTHING)
         for name, check in (("mass", check_mass), ("sensitivity", check_sensitivity)):
             if isinstance(cls.__dict__.get(name), (int, float)):
                 check(cls.__name__, cls.__dict__[name])
@@ -179,7 +180,7 @@ class AnyModule(nn.Module, Network):
         Raises:
             MismatchError: the module does not fit between the two.
         """
-        own_domain, own_codomain = self._declared
+        own_domain, own_codomain = self.declared_signature
         return meet(own_domain, domain), meet(own_codomain, codomain)
 
     @property

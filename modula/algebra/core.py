@@ -216,7 +216,7 @@ class Atom(Primitive, Module[S, T]):  # pyright: ignore[reportIncompatibleVariab
         check_mass(name, mass)
         shape = whole_numbers(name, shape)
         self._signature = atom_signature(
-            name, type(self)._declared, (domain, codomain), (fan_in, fan_out)
+            name, type(self).declared_signature, (domain, codomain), (fan_in, fan_out)
         )
         self.geometry = geometry
         weight = torch.empty(shape, device=device, dtype=dtype)
@@ -361,10 +361,10 @@ class Elementwise(ElementwiseOperators):
 
     acts: ClassVar[Acts] = "entrywise"
 
-    _declared = (ANY_DENSE, ANY_DENSE)
+    declared_signature = (ANY_DENSE, ANY_DENSE)
 
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
-        own, _ = self._declared
+        own, _ = self.declared_signature
         space = meet(meet(own, domain), codomain)
         return space, space
 
@@ -376,7 +376,7 @@ if not TYPE_CHECKING:  # as above
 class Transparent(TransparentOperators):
     """A bond that maps any space to itself: dense ones, ids, tuples."""
 
-    _declared = (ANYTHING, ANYTHING)
+    declared_signature = (ANYTHING, ANYTHING)
 
 
 class Identity(Transparent):
@@ -552,20 +552,7 @@ class Concatenation(Compound, ConcatenationOperators[X, Y]):
 
         def __init__(self, *modules):
             super().__init__()
-            self._concatenate(modules)
-
-    def _concatenate(self, modules: Sequence[object]) -> None:
-        if not modules:
-            raise ValueError("a concatenation takes at least one module, got an empty tuple")
-        components = [_as_module(module, ",", self) for module in modules]
-        try:
-            signatures = self.infer_signatures(components, ANYTHING, ANYTHING)
-        except MismatchError as mismatch:
-            listed = "; ".join(f"{module!r} takes {module.domain}" for module in components)
-            raise CompositionError(
-                f"cannot concatenate modules whose domains differ: {mismatch}. {listed}"
-            ) from None
-        self.set_components(components, self.outer_signature(signatures))
+            self.set_components(*_components(modules))
 
     def forward(self, x: Value) -> tuple[Value, ...]:
         return tuple([component(x) for component in self.components()])
@@ -585,7 +572,7 @@ class Concatenation(Compound, ConcatenationOperators[X, Y]):
         return infer_tuple(components, domain, codomain)
 
     def outer_signature(self, signatures: Sequence[Signature]) -> Signature:
-        return signatures[0][0], Product(tuple(codomain for _, codomain in signatures))
+        return _tuple_signature(signatures)
 
     def title(self) -> str:
         return "Concatenation" if type(self) is Concatenation else repr(self)
@@ -595,7 +582,7 @@ class Concatenation(Compound, ConcatenationOperators[X, Y]):
 
 
 def _as_module(
-    value: object, operation: str, partner: AnyModule, *, reflected: bool = False
+    value: object, operation: str, partner: AnyModule | None, *, reflected: bool = False
 ) -> AnyModule:
     """The operand as a module: for a tuple of modules, their concatenation.
 
@@ -606,10 +593,33 @@ def _as_module(
         reflected: whether the operand is on the left.
     """
     if isinstance(value, tuple):
-        return typing.cast("Callable[..., AnyModule]", Concatenation)(*value)
+        return Concatenation.of(*_components(value))
     if not isinstance(value, AnyModule):
         refuse_operand(partner, operation, value, reflected=reflected)
     return value
+
+
+def _components(operands: Sequence[object]) -> tuple[list[AnyModule], Signature]:
+    """The components of a concatenation, and its spaces.
+
+    Raises:
+        CompositionError: the domains differ.
+        ValueError: there is no operand.
+    """
+    if not operands:
+        raise ValueError("a concatenation takes at least one module, got an empty tuple")
+    modules = [_as_module(operand, ",", None) for operand in operands]
+    try:
+        return modules, _tuple_signature(infer_tuple(modules, ANYTHING, ANYTHING))
+    except MismatchError as mismatch:
+        listed = "; ".join(f"{module!r} takes {module.domain}" for module in modules)
+        raise CompositionError(
+            f"cannot concatenate modules whose domains differ: {mismatch}. {listed}"
+        ) from None
+
+
+def _tuple_signature(signatures: Sequence[Signature]) -> Signature:
+    return signatures[0][0], Product(tuple(codomain for _, codomain in signatures))
 
 
 def _compose(outer: AnyModule, inner: AnyModule) -> AnyModule:

@@ -26,7 +26,7 @@ class SameSpace(Bond[X, Y]):
     """A bond from one space to itself, whose output is as wide as its input."""
 
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
-        own, _ = self._declared
+        own, _ = self.declared_signature
         space = meet(meet(own, domain), codomain)
         return space, space
 
