@@ -531,7 +531,7 @@ class Irreproducible(Rows):
         return super().sample(shape, None, device)
 
 
-class LyingAxis(Rows):
+class WrongVectorAxis(Rows):
     """Rows that say that each column is treated by itself."""
 
     @property
@@ -580,7 +580,7 @@ class Identified(Spectral):
         (BeyondTheBall(), r"norm\(project\(w\)\) ≤ 1"),
         (SmallSample(), r"norm\(sample\) = 1"),
         (Irreproducible(), "sample is the same for the same random numbers"),
-        (LyingAxis(), "of the shards along axis 1, as vector_axis=0 promises"),
+        (WrongVectorAxis(), "of the shards along axis 1, as vector_axis=0 promises"),
         (ByEntries(), "best point of the unit ball"),
         (RoughByDefault(), "with the default method"),
         (WrongParts(RMS, RMS), "orthogonal_parts and from_orthogonal_parts make up dualize"),
@@ -817,7 +817,7 @@ class Decomposing(Method):
 
 @dataclass(frozen=True)
 class Raising(SVD):
-    """Gives what is zero a value."""
+    """Returns a value for zero."""
 
     def __call__(self, X: Tensor) -> Tensor:
         return torch.where((X == 0).all(-1).all(-1)[:, None, None], 0.1, super().__call__(X))

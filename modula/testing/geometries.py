@@ -57,7 +57,7 @@ def check_geometry(
     Args:
         geometry: the geometry.
         shape: of one weight.
-        domain, codomain: the norms of the two ends of the map x ↦ W·x, if the geometry is meant
+        domain, codomain: the norms of input and output of the map x ↦ W·x, if the geometry is meant
             to be its operator norm; for weights [d_out, d_in].
         exact: whether the duality map is the maximiser. False for a geometry that returns some
             point of the unit ball, as `Intersection` does, whose dual norm is a lower bound, and

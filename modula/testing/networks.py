@@ -96,10 +96,10 @@ def _rounding_of(network: Network) -> float:
 
 def _weights_are_what_is_trained(network: Network) -> None:
     parameters = dict(network.torch_module.named_parameters(remove_duplicate=False))
-    held = [id(w) for w in network.weights.tensors]
+    ids = [id(w) for w in network.weights.tensors]
     law = "each weight is one tensor"
-    require(len(held) == len(set(held)), network, law, f"got {network.weights.names}")
-    missing = [n for n, p in parameters.items() if p.requires_grad and id(p) not in held]
+    require(len(ids) == len(set(ids)), network, law, f"got {network.weights.names}")
+    missing = [n for n, p in parameters.items() if p.requires_grad and id(p) not in ids]
     law = "every parameter that requires a gradient is a weight"
     require(not missing, network, law, f"{missing} are not")
     known = {id(p) for p in parameters.values()}
