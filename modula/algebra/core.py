@@ -227,6 +227,13 @@ class Atom(Primitive, Module[S, T]):  # pyright: ignore[reportIncompatibleVariab
         with torch.no_grad():
             self.initialize_weight(None)
 
+    @property
+    def tensor(self) -> Tensor:
+        """The weight."""
+        # Where torch keeps it, since torch's attribute lookup would take six times as long.
+        weight = self._parameters.get("weight")
+        return self.weight if weight is None else weight
+
     def initialize_weight(self, generator: torch.Generator | None) -> None:
         """Draw the weight anew, of norm 1. Do nothing on the meta device.
 

@@ -106,8 +106,8 @@ def refuse_operand(
     """Raise the error for an operand that the algebra does not take.
 
     Args:
-        module: the operand that is a module.
-        operation: the operator, as written.
+        module: the operand that is a module; None for a tuple.
+        operation: the operator, as written; a comma for a tuple.
         other: the other operand.
         reflected: whether the other operand is on the left.
 
@@ -118,7 +118,9 @@ def refuse_operand(
         theirs = other.__name__
     else:
         theirs = repr(other) if isinstance(other, Network) else type(other).__name__
-    if reflected:
+    if operation == ",":
+        written = f"a tuple with {theirs}"
+    elif reflected:
         written = f"{theirs} {operation} {module!r}"
     else:
         written = f"{module!r} {operation} {theirs}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
 
 from modula.algebra.any_module import AnyModule
 from modula.spaces import ANYTHING, AnySpace, Product, Signature, meet
@@ -24,10 +23,11 @@ def infer_chain(
         MismatchError: two neighbours do not fit.
     """
     spaces: list[AnySpace] = [domain, *[ANYTHING] * (len(modules) - 1), codomain]
+    order = list(range(len(modules)))
     before: list[AnySpace] = []
     while before != spaces:
         before = list(spaces)
-        for i in (*range(len(modules)), *reversed(range(len(modules)))):
+        for i in [*order, *order[::-1]]:
             spaces[i], spaces[i + 1] = modules[i].unify(spaces[i], spaces[i + 1])
     return list(pairwise(spaces))
 
@@ -46,8 +46,8 @@ def infer_tuple(
         MismatchError: the domains differ, or the outputs do not fit the codomain.
     """
     outputs = meet(Product((ANYTHING,) * len(modules)), codomain)
-    codomains = list(cast("Product", outputs).parts)
-    before = None
+    codomains = list(outputs.parts) if isinstance(outputs, Product) else []
+    before: tuple[AnySpace, list[AnySpace]] | None = None
     while before != (domain, codomains):
         before = (domain, list(codomains))
         for i, module in enumerate(modules):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
-from modula.graph import Radius
+from modula.graph import Radius, total_radius
 from modula.spaces import AnySpace, Product
 
 
@@ -26,7 +25,7 @@ def scaled_radius(scale: float, radius: Radius) -> Radius:
 
 def radius_of_sum(radii: Sequence[Radius]) -> Radius:
     """Return the radius of a sum, from those of its terms: their sum, part by part."""
-    if isinstance(radii[0], tuple):
-        columns = zip(*cast("Sequence[tuple[Radius, ...]]", radii), strict=True)
-        return tuple([radius_of_sum(column) for column in columns])
-    return math.fsum(cast("Sequence[float]", radii))
+    tuples = [radius for radius in radii if isinstance(radius, tuple)]
+    if not tuples:
+        return math.fsum([total_radius(radius) for radius in radii])
+    return tuple([radius_of_sum([terms[i] for terms in tuples]) for i in range(len(tuples[0]))])
