@@ -135,16 +135,16 @@ class Network(ABC):
         coefficients = [
             p / reach[name] if p else 0.0 for name, p in zip(graph.weights, fractions, strict=True)
         ]
-        weights = [weight.weight for weight in graph.weights.values()]
+        tensors = [weight.tensor for weight in graph.weights.values()]
         # `.to(dtype)` changes weights of a graph that was checked when it was made
-        if not torch.compiler.is_compiling() and not {w.dtype for w in weights} <= TRAINABLE:
-            check_kinds(self, graph.weights, weights)
+        if not torch.compiler.is_compiling() and not {w.dtype for w in tensors} <= TRAINABLE:
+            check_kinds(self, graph.weights, tensors)
         trained = [c for c, p in zip(coefficients, fractions, strict=True) if p]
         if trained and not SMALLEST <= min(trained) <= max(trained) <= LARGEST:
             _refuse_coefficients(self, coefficients)
         return Plan(
             names=tuple(graph.weights),
-            weights=weights,
+            weights=tensors,
             geometries=[weight.geometry for weight in graph.weights.values()],
             mass_fractions=fractions,
             coefficients=coefficients,
@@ -231,7 +231,7 @@ class Network(ABC):
     def weights(self) -> Weights:
         """A live view of all weights: `model.weights -= update` writes the parameters in place."""
         weights = self.graph().weights
-        return Weights.from_tensors(tuple(weights), [w.weight for w in weights.values()])
+        return Weights.from_tensors(tuple(weights), [weight.tensor for weight in weights.values()])
 
     @weights.setter
     def weights(self, value: Weights) -> None:

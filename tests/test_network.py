@@ -28,12 +28,12 @@ class Weight:
     mass: float = 1.0
 
     @property
-    def weight(self) -> Tensor:
+    def tensor(self) -> Tensor:
         return getattr(self.module, self.name)
 
     def initialize_weight(self, generator: torch.Generator | None) -> None:
-        shape, device = tuple(self.weight.shape), self.weight.device
-        self.weight.copy_(self.geometry.sample(shape, generator, device))
+        shape, device = tuple(self.tensor.shape), self.tensor.device
+        self.tensor.copy_(self.geometry.sample(shape, generator, device))
 
 
 class Plain(nn.Module):
