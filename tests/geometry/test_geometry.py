@@ -303,3 +303,25 @@ def test_equal_geometries_are_one_key():
         )
         == 3
     )
+
+
+@pytest.mark.parametrize("geometry", [BallVectors(RMS, axes=1), BallVectors(Linf), Vectors(RMS)])
+def test_vectors_are_sampled_on_the_unit_sphere(geometry):
+    shape = (5,) * geometry.axes
+    sample = geometry.sample(shape, torch.Generator().manual_seed(0), torch.device("cpu"))
+    close(geometry.norm(sample[None]), [1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, -2])
+def test_an_axis_is_one_of_the_weight_from_either_end(axis):
+    w = rand(0, 3, 4, 5)
+    geometry = Vectors(RMS, axis=axis)
+    assert geometry == Vectors(RMS, axis=axis % 2 - 2)
+    lengths = w.square().mean(dim=1 + axis % 2).sqrt()
+    close(geometry.norm(w), lengths.amax(dim=-1))
+    close(geometry.dualize(w), w / lengths.unsqueeze(1 + axis % 2))
+
+
+def test_an_axis_that_a_weight_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="axis among the weight's 2, got axis=2"):
+        Vectors(RMS, axis=2)
