@@ -368,7 +368,7 @@ class Elementwise(ElementwiseOperators):
 
     acts: ClassVar[Acts] = "entrywise"
 
-    declared_signature = (ANY_DENSE, ANY_DENSE)
+    declared_signature: Signature = (ANY_DENSE, ANY_DENSE)
 
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
         own, _ = self.declared_signature
@@ -383,7 +383,7 @@ if not TYPE_CHECKING:  # as above
 class Transparent(TransparentOperators):
     """A bond that maps any space to itself: dense ones, ids, tuples."""
 
-    declared_signature = (ANYTHING, ANYTHING)
+    declared_signature: Signature = (ANYTHING, ANYTHING)
 
 
 class Identity(Transparent):
