@@ -48,7 +48,8 @@ class Radii:
         if len(nodes) == 1:
             sources = list(self.graph.nodes[nodes[0]].inputs)  # one a slot: two may be the same
         else:
-            read = [j for i in nodes for j in self.graph.nodes[i].inputs if j not in nodes]
+            inside = set(nodes)
+            read = [j for i in nodes for j in self.graph.nodes[i].inputs if j not in inside]
             sources = list(dict.fromkeys(read))
         values = tuple([self.values[j] for j in sources or (0,)])
         return values[0] if len(values) == 1 else values
