@@ -66,7 +66,13 @@ class Weight(Protocol):
     A graph refers to weights, and reads these numbers each time that it is asked.
     """
 
-    mass: float
+    @property
+    def mass(self) -> float:
+        """The share of feature learning, m ≥ 0, which can be set."""
+        ...
+
+    @mass.setter
+    def mass(self, value: float) -> None: ...
 
     @property
     def tensor(self) -> Tensor:

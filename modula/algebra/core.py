@@ -500,7 +500,7 @@ class Composition(Compound, Module[S, T]):
         return source
 
     def factors(self) -> list[AnyModule]:
-        return self.components() if type(self) is Composition and not _is_sum(self) else [self]
+        return self.components() if _is_chain(self) else [self]
 
     def infer_signatures(
         self, components: Sequence[AnyModule], domain: AnySpace, codomain: AnySpace
@@ -632,6 +632,8 @@ def _tuple_signature(signatures: Sequence[Signature]) -> Signature:
 def _compose(outer: AnyModule, inner: AnyModule) -> AnyModule:
     """outer ∘ inner, flat."""
     signature = _composed_signature(outer, inner)
+    if _is_chain(inner):
+        return Composition.extended(typing.cast("Compound", inner), outer.factors(), signature)
     return Composition.of([*inner.factors(), *outer.factors()], signature)
 
 
@@ -681,9 +683,14 @@ def _sum(first: AnyModule, second: AnyModule) -> AnyModule:
             f"cannot add {first!r} + {second!r}, whose ends differ: {listed}"
         ) from None
     domain, codomain = signature
-    terms = [*_terms(first), *_terms(second)]
-    outputs = Product((codomain,) * len(terms))
-    return Composition.of([Concatenation.of(terms, (domain, outputs)), Add()], signature)
+    more = _terms(second)
+    count = len(_terms(first)) + len(more)
+    outputs = domain, Product((codomain,) * count)
+    if _is_sum(first):
+        terms = Concatenation.extended(_concatenation(first), more, outputs)
+    else:
+        terms = Concatenation.of([first, *more], outputs)
+    return Composition.of([terms, Add()], signature)
 
 
 def _is_sum(module: AnyModule) -> bool:
@@ -695,12 +702,20 @@ def _is_sum(module: AnyModule) -> bool:
     )
 
 
+def _is_chain(module: AnyModule) -> bool:
+    """Whether a composition with this one composes its components instead of it."""
+    return type(module) is Composition and not _is_sum(module)
+
+
 def _terms(module: AnyModule) -> list[AnyModule]:
     """The terms of a sum; of another module, the module itself."""
-    if not _is_sum(module):
-        return [module]
-    concatenation, _ = typing.cast("Compound", module)
-    return typing.cast("Compound", concatenation).components()
+    return _concatenation(module).components() if _is_sum(module) else [module]
+
+
+def _concatenation(summed: AnyModule) -> Compound:
+    """The concatenation whose parts a sum adds up."""
+    concatenation, _ = typing.cast("Compound", summed)
+    return typing.cast("Compound", concatenation)
 
 
 def _operand(module: AnyModule) -> str:

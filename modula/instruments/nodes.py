@@ -105,5 +105,5 @@ def weights_of(graph: Graph, nodes: Iterable[int]) -> list[str]:
 
 def weakest_claim(graph: Graph, nodes: Iterable[int]) -> Claim:
     """Return the least sure of the nodes' claims, on which the part's bounds rest."""
-    claims = [graph.nodes[i].operation.claim for i in nodes]
-    return min(claims, key=WEAKEST_FIRST.index, default="proved")
+    claims: list[Claim] = [graph.nodes[i].operation.claim for i in nodes]
+    return min(claims, key=WEAKEST_FIRST.index) if claims else "proved"
