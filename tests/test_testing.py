@@ -291,7 +291,7 @@ NETWORKS: list[tuple[Callable[[], Network], Tensor]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "x"), NETWORKS, ids=named)
+@pytest.mark.parametrize(("make", "x"), NETWORKS, ids=[repr(make()) for make, _ in NETWORKS])
 def test_every_network_keeps_its_laws(make, x):
     check_network(make(), x, steps=5)
 

@@ -262,10 +262,14 @@ class Atom(Primitive, Module[S, T]):  # pyright: ignore[reportIncompatibleVariab
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """Add the weight, as torch does. An atom has no other parameter to train.
 
+        A tool that has taken the weight out already is refused when the network is next asked, so
+        that the atom is not left without one.
+
         Raises:
             ParameterError: a parameter of another name requires a gradient.
         """
-        if name != "weight" and param is not None and param.requires_grad:
+        has_lost_weight = "geometry" in self.__dict__ and "weight" not in self._parameters
+        if name != "weight" and not has_lost_weight and param is not None and param.requires_grad:
             raise ParameterError(
                 f"{name!r} cannot be a parameter of {type(self).__name__}: an atom has one weight, "
                 "`weight`, with its norm and mass, and no duality map would reach another. Compose "
