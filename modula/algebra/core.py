@@ -268,7 +268,7 @@ class Atom(Primitive, Module[S, T]):  # pyright: ignore[reportIncompatibleVariab
         Raises:
             ParameterError: a parameter of another name requires a gradient.
         """
-        has_lost_weight = "geometry" in self.__dict__ and "weight" not in self._parameters
+        has_lost_weight = hasattr(self, "geometry") and "weight" not in self._parameters
         if name != "weight" and not has_lost_weight and param is not None and param.requires_grad:
             raise ParameterError(
                 f"{name!r} cannot be a parameter of {type(self).__name__}: an atom has one weight, "
