@@ -39,7 +39,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.train_step
 
 docs: $(READY)  ## build the site into site/; a link or an anchor that leads nowhere is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 serve-docs: $(READY)
 	$(BIN)/mkdocs serve

@@ -1,5 +1,6 @@
-"""The examples in README.md, docs/ and the docstrings of modula/ run as tests: each document in one
-namespace, top to bottom.
+"""Run the examples of README.md, docs/ and the docstrings of modula/ as tests.
+
+Each document has one namespace and runs from top to bottom.
 """
 
 import os
@@ -21,9 +22,7 @@ HOME = Path(__file__).parent
 
 
 def start(namespace: dict[str, Any]) -> None:
-    """Seed torch, and let the document write its files where they are thrown away. Small examples
-    need one thread.
-    """
+    """Seed torch, take one thread, and change to a temporary folder for the document's files."""
     torch.manual_seed(0)
     namespace["_threads"] = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -32,7 +31,7 @@ def start(namespace: dict[str, Any]) -> None:
 
 
 def finish(namespace: dict[str, Any]) -> None:
-    """Put back what `start` changed."""
+    """Undo `start`."""
     torch.set_num_threads(namespace["_threads"])
     os.chdir(HOME)
     namespace["_folder"].cleanup()
@@ -56,9 +55,7 @@ pytest_collect_file = (pages + docstrings).pytest()
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Under `-n`, keep the examples of one document on one worker and in order; spread all other
-    tests one by one.
-    """
+    """Under `-n`, run the examples of one document in order on one worker; spread other tests."""
     from xdist.scheduler import LoadScopeScheduling
 
     class OneWorkerPerDocument(LoadScopeScheduling):

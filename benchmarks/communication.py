@@ -1,14 +1,13 @@
-"""What a step of steepest descent sends between processes: as formulas, and counted while a GPT is
-trained.
+"""The traffic between processes in a step of steepest descent: formulas, and counts on a GPT.
 
     python -m torch.distributed.run --standalone --nproc-per-node 4 -m benchmarks.communication
     python -m torch.distributed.run --standalone --nproc-per-node 4 -m benchmarks.communication \\
         --write docs/scaling-out.md
 
-A collective is charged with what each process sends in it when all links are used alike: of n
-processes, (n − 1)/n of what is gathered or scattered or exchanged, and twice that for a sum that
-all of them get. On a CPU PyTorch replaces the exchange by a gathering of everything, n times as
-much; `exchange_as_on_gpus` counts what is sent where there is an all-to-all.
+A collective of n processes counts as the bytes that each sends if all links are used alike: (n −
+1)/n of the tensor that is gathered, scattered or exchanged, and twice that for a sum that all of
+them receive. On a CPU PyTorch gathers everything instead of the exchange, n times as much; inside
+`exchange_as_on_gpus` it exchanges there too.
 """
 
 from __future__ import annotations
@@ -48,11 +47,13 @@ from modula.sharding import worth_sharing
 
 @dataclass(frozen=True)
 class Stack:
-    """`count` weights of one geometry and of shape [rows, columns], which are dualized in one
-    batch.
+    """A batch of weights of one geometry and shape.
 
-    `vectors` is True if the geometry treats vectors by themselves and each process has them whole,
-    so that none has to travel.
+    Args:
+        count: of the weights.
+        rows, columns: of each.
+        vectors: whether the geometry treats vectors by themselves and each process has them whole,
+            so that none is sent.
     """
 
     count: int
@@ -66,8 +67,9 @@ class Stack:
 
 
 def stacks(model: Network) -> list[Stack]:
-    """The batches in which the weights of a model are dualized. Its rows are what is sharded: the
-    first axis, if the model is plain.
+    """The batches in which the weights of a model are dualized.
+
+    Rows are the sharded axis, or the first axis if the model is plain.
     """
     plan = model.plan()
     keys = [
@@ -91,13 +93,14 @@ def _sharded_axis(weight: Tensor) -> int | None:
 
 
 def padded(length: int, processes: int) -> int:
-    """The next multiple of `processes`: an axis is divided into equal parts for a collective."""
+    """The next multiple of `processes`: a collective pads an axis to chunks of equal length."""
     return processes * ceil(length / processes)
 
 
 def sent_when_sharded(stack: Stack, processes: int) -> float:
-    """Entries that a process sends to dualize a stack sharded by rows: two exchanges, 2·(N − 1)/N²
-    of the stack.
+    """Entries that a process sends to dualize a stack that is sharded by rows.
+
+    It sends 2·(N − 1)/N² of the stack, in two exchanges.
     """
     if stack.vectors:
         return 0.0
@@ -106,8 +109,9 @@ def sent_when_sharded(stack: Stack, processes: int) -> float:
 
 
 def sent_when_split(stack: Stack, processes: int) -> float:
-    """Entries that a process sends to dualize a stack that all have: one gathering, (N − 1)/N of
-    the stack.
+    """Entries that a process sends to dualize a stack that all processes have.
+
+    It sends (N − 1)/N of the stack, in one gathering.
     """
     if stack.vectors or not worth_sharing(stack.count, processes):
         return 0.0
@@ -115,11 +119,10 @@ def sent_when_split(stack: Stack, processes: int) -> float:
 
 
 def sent_when_hybrid(stack: Stack, replicas: int, shards: int) -> float:
-    """Entries that a process sends where `replicas` groups of `shards` processes each hold the
-    stack sharded by rows.
+    """Entries that a process sends if groups of processes each shard the stack by rows.
 
-    Each group dualizes its share of the matrices, and the parts of the results are gathered across
-    the groups; or all of them, if there are too few to share.
+    Each group dualizes its share of the matrices, and the shards of the results are gathered across
+    the groups. If there are too few matrices to share, each group dualizes all of them.
     """
     if not worth_sharing(stack.count, replicas):
         return sent_when_sharded(stack, shards)
@@ -141,9 +144,13 @@ def total(
 
 
 class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does not annotate it
-    """Counts the bytes that this process sends, by the kind of collective; the entries of the
-    largest tensor that it makes; and the bytes that it holds at most at a time, of tensors made in
-    the meantime."""
+    """A count of this process's traffic and memory while the mode is active.
+
+    Attributes:
+        sent: bytes that it sends, by the kind of collective.
+        largest: entries of the largest tensor that it makes.
+        peak: the most bytes at a time of all tensors that it makes.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch does not annotate it
@@ -164,7 +171,7 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does 
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if any(issubclass(t, DTensor) for t in types):
-            return NotImplemented  # it will be seen again on the parts
+            return NotImplemented  # torch calls it again on the shards
         result = f(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(tensor, Tensor):
@@ -184,7 +191,7 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does 
 
 
 COLLECTIVES: dict[str, tuple[str, int, Callable[[Any, Any], Any]]] = {
-    # name of the operation: label, how often the data goes round, and which tensor is the whole
+    # name of the operation: label, passes over the data, and the whole tensor
     "all_gather_into_tensor": ("all-gather", 1, lambda args, result: result),
     "_allgather_base": ("all-gather", 1, lambda args, result: args[0]),
     "reduce_scatter_tensor": ("reduce-scatter", 1, lambda args, result: args[0]),
@@ -196,9 +203,7 @@ COLLECTIVES: dict[str, tuple[str, int, Callable[[Any, Any], Any]]] = {
 
 
 def _group_size(args: Sequence[Any]) -> int:
-    """How many processes take part, from whichever argument names the group; it comes after all
-    other names.
-    """
+    """The number of processes, from the last argument that names a group."""
     for arg in reversed(args):
         if isinstance(arg, str):
             return _resolve_process_group(dist.GroupName(arg)).size()
@@ -216,13 +221,13 @@ def _bytes(tensors: Tensor | Sequence[Tensor]) -> int:
 
 @contextmanager
 def exchange_as_on_gpus() -> Iterator[None]:
-    """On CPUs too, redistribute by the all-to-all that PyTorch takes on GPUs."""
+    """On CPUs too, redistribute by the all-to-all that PyTorch uses on GPUs."""
 
     def exchange(
-        part: Tensor, gather_dim: int, shard_dim: int, mesh: DeviceMesh, mesh_dim: int
+        shard: Tensor, gather_dim: int, shard_dim: int, mesh: DeviceMesh, mesh_dim: int
     ) -> Tensor:
         made: Tensor = torch.ops._dtensor.shard_dim_alltoall(
-            part, gather_dim, shard_dim, mesh.get_group(mesh_dim).group_name
+            shard, gather_dim, shard_dim, mesh.get_group(mesh_dim).group_name
         )
         return made
 
@@ -241,7 +246,7 @@ def gpt() -> GPT:
 
 @dataclass(frozen=True)
 class Run:
-    """One way to train, and the formula of what its duality map sends."""
+    """One way to train, and the formula for the traffic of its duality map."""
 
     name: str
     wrap: Callable[[GPT], Callable[[Tensor], Tensor]]
@@ -250,13 +255,13 @@ class Run:
 
 
 def runs(processes: int) -> list[Run]:
-    """All the ways. At least four processes, of which half are replicas where some are."""
-    everyone = init_device_mesh("cpu", (processes,))
+    """All ways to train, for at least four processes. HSDP has two replicas."""
+    all_processes = init_device_mesh("cpu", (processes,))
     half = processes // 2
     hybrid = init_device_mesh("cpu", (2, half), mesh_dim_names=("replicas", "shards"))
 
     def tensor_parallel(model: GPT) -> GPT:
-        parallelize_module(model, everyone, tensor_parallel_plan(model))
+        parallelize_module(model, all_processes, tensor_parallel_plan(model))
         return model
 
     return [
@@ -265,11 +270,11 @@ def runs(processes: int) -> list[Run]:
             "DDP, `split_over`",
             DistributedDataParallel,
             lambda batches: total(sent_when_split, batches, processes),
-            everyone,
+            all_processes,
         ),
         Run(
             "`fully_shard`",
-            lambda model: sharded(model, everyone),
+            lambda model: sharded(model, all_processes),
             lambda batches: total(sent_when_sharded, batches, processes),
         ),
         Run(
@@ -294,7 +299,7 @@ def sharded(model: GPT, mesh: DeviceMesh) -> GPT:
 
 
 def row(run: Run) -> str:
-    """One line of the table: what this process sends in one step."""
+    """One line of the table: the traffic of this process in one step."""
     torch.manual_seed(0)
     model = gpt()
     entries = sum(p.numel() for p in model.parameters())
@@ -339,7 +344,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--write", type=Path, help="a page with the marks between which the table stands"
+        "--write", type=Path, help="a document with the marks between which to write the table"
     )
     options = parser.parse_args()
     dist.init_process_group("gloo")

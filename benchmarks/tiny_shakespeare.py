@@ -2,10 +2,10 @@
 
     python -m benchmarks.tiny_shakespeare                  # downloads the text
     python -m benchmarks.tiny_shakespeare --data FILE      # reads a copy of it
+    python -m benchmarks.tiny_shakespeare --write README.md
 
 Every run is `examples/train_gpt.py` with its defaults, on tiny Shakespeare; AdamW and Muon run at
-five learning rates each. A run that has left its result.json is not repeated. Prints the table and
-writes it into README.md between its marks.
+five learning rates each. A run that has left its result.json is not repeated. Prints the table.
 """
 
 from __future__ import annotations
@@ -119,18 +119,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", default="shakespeare", help='"shakespeare", or the path of a copy'
+        "--data",
+        default="shakespeare",
+        help='"shakespeare", or the path of a copy (default %(default)s)',
     )
     parser.add_argument(
         "--seeds", type=int, default=3, help="runs of each, for the mean and its spread (default 3)"
     )
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "runs" / "tiny_shakespeare", help="folder of the runs"
+        "--out",
+        type=Path,
+        default=ROOT / "runs" / "tiny_shakespeare",
+        help="folder of the runs (default %(default)s)",
+    )
+    parser.add_argument(
+        "--write", type=Path, help="write the table into this page, between its marks"
     )
     options = parser.parse_args()
     written = table(options.data, options.out, range(options.seeds))
     print(written)
-    write_between(ROOT / "README.md", "results", written)
+    if options.write:
+        write_between(options.write, "results", written)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What a whole training step of the GPT example costs: with `model.dualize`, with
-torch.optim.AdamW, and with torch.optim.Muon.
+"""Time a training step of the GPT example by `model.dualize`, AdamW and Muon.
 
     python -m benchmarks.train_step
     python -m benchmarks.train_step --device cuda --width 768 --blocks 12 --heads 12 --context 1024
 
 The three train one network in turns of a few steps, so that each finds the caches as its own
-training leaves them; the first step of a turn is not counted. Medians over many turns. It is one
-network and no copies of it, so that none is favoured by where in memory it lies.
+training leaves them; the first step of a turn is not counted. Prints medians over many turns. All
+three train the same network, not copies of it, because the addresses of a copy in memory change its
+time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS_A_TURN = 5
 
 
 class Timer:
-    """Seconds between calls, once the device has done what it was told."""
+    """Seconds between calls, each measured when the device has finished its work."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -49,8 +49,9 @@ class Timer:
 
 
 Step = Callable[[Tensor, Tensor, Timer], tuple[float, float]]
-"""One training step on tokens and their successors; returns the seconds of forward and backward,
-and those of the rest."""
+"""One training step on tokens and their successors.
+
+It returns the seconds of forward and backward, and those of the rest."""
 
 
 def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
@@ -95,13 +96,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", default="cpu", type=torch.device)
-    parser.add_argument("--turns", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--context", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument(
+        "--device", default="cpu", type=torch.device, help="on which to train (default %(default)s)"
+    )
+    parser.add_argument(
+        "--turns", type=int, default=20, help="turns of each optimizer (default %(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=12, help="windows of text per step (default %(default)s)"
+    )
+    parser.add_argument(
+        "--context", type=int, default=64, help="characters per window (default %(default)s)"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=4, help="number of blocks (default %(default)s)"
+    )
+    parser.add_argument(
+        "--width", type=int, default=128, help="number of features (default %(default)s)"
+    )
+    parser.add_argument(
+        "--heads", type=int, default=4, help="attention heads (default %(default)s)"
+    )
     options = parser.parse_args()
 
     torch.manual_seed(0)

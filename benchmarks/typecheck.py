@@ -1,11 +1,10 @@
-"""How much longer a type checker takes for a file that uses a network of 200 modules than for one
-that uses none.
+"""Time type checkers on a file with a network of 200 modules, relative to one without modules.
 
     python -m benchmarks.typecheck
 
 Both files import torch and modula; one builds a chain of 200 modules, with residual blocks, tuples
 and activations, the other has as many lines of plain torch. Each checker starts anew for every run,
-with what it has cached of torch and modula. Medians over several runs.
+with its cache of torch and modula. Prints medians over several runs.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ HEAD = (
 
 
 def with_modules(count: int) -> str:
-    """A program whose network has `count` modules, in blocks of ten."""
+    """Return a program whose network has `count` modules, in blocks of ten."""
     lines = ["network_0: Module[OneHot, RMS] = Embed(8, 8)"]
     for i in range(count // 10):
         lines += [
@@ -42,7 +41,7 @@ def with_modules(count: int) -> str:
 
 
 def without_modules(count: int) -> str:
-    """A program of as many lines, on tensors only."""
+    """Return a program of as many lines, on tensors only."""
     lines = ["x_0 = torch.ones(8, 8)"]
     for i in range(count // 10):
         lines += [
@@ -54,8 +53,9 @@ def without_modules(count: int) -> str:
 
 
 def seconds(command: list[str], program: Path, texts: list[str], runs: int) -> list[float]:
-    """The median time to check each of `texts`, taken in turns. They differ a little from run to
-    run, so that nothing of them is cached.
+    """Return the median time to check each of `texts`, taken in turns.
+
+    The texts differ a little from run to run, so that the checker cannot cache its results.
     """
     times: list[list[float]] = [[] for _ in texts]
     for run in range(runs + 1):
@@ -71,8 +71,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--modules", type=int, default=200)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument(
+        "--modules", type=int, default=200, help="modules in the network (default %(default)s)"
+    )
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=5,
+        help="repetitions, of which the median counts (default %(default)s)",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,10 +1,9 @@
-"""What watching a training loop costs: the time of one record over that of n steps, for the GPT of
-examples/train_gpt.py.
+"""Time a record of `watch` relative to n training steps of the GPT of examples/train_gpt.py.
 
     python -m benchmarks.watch
 
-Prints the share for what `watch` records by default, which is to stay below 3%, and for each
-instrument by itself. Medians of the time of one processor core.
+Prints the fraction for the default record of `watch`, which should stay below 3%, and for each
+instrument by itself. The times are medians, of one processor core.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ LIMIT = 0.03
 
 
 def discard(step: int, numbers: Mapping[str, float]) -> None:
-    """A log that keeps nothing, so that the disk is not measured."""
+    """Log nothing, so that the disk is not measured."""
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:
@@ -42,7 +41,7 @@ def median_seconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def train_step(model: GPT, x: Tensor, y: Tensor, momentum: Gradient) -> tuple[Gradient, Update]:
-    """One step as in examples/train_gpt.py."""
+    """Take one step as in examples/train_gpt.py."""
     grad = model.gradient(F.cross_entropy(model(x).flatten(0, 1), y.flatten()))
     momentum *= 0.85
     momentum += grad
@@ -55,10 +54,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--every", type=int, default=100, help="n, the steps between two records")
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=100,
+        help="n, the steps between two records (default %(default)s)",
+    )
+    parser.add_argument(
+        "--width", type=int, default=128, help="number of features (default %(default)s)"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=4, help="number of blocks (default %(default)s)"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=20,
+        help="repetitions, of which the median counts (default %(default)s)",
+    )
     parser.add_argument(
         "--searches",
         action="store_true",

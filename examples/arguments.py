@@ -1,4 +1,4 @@
-"""The options that the scripts which train a GPT on text have in common."""
+"""Options that the scripts which train a GPT on text have in common."""
 
 from __future__ import annotations
 
@@ -9,28 +9,64 @@ import torch
 
 
 def parser(description: str | None, out: Path) -> argparse.ArgumentParser:
-    """A parser with those options; runs go to `out` by default."""
+    """Return a parser with these options; runs are written to `out` by default."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
-    made.add_argument("--steps", type=int, default=2000)
     made.add_argument(
-        "--batch", type=int, default=12, help="windows of text a step, over all processes"
+        "--data",
+        default="stdlib",
+        help='"stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
     )
-    made.add_argument("--context", type=int, default=64)
-    made.add_argument("--blocks", type=int, default=4)
-    made.add_argument("--width", type=int, default=128)
-    made.add_argument("--heads", type=int, default=4)
-    made.add_argument("--momentum", type=float, default=0.85, help="of the gradient's average")
-    made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    made.add_argument("--out", type=Path, default=out)
-    made.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
+    made.add_argument(
+        "--steps", type=int, default=2000, help="training steps (default %(default)s)"
+    )
+    made.add_argument(
+        "--batch",
+        type=int,
+        default=12,
+        help="windows of text per step, over all processes (default %(default)s)",
+    )
+    made.add_argument(
+        "--context", type=int, default=64, help="characters per window (default %(default)s)"
+    )
+    made.add_argument(
+        "--blocks", type=int, default=4, help="number of blocks (default %(default)s)"
+    )
+    made.add_argument(
+        "--width", type=int, default=128, help="number of features (default %(default)s)"
+    )
+    made.add_argument("--heads", type=int, default=4, help="attention heads (default %(default)s)")
+    made.add_argument(
+        "--momentum",
+        type=float,
+        default=0.85,
+        help="of the average of gradients (default %(default)s)",
+    )
+    made.add_argument(
+        "--seed", type=int, default=0, help="of weights and batches (default %(default)s)"
+    )
+    made.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="on which to train (default %(default)s)",
+    )
+    made.add_argument(
+        "--out",
+        type=Path,
+        default=out,
+        help="folder of all that the run leaves (default %(default)s)",
+    )
+    made.add_argument(
+        "--save-every",
+        type=int,
+        default=500,
+        help="steps between checkpoints (default %(default)s)",
+    )
     made.add_argument(
         "--stop-after",
         type=int,
         help="stop after this many steps, with a checkpoint; the schedule still ends at --steps",
     )
-    made.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    made.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     return made

@@ -1,4 +1,4 @@
-"""The 8×8 digits that come with scikit-learn, split into training and test."""
+"""Load the 8×8 digits of scikit-learn, split into training and test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def load(test: int = 360) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images [n, 1, 8, 8] with entries from −1 to 1 and labels, for training; the same for test."""
+    """Return images [n, 1, 8, 8] in [−1, 1] and labels [n], for training and then for test."""
     pixels, targets = load_digits(return_X_y=True)
     images = (
         rearrange(
@@ -26,9 +26,10 @@ def load(test: int = 360) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return images[test:], labels[test:], images[:test], labels[:test]
 
 
-def noisy(labels: Tensor, share: float, generator: torch.Generator | None = None) -> Tensor:
-    """The labels with a share of them replaced by random ones. The expected loss on them is that of
-    label smoothing by the share.
+def noisy(labels: Tensor, fraction: float, generator: torch.Generator | None = None) -> Tensor:
+    """Return labels of which a fraction is replaced by random ones.
+
+    The expected loss on them is that of label smoothing by this fraction.
     """
     random = torch.randint(10, labels.shape, generator=generator)
-    return torch.where(torch.rand(labels.shape, generator=generator) < share, random, labels)
+    return torch.where(torch.rand(labels.shape, generator=generator) < fraction, random, labels)

@@ -1,9 +1,11 @@
-"""The smallest whole thing: an MLP that learns to read digits.
+"""Train an MLP to read digits, by dualized gradient descent: the smallest complete example.
 
 python examples/hello_world.py
 """
 
 from __future__ import annotations
+
+import argparse
 
 import digits
 import torch
@@ -36,4 +38,16 @@ def main(steps: int = 300, lr: float = 0.5) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--steps", type=int, default=300, help="training steps (default %(default)s)"
+    )
+    parser.add_argument(
+        "--lr",
+        type=float,
+        default=0.5,
+        help="norm of the first step; falls to zero in a line (default %(default)s)",
+    )
+    main(**vars(parser.parse_args()))

@@ -1,19 +1,18 @@
-"""Look at a small GPT with every instrument, before and after training, and sweep the mass of a
-ResMLP's blocks.
+"""Measure a small GPT with every instrument, and sweep the mass of a residual network's blocks.
 
     # a few minutes; on the source of Python's standard library, and digits
     python examples/instruments.py
-    python examples/instruments.py --out FOLDER  # leave docs/ alone
+    python examples/instruments.py --out FOLDER  # does not touch docs/
 
-Leaves a picture for each instrument in --out, and its tables in tables.json. With --page, as by
-default, writes the table of docs/instruments.md that says how far the network's declarations are
-off.
+Writes a figure for each instrument to --out, and all tables to tables.json there. The two tables of
+docs/instruments.md, of bounds and of radii, are written to --page, by default to that file itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +40,7 @@ from modula import (
 )
 from modula.instruments import (
     MassSweep,
+    RadiiReport,
     Report,
     Row,
     WellNormedReport,
@@ -48,6 +48,7 @@ from modula.instruments import (
     feature_learning,
     mass_sweep,
     movement,
+    radii,
     sensitivity,
     spectra,
     watch,
@@ -55,7 +56,7 @@ from modula.instruments import (
 )
 
 DOCS = Path(__file__).parent.parent / "docs"
-BEGIN, END = "<!-- bounds:begin -->", "<!-- bounds:end -->"
+KINDS_WITHOUT_NAME = ("Composition", "Concatenation")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -77,14 +78,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--log",
         type=Path,
         default=Path("runs/instruments/watch.csv"),
-        help="where the watch writes",
+        help="the file that the watch writes",
     )
     parser.add_argument(
         "--page",
         type=Path,
-        help=(
-            "the page with the table; by default that of the documentation, if --out is its folder"
-        ),
+        help="the file with the tables; by default docs/instruments.md, if --out is in docs/",
     )
     return parser.parse_args(arguments)
 
@@ -108,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
     x, y = batch(corpus.validation, 4, options.context, batches)
     start = model.weights.clone()
     bounds_before = well_normed(model, x[:1], steps=options.search)
+    radii_before = radii(model, x)
 
     momentum = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
     with watch(model, every=max(1, options.steps // 25), log=options.log) as watcher:
@@ -129,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
     reports: dict[str, Report[Row]] = {
         "sensitivity": sensitivity(model, x[:1], steps=options.search),
         "well_normed": bounds_after,
+        "radii": radii_before,
         "feature_learning": feature_learning(model, update, x),
         "alignment": alignment(model, x, update),
         "spectra": spectra(grad),
@@ -142,16 +143,24 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
     save(sweep.plot(), options.out / "mass_sweep.png")
 
     tables = {name: str(report) for name, report in reports.items()} | {"mass_sweep": str(sweep)}
-    tables["bounds"] = table_of_bounds(model, bounds_before, bounds_after, options)
+    tables["table of bounds"] = table_of_bounds(model, bounds_before, bounds_after, options)
+    tables["table of radii"] = table_of_radii(model, radii_before, radii(model, x))
     (options.out / "tables.json").write_text(
         json.dumps(tables, indent=1, ensure_ascii=False) + "\n"
     )
     for name, text in tables.items():
         print(f"{name}\n{text}\n")
     if page is not None:
-        before, _, rest = page.read_text().partition(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n{tables['bounds']}\n{END}{rest.partition(END)[2]}")
+        for name in ("bounds", "radii"):
+            write_between(page, name, tables[f"table of {name}"])
     return tables
+
+
+def write_between(page: Path, name: str, text: str) -> None:
+    """Replace the text between the two comments of that name."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
 
 
 def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
@@ -161,48 +170,60 @@ def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
 def table_of_bounds(
     model: AnyModule, before: WellNormedReport, after: WellNormedReport, options: argparse.Namespace
 ) -> str:
-    """For each kind of atom, bond and compound the worst ratio in any place: measured over
-    declared, before and after training.
-    """
-    kinds: dict[str, list[str]] = {}
-    for row in after:
-        module = model.get_submodule(row.path)
-        if isinstance(module, (Atom, Bond)) or type(module).__name__ not in (
-            "Composition",
-            "Concatenation",
-        ):
-            kinds.setdefault(type(module).__name__, []).append(row.path)
-    lines = [
-        "| kind | claim | change of the input | of the weights | after training: input | weights |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Return the largest ratios to the bounds by kind of module, before and after training."""
+    kinds = paths_by_kind(model, [row.path for row in after])
+    header = ["kind", "claim", "input", "weights", "output", "trained: input", "weights", "output"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for kind, paths in sorted(
         kinds.items(), key=lambda item: -max(after[path].worst for path in item[1])
     ):
         numbers = [
-            worst([getattr(report[path], side) for path in paths])
+            largest([report[path].ratios().get(side) for path in paths])
             for report in (before, after)
-            for side in ("input", "weights")
+            for side in ("input", "weights", "output")
         ]
         lines.append(f"| `{kind}` | {after[paths[0]].claim} | {' | '.join(numbers)} |")
     size = (
         f"GPT of {options.blocks} blocks, width {options.width}, context {options.context}, before "
         f"and after {options.steps} steps"
     )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            (
-                f"{size}. Proofs violated: {len(before.violated)} before, {len(after.violated)} "
-                "after training."
-            ),
-        ]
+    violated = (
+        f"{size}. Proofs violated: {len(before.violated)} before, {len(after.violated)} after "
+        "training."
     )
+    return "\n".join([*lines, "", textwrap.fill(violated, 100)])
 
 
-def worst(ratios: list[float | None]) -> str:
-    measured = [ratio for ratio in ratios if ratio is not None]
+def table_of_radii(model: AnyModule, before: RadiiReport, after: RadiiReport) -> str:
+    """Return radii and measured norms by kind of operation, before and after training."""
+    kinds = paths_by_kind(model, [row.path for row in before if not row.module.startswith("tuple")])
+    header = ["kind", "claim", "largest R", "measured", "measured, trained"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for kind, paths in kinds.items():
+        rows = [before[path] for path in paths]
+        numbers = [
+            largest([row.radius for row in rows]),
+            largest([row.measured for row in rows]),
+            largest([after[path].measured for path in paths]),
+        ]
+        lines.append(f"| `{kind}` | {rows[0].claim} | {' | '.join(numbers)} |")
+    bound = f"Σ p·R = {before.bound:.2f}, {before.claim}."
+    return "\n".join([*lines, "", bound])
+
+
+def paths_by_kind(model: AnyModule, paths: Sequence[str]) -> dict[str, list[str]]:
+    """Return the paths of each kind of atom, bond, and compound that has a class of its own."""
+    kinds: dict[str, list[str]] = {}
+    for path in paths:
+        module = model.get_submodule(path)
+        kind = type(module).__name__
+        if isinstance(module, (Atom, Bond)) or kind not in KINDS_WITHOUT_NAME:
+            kinds.setdefault(kind, []).append(path)
+    return kinds
+
+
+def largest(numbers: Sequence[float | None]) -> str:
+    measured = [number for number in numbers if number is not None]
     return f"{max(measured):.2f}" if measured else "·"
 
 
@@ -215,8 +236,9 @@ class Blocks(Composition[RMS, RMS]):
 
 
 def sweep_of_digits(steps: int, seeds: int, file: Path) -> MassSweep:
-    """The loss of residual networks of two depths on digits, over the mass of their blocks. A sweep
-    that was stopped goes on.
+    """Return the losses of residual networks of two depths on digits, by the mass of their blocks.
+
+    A sweep that was stopped goes on.
     """
     images, labels, _, _ = load_digits()
     x = images.flatten(1)

@@ -1,13 +1,13 @@
-"""The loss curves of docs/mixed-precision.md: the example's GPT trained in float32, under autocast,
-and with weights in bfloat16.
+"""Train a GPT in float32, under autocast and with bfloat16 weights, and compare the losses.
 
     python examples/mixed_precision.py                # on tiny Shakespeare, downloaded once
     python examples/mixed_precision.py --data FILE    # on any text
 
-Every run sees the same batches from the same weights. bfloat16 weights are moved in four ways: by
-SteepestDescent as it is (with a float32 master copy), with a master copy and a float32 average, by
-subtracting and rounding to nearest, and by subtracting and rounding up or down at random. Runs that
-have left their numbers in --out are not repeated. Writes docs/assets/mixed-precision.json and .png.
+Every run starts from the same weights and sees the same batches. bfloat16 weights are updated in
+four ways: by SteepestDescent (with a float32 master copy), with a master copy and a float32
+average, by subtracting and rounding to nearest, and by subtracting and rounding up or down at
+random. A run that has left its numbers in --out is not repeated. Leaves mixed-precision.json and
+.png in --assets; docs/mixed-precision.md shows those of docs/assets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from train_gpt import evaluate
 from modula import GPT, Gradient, SteepestDescent, Weights
 
 Step: TypeAlias = Callable[[Gradient, float], None]
-"""Moves the weights, given the gradient and the learning rate."""
+"""A function of the gradient and the learning rate that updates the weights."""
 
 MOMENTUM = 0.85
 
@@ -49,7 +49,7 @@ def by_optimizer(model: GPT) -> Step:
 
 
 def by_float32_average(model: GPT) -> Step:
-    """A master copy, and an average of float32 too."""
+    """Return a step with a master copy and an average in float32."""
     master = Weights({name: w.detach().float() for name, w in model.weights.items()})
     average = Gradient({name: torch.zeros_like(w) for name, w in master.items()})
 
@@ -65,7 +65,7 @@ def by_float32_average(model: GPT) -> Step:
 
 
 def by_rounding(round_: Callable[[Tensor], Tensor]) -> Callable[[GPT], Step]:
-    """No master copy: the difference is taken in float32 and rounded."""
+    """Return steps without a master copy, which subtract in float32 and round the result."""
 
     def begin(model: GPT) -> Step:
         average = Gradient({name: torch.zeros_like(w) for name, w in model.weights.items()})
@@ -92,8 +92,9 @@ def nearest(x: Tensor) -> Tensor:
 
 
 def stochastic(x: Tensor) -> Tensor:
-    """To one of the two neighbours in bfloat16, the nearer the likelier, so that the mean is x:
-    noise below its bits, then cut them off.
+    """Round to one of the two neighbours in bfloat16, at random, so that the mean is x.
+
+    This adds noise to the bits that bfloat16 lacks, and then drops these bits.
     """
     bits = x.view(torch.int32) + torch.randint(1 << 16, x.shape, dtype=torch.int32)
     return (bits & -(1 << 16)).view(torch.float32).bfloat16()
@@ -107,19 +108,18 @@ VARIANTS: dict[str, tuple[torch.dtype, bool, Callable[[GPT], Step]]] = {
     "bfloat16, stochastic rounding": (torch.bfloat16, False, by_rounding(stochastic)),
     "bfloat16, rounded to nearest": (torch.bfloat16, False, by_rounding(nearest)),
 }
-"""By name: the dtype of the weights, whether the forward pass runs under autocast, and how the
-weights are moved."""
+"""By name: the dtype of the weights, whether the forward pass runs under autocast, and the step."""
 
 
 class Run(TypedDict):
-    """What one run leaves."""
+    """The numbers of one run."""
 
     losses: list[float]
     validation_loss: float
 
 
 def run(name: str, seed: int, corpus: Corpus, options: argparse.Namespace) -> Run:
-    """The losses of one run, made if they are not there yet."""
+    """Return the losses of one run, which is trained if it has left none."""
     path = options.out / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}.json"
     if path.exists():
         finished: Run = json.loads(path.read_text())
@@ -151,7 +151,7 @@ def run(name: str, seed: int, corpus: Corpus, options: argparse.Namespace) -> Ru
 
 
 def mean_curve(runs: list[list[float]]) -> list[float]:
-    """Means over windows of 50 steps and over the runs."""
+    """Return means over windows of 50 steps and over the runs."""
     windows = range(0, len(runs[0]) - 49, 50)
     return [
         round(statistics.fmean([statistics.fmean(losses[i : i + 50]) for losses in runs]), 4)
@@ -160,7 +160,7 @@ def mean_curve(runs: list[list[float]]) -> list[float]:
 
 
 def plot(curves: dict[str, list[float]], path: Path) -> None:
-    """The loss, and what each variant loses against float32 on the same batches."""
+    """Plot the loss of each variant, and its difference from that of float32."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
@@ -183,26 +183,45 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[float]]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", default="shakespeare", help='"shakespeare", "stdlib", or a UTF-8 file'
+        "--data",
+        default="shakespeare",
+        help='"shakespeare", "stdlib", or a UTF-8 file (default %(default)s)',
     )
-    parser.add_argument("--lr", type=float, default=0.1)
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--context", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=2)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument(
+        "--lr",
+        type=float,
+        default=0.1,
+        help="peak learning rate: the norm of a step (default %(default)s)",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=800, help="training steps (default %(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=12, help="windows of text per step (default %(default)s)"
+    )
+    parser.add_argument(
+        "--context", type=int, default=64, help="characters per window (default %(default)s)"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=2, help="number of blocks (default %(default)s)"
+    )
+    parser.add_argument(
+        "--width", type=int, default=64, help="number of features (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=2, help="runs of each variant (default %(default)s)"
+    )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("runs/mixed_precision"),
-        help="where the numbers of each run go",
+        help="folder of the numbers of each run (default %(default)s)",
     )
     parser.add_argument(
         "--assets",
         type=Path,
-        default=Path(__file__).parent.parent / "docs" / "assets",
-        help="where the summary goes",
+        default=Path("runs/mixed_precision"),
+        help="folder of the summary and the picture (default %(default)s)",
     )
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)

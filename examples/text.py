@@ -1,4 +1,4 @@
-"""Text to train on, one token a character."""
+"""Text to train on, with one token per character."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CACHE = Path.home() / ".cache" / "modula"
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text as token ids, the last tenth set aside for validation."""
+    """A text as token ids, of which the last tenth is for validation."""
 
     characters: str
     train: Tensor
@@ -35,7 +35,7 @@ class Corpus:
 
 
 def load(source: str) -> Corpus:
-    """The corpus behind "stdlib", "shakespeare", or the path of a UTF-8 file."""
+    """Return the corpus of "stdlib", "shakespeare", or the path of a UTF-8 file."""
     text = {"stdlib": read_stdlib, "shakespeare": read_shakespeare}.get(
         source, lambda: read_file(source)
     )()
@@ -47,16 +47,14 @@ def load(source: str) -> Corpus:
 
 
 def read_stdlib() -> str:
-    """The source of Python's own library: its top-level modules that are pure ASCII, in
-    alphabetical order.
-    """
+    """Return the source of Python's standard library: its top-level modules in pure ASCII."""
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     sources = [path.read_bytes() for path in files]
     return "\n".join(source.decode() for source in sources if source.isascii())
 
 
 def read_shakespeare() -> str:
-    """Tiny Shakespeare, downloaded once and checked."""
+    """Return tiny Shakespeare, which is downloaded once and compared with its checksum."""
     path = CACHE / "tinyshakespeare.txt"
     if not path.exists():
         try:
@@ -80,7 +78,7 @@ def read_shakespeare() -> str:
 
 
 def read_file(source: str) -> str:
-    """Any UTF-8 file."""
+    """Return the content of a UTF-8 file."""
     try:
         text = Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -97,28 +95,27 @@ def read_file(source: str) -> str:
 
 
 def windows(ids: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """All of `ids` cut into inputs [n, length] and the tokens that come next, shifted by one."""
+    """Cut all of `ids` into inputs [n, length] and targets, which are shifted by one token."""
     n = (len(ids) - 1) // length
     return ids[: n * length].view(n, length), ids[1 : n * length + 1].view(n, length)
 
 
 def batch(ids: Tensor, size: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """`size` windows at random places: inputs [size, length] and the tokens that come next."""
+    """Return windows at random places: inputs [size, length] and targets, shifted by one token."""
     starts = torch.randint(len(ids) - length, (size,), generator=generator)
     chosen = ids[starts[:, None] + torch.arange(length + 1)]
     return chosen[:, :-1], chosen[:, 1:]
 
 
 def shuffled(ids: Tensor, size: int, length: int, step: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Batch number `step` of a run that reads the text again and again, each time cut into windows
-    from another place, in another order.
+    """Return batch number `step` of a run that reads the whole text before it reads it again.
 
-    Nothing is left out and nothing repeated within one reading, as windows at random places do.
-    What comes next follows from the step alone, so that a run that is resumed has nothing to
-    restore.
+    Each reading cuts the text into windows from another offset and takes them in another order.
+    Within one reading nothing is left out and nothing is repeated. The batch follows from the
+    step alone, so that a resumed run has no state to restore.
 
     Returns:
-        Inputs [size, length] and the tokens that come next.
+        Inputs [size, length] and targets, which are shifted by one token.
 
     Raises:
         SystemExit: the text has fewer windows than a batch.

@@ -1,10 +1,11 @@
-"""A residual convolutional network that learns to read digits: the same loop as for any other
-module.
+"""Train a residual convolutional network to read digits, in the loop of hello_world.py.
 
 python examples/train_cnn.py
 """
 
 from __future__ import annotations
+
+import argparse
 
 import digits
 import torch
@@ -36,4 +37,22 @@ def main(steps: int = 200, lr: float = 8.0, width: int = 32, num_blocks: int = 3
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--steps", type=int, default=200, help="training steps (default %(default)s)"
+    )
+    parser.add_argument(
+        "--lr",
+        type=float,
+        default=8.0,
+        help="norm of the first step; falls to zero in a line (default %(default)s)",
+    )
+    parser.add_argument(
+        "--width", type=int, default=32, help="number of channels (default %(default)s)"
+    )
+    parser.add_argument(
+        "--num-blocks", type=int, default=3, help="residual blocks (default %(default)s)"
+    )
+    main(**vars(parser.parse_args()))

@@ -8,7 +8,7 @@
     python examples/train_gpt.py --data FILE --optimizer adamw
 
 Leaves in --out: the loss curve (loss.png), the numbers (result.json), and a checkpoint from which
---resume goes on bit for bit.
+--resume continues bit for bit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,12 @@ LEARNING_RATES = {"modula": 0.1, "adamw": 5.7e-3, "muon": 2.8e-2}
 
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__, out=Path("runs/gpt"))
-    options.add_argument("--optimizer", choices=list(LEARNING_RATES), default="modula")
+    options.add_argument(
+        "--optimizer",
+        choices=list(LEARNING_RATES),
+        default="modula",
+        help="which optimizer trains the model (default %(default)s)",
+    )
     options.add_argument(
         "--lr", type=float, help=f"peak learning rate; by default {LEARNING_RATES}"
     )
@@ -120,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     bar.close()
     save()
     if last < options.steps:
-        print(f"stopped at step {last} of {options.steps}; --resume goes on from {checkpoint}")
+        print(f"stopped at step {last} of {options.steps}; --resume continues from {checkpoint}")
         return {"step": last}
 
     validation_loss = evaluate(model, corpus.validation, options.context)
@@ -154,8 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 def torch_optimizers(name: str, model: GPT, lr: float) -> list[torch.optim.Optimizer]:
-    """torch's own optimizers, for comparison: AdamW for all, or Muon for the matrices of the blocks
-    and AdamW for the rest.
+    """Return torch's optimizers, for comparison.
+
+    These are AdamW for all weights, or Muon for the matrices of the blocks and AdamW for the rest.
     """
     if name == "modula":
         return []
@@ -180,7 +186,7 @@ def torch_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, decay: flo
 
 @torch.no_grad()
 def evaluate(model: GPT, ids: Tensor, context: int) -> float:
-    """The mean loss over all of `ids`, cut into windows."""
+    """Return the mean loss over all of `ids`, cut into windows."""
     device = next(model.parameters()).device
     x, y = windows(ids.to(device), context)
     total = 0.0
@@ -193,7 +199,7 @@ def evaluate(model: GPT, ids: Tensor, context: int) -> float:
 
 @torch.no_grad()
 def sample(model: GPT, corpus: Corpus, context: int, *, length: int, seed: int) -> str:
-    """Text that the model writes, started by the first characters of the validation split."""
+    """Return text that the model writes after the first characters of the validation split."""
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     ids = corpus.validation[:16].to(device)

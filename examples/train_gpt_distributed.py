@@ -1,4 +1,4 @@
-"""Train a small GPT on text by several processes: the run of train_gpt_optimizer.py, shared out.
+"""Train a small GPT on text by several processes: the run of train_gpt_optimizer.py, distributed.
 
     # weights sharded by fully_shard
     torchrun --standalone --nproc-per-node 2 examples/train_gpt_distributed.py
@@ -6,14 +6,14 @@
     torchrun --standalone --nproc-per-node 2 examples/train_gpt_distributed.py --parallel ddp
     torchrun --standalone --nproc-per-node 4 examples/train_gpt_distributed.py --parallel hsdp \\
         --shards 2
-    # every layer divided
+    # every layer sharded
     torchrun --standalone --nproc-per-node 2 examples/train_gpt_distributed.py --parallel tp
 
-One process a GPU, by NCCL, where there are GPUs; else on the CPU, by gloo (set OMP_NUM_THREADS to
-its cores over the processes). However many processes there are, each step takes the same batch, so
-that the losses are those of one process up to rounding. Leaves in --out: the loss curve (loss.png),
-the numbers (result.json), and a checkpoint from which --resume goes on, on as many processes as you
-like and spread in any way.
+With GPUs, each process has one of them, and they communicate by NCCL; otherwise all run on the CPU
+and communicate by gloo (set OMP_NUM_THREADS to the number of cores over that of processes). For any
+number of processes each step takes the same batch, so that the losses are those of one process up
+to rounding. Writes to --out: the loss curve (loss.png), the numbers (result.json), and a checkpoint
+from which --resume continues, on any number of processes and with any --parallel.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--shards",
         type=int,
-        help=(
-            "hsdp: how many processes share one copy of the weights; by default those of a machine"
-        ),
+        help="hsdp: how many processes shard one replica of the weights; by default a machine's",
     )
     options.add_argument(
         "--lr", type=float, default=0.1, help="peak learning rate: the norm of a step"
@@ -72,11 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 def join(kind: str) -> torch.device:
-    """Meet the other processes. The device of this one."""
+    """Join the other processes, and return the device of this one."""
     if "RANK" not in os.environ:
         raise SystemExit(
             (
-                "this script is one of several processes: start it by torchrun --standalone "
+                "this script runs as several processes: start it by torchrun --standalone "
                 "--nproc-per-node 2 "
             )
             + __file__
@@ -92,7 +90,7 @@ def join(kind: str) -> torch.device:
 
 def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]:
     first = dist.get_rank() == 0
-    everyone = init_device_mesh(device.type, (dist.get_world_size(),))
+    all_processes = init_device_mesh(device.type, (dist.get_world_size(),))
 
     torch.manual_seed(options.seed)
     corpus = load(options.data)
@@ -107,14 +105,14 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
     optimizer = SteepestDescent(model, options.lr, momentum=options.momentum)
     schedule = LambdaLR(optimizer, lambda step: 1 - step / options.steps)
 
-    # A tensor-parallel layer needs the same input on every process; otherwise each takes its share
-    # of the batch.
+    # A tensor-parallel layer needs the same input on every process; otherwise each process takes a
+    # chunk of the batch.
     replicas, replica = (
         (1, 0) if options.parallel == "tp" else (dist.get_world_size(), dist.get_rank())
     )
     if options.batch % replicas:
         raise SystemExit(
-            f"--batch {options.batch} does not divide into {replicas} equal shares, one a process"
+            f"--batch {options.batch} does not split into {replicas} equal chunks, one a process"
         )
     if first:
         print(
@@ -151,7 +149,7 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
 
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
-        with split_over(everyone):
+        with split_over(all_processes):
             optimizer.step()
         schedule.step()
 
@@ -163,7 +161,7 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
     save()
     if last < options.steps:
         if first:
-            print(f"stopped at step {last} of {options.steps}; --resume goes on from {path}")
+            print(f"stopped at step {last} of {options.steps}; --resume continues from {path}")
         return {"step": last}
 
     validation_loss = evaluate(model, corpus.validation, options.context)
@@ -194,7 +192,7 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
 def distribute(
     model: GPT, options: argparse.Namespace, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
-    """Spread the model over the processes. What is called forward."""
+    """Distribute the model over the processes, and return the forward function."""
     processes = dist.get_world_size()
     if options.parallel == "ddp":
         return DistributedDataParallel(model)
@@ -208,11 +206,11 @@ def distribute(
         shards = options.shards or int(os.environ.get("LOCAL_WORLD_SIZE", processes))
         if processes % shards:
             raise SystemExit(
-                f"{processes} processes do not divide into copies on --shards {shards} processes "
+                f"{processes} processes do not split into replicas of --shards {shards} processes "
                 "each"
             )
     mesh = init_device_mesh(
-        device.type, (processes // shards, shards), mesh_dim_names=("copies", "shards")
+        device.type, (processes // shards, shards), mesh_dim_names=("replicas", "shards")
     )
     for module in model.modules():
         if isinstance(module, TransformerBlock):

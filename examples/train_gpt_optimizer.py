@@ -1,12 +1,12 @@
-"""Train a small GPT on text with `SteepestDescent`: the run of train_gpt.py, written with torch's
-conventions.
+"""Train a small GPT on text with `SteepestDescent`, in the conventions of torch.optim.
 
     python examples/train_gpt_optimizer.py              # on the source of Python's standard library
     python examples/train_gpt_optimizer.py --data FILE  # on any text
 
-loss.backward(), optimizer.step(), a scheduler of torch's, state dicts: same data, same arithmetic,
-and the same losses to the last digit. Leaves in --out: the loss curve (loss.png), the numbers
-(result.json), and a checkpoint from which --resume goes on bit for bit.
+This is the run of train_gpt.py with loss.backward(), optimizer.step(), a scheduler of torch's and
+state dicts: the same data, the same arithmetic, and the same losses to the last digit. Leaves in
+--out: the loss curve (loss.png), the numbers (result.json), and a checkpoint from which --resume
+continues bit for bit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from modula import GPT, SteepestDescent, checkpoint
 
 
 class Progress(TypedDict):
-    """What a checkpoint of this run holds beside the model and the optimizer."""
+    """The contents of a checkpoint of this run beside the model and the optimizer."""
 
     schedule: dict[str, Any]
     losses: list[float]
@@ -39,9 +39,17 @@ class Progress(TypedDict):
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__, out=Path("runs/gpt_optimizer"))
     options.add_argument(
-        "--lr", type=float, default=0.1, help="peak learning rate: the norm of a step"
+        "--lr",
+        type=float,
+        default=0.1,
+        help="peak learning rate: the norm of a step (default %(default)s)",
     )
-    options.add_argument("--weight-decay", type=float, default=0.0)
+    options.add_argument(
+        "--weight-decay",
+        type=float,
+        default=0.0,
+        help="decay at norm 1, relative to the learning rate (default %(default)s)",
+    )
     return options.parse_args(given)
 
 
@@ -95,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     bar.close()
     save()
     if last < options.steps:
-        print(f"stopped at step {last} of {options.steps}; --resume goes on from {path}")
+        print(f"stopped at step {last} of {options.steps}; --resume continues from {path}")
         return {"step": last}
 
     validation_loss = evaluate(model, corpus.validation, options.context)

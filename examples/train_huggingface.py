@@ -5,8 +5,8 @@
     python examples/train_huggingface.py --loop accelerate
     python examples/train_huggingface.py --data FILE  # on any text
 
-The Trainer wants a model that takes its inputs by name and returns a loss. `CausalLM` is that,
-around any model of modula's.
+The Trainer needs a model that takes its inputs by name and returns a loss. `CausalLM` makes one of
+any modula model.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CausalLM(nn.Module):
 
 
 class Windows(Dataset[dict[str, Tensor]]):
-    """Pieces of a text with the character that follows each."""
+    """Windows of a text, with the next character for each position."""
 
     def __init__(self, ids: Tensor, context: int) -> None:
         self.inputs, self.labels = windows(ids, context)
@@ -60,24 +60,64 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--loop", choices=["trainer", "accelerate"], default="trainer")
-    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
     parser.add_argument(
-        "--lr", type=float, default=0.1, help="peak learning rate: the norm of a step"
+        "--loop",
+        choices=["trainer", "accelerate"],
+        default="trainer",
+        help="whose training loop runs (default %(default)s)",
     )
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--accumulate", type=int, default=1, help="batches to a step")
-    parser.add_argument("--context", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--cpu", action="store_true", help="leave the accelerator alone")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/huggingface"))
-    parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint in --out"
+        "--data",
+        default="stdlib",
+        help='"stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
+    )
+    parser.add_argument(
+        "--lr",
+        type=float,
+        default=0.1,
+        help="peak learning rate: the norm of a step (default %(default)s)",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=2000, help="training steps (default %(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=12, help="windows of text per step (default %(default)s)"
+    )
+    parser.add_argument(
+        "--accumulate", type=int, default=1, help="batches per step (default %(default)s)"
+    )
+    parser.add_argument(
+        "--context", type=int, default=64, help="characters per window (default %(default)s)"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=4, help="number of blocks (default %(default)s)"
+    )
+    parser.add_argument(
+        "--width", type=int, default=128, help="number of features (default %(default)s)"
+    )
+    parser.add_argument(
+        "--heads", type=int, default=4, help="attention heads (default %(default)s)"
+    )
+    parser.add_argument(
+        "--cpu", action="store_true", help="train on the CPU even if there is an accelerator"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of weights and batches (default %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/huggingface"),
+        help="folder of all that the run leaves (default %(default)s)",
+    )
+    parser.add_argument(
+        "--save-every",
+        type=int,
+        default=500,
+        help="steps between checkpoints (default %(default)s)",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the last checkpoint in --out"
     )
     return parser.parse_args(arguments)
 
@@ -108,8 +148,9 @@ def by_trainer(
     optimizer: SteepestDescent,
     schedule: LambdaLR,
 ) -> None:
-    """The loop is the Trainer's. A step's length is the learning rate, so that its clipping of
-    gradients is switched off.
+    """Train in the Trainer's loop.
+
+    The norm of a step is the learning rate, so the Trainer's clipping of gradients is switched off.
     """
     settings: dict[str, Any] = {
         "output_dir": str(options.out),
@@ -139,9 +180,7 @@ def by_accelerate(
     optimizer: SteepestDescent,
     schedule: LambdaLR,
 ) -> None:
-    """A loop of one's own: Accelerate moves model and batches to their devices, scales and
-    accumulates gradients.
-    """
+    """Train in a loop written here, in which Accelerate places, scales and accumulates."""
     accelerator = Accelerator(cpu=options.cpu, gradient_accumulation_steps=options.accumulate)
     batches = DataLoader(
         Windows(corpus.train, options.context), options.batch, shuffle=True, drop_last=True

@@ -1,11 +1,11 @@
-"""Train a small GPT on text with Lightning: SteepestDescent in a LightningModule.
+"""Train a small GPT on text with Lightning, by SteepestDescent in a LightningModule.
 
     pip install "modula-torch[examples,lightning]"
     python examples/train_lightning.py                # on the source of Python's standard library
     python examples/train_lightning.py --data FILE    # on any text
 
-Lightning keeps the loop: it calls the closure, the schedule, accumulation, and writes checkpoints,
-from which --resume goes on.
+Lightning runs the loop: it calls the closure and the schedule, accumulates gradients, and writes
+checkpoints, from which --resume continues.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from modula import GPT, SteepestDescent
 
 
 class LanguageModel(L.LightningModule):
-    """A GPT, its loss, and how it is trained."""
+    """A GPT with its loss, its optimizer and its schedule."""
 
     def __init__(
         self, vocabulary: int, width: int, heads: int, blocks: int, lr: float, steps: int
@@ -59,29 +59,63 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
     parser.add_argument(
-        "--lr", type=float, default=0.1, help="peak learning rate: the norm of a step"
+        "--data",
+        default="stdlib",
+        help='"stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
     )
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--accumulate", type=int, default=1, help="batches to a step")
-    parser.add_argument("--context", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--heads", type=int, default=4)
     parser.add_argument(
-        "--precision", default="32-true", help='as Lightning names it, such as "bf16-mixed"'
+        "--lr",
+        type=float,
+        default=0.1,
+        help="peak learning rate: the norm of a step (default %(default)s)",
     )
-    parser.add_argument("--accelerator", default="auto")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/lightning"))
+    parser.add_argument(
+        "--steps", type=int, default=2000, help="training steps (default %(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=12, help="windows of text per step (default %(default)s)"
+    )
+    parser.add_argument(
+        "--accumulate", type=int, default=1, help="batches per step (default %(default)s)"
+    )
+    parser.add_argument(
+        "--context", type=int, default=64, help="characters per window (default %(default)s)"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=4, help="number of blocks (default %(default)s)"
+    )
+    parser.add_argument(
+        "--width", type=int, default=128, help="number of features (default %(default)s)"
+    )
+    parser.add_argument(
+        "--heads", type=int, default=4, help="attention heads (default %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        default="32-true",
+        help='as Lightning names it, such as "bf16-mixed" (default %(default)s)',
+    )
+    parser.add_argument(
+        "--accelerator", default="auto", help="as Lightning names it (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of weights and batches (default %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/lightning"),
+        help="folder of all that the run leaves (default %(default)s)",
+    )
     parser.add_argument(
         "--stop-after",
         type=int,
         help="stop after this step, with a checkpoint; the schedule still ends at --steps",
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the checkpoint in --out"
+    )
     return parser.parse_args(arguments)
 
 

@@ -66,10 +66,16 @@ class Weight(Protocol):
     A graph refers to weights, and reads these numbers each time that it is asked.
     """
 
-    mass: float
+    @property
+    def mass(self) -> float:
+        """The share of feature learning, m ≥ 0, which can be set."""
+        ...
+
+    @mass.setter
+    def mass(self, value: float) -> None: ...
 
     @property
-    def weight(self) -> Tensor:
+    def tensor(self) -> Tensor:
         """The parameter of the torch module."""
         ...
 
@@ -258,13 +264,13 @@ class SharedWeight:
             ParameterError: no duality map is known for the users' norms together, or their masses
                 differ, or they no longer use one tensor.
         """
-        _ = self.weight, self.geometry, self.mass
+        _ = self.tensor, self.geometry, self.mass
 
     @property
-    def weight(self) -> Tensor:
+    def tensor(self) -> Tensor:
         """The parameter that all users share."""
-        first = self.users[0].weight
-        if any(user.weight is not first for user in self.users):
+        first = self.users[0].tensor
+        if any(user.tensor is not first for user in self.users):
             raise ParameterError(
                 f"{self.name!r} was one Parameter of several atoms when the graph was made, and is "
                 f"not any more: assign one Parameter to {_listed(self.users)}"
@@ -340,12 +346,12 @@ class GraphBuilder:
         Raises:
             ParameterError: there is no tensor.
         """
-        if user.weight is None:
+        if user.tensor is None:
             raise ParameterError(
                 f"{name!r} is None and must be a Parameter: to stop training a weight, freeze it "
                 "with requires_grad_(False) or give it the mass 0"
             )
-        name = self._names.setdefault(id(user.weight), name)
+        name = self._names.setdefault(id(user.tensor), name)
         users = self._users.setdefault(name, [])
         if not any(user is other for other in users):
             users.append(user)

@@ -31,7 +31,7 @@ SMALLEST = torch.finfo(torch.float32).tiny
 LARGEST = torch.finfo(torch.float32).max
 """The smallest and the largest coefficient, since updates are computed in float32."""
 
-TRAINABLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+TRAINABLE = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 """The dtypes for which there is a duality map."""
 
 PartialMap: TypeAlias = Callable[[Mapping[str, Tensor], Value], Value]
@@ -135,15 +135,16 @@ class Network(ABC):
         coefficients = [
             p / reach[name] if p else 0.0 for name, p in zip(graph.weights, fractions, strict=True)
         ]
-        weights = [weight.weight for weight in graph.weights.values()]
-        if not torch.compiler.is_compiling():
-            check_kinds(self, graph.weights, weights)
+        tensors = [weight.tensor for weight in graph.weights.values()]
+        # `.to(dtype)` changes weights of a graph that was checked when it was made
+        if not torch.compiler.is_compiling() and not {w.dtype for w in tensors} <= TRAINABLE:
+            check_kinds(self, graph.weights, tensors)
         trained = [c for c, p in zip(coefficients, fractions, strict=True) if p]
         if trained and not SMALLEST <= min(trained) <= max(trained) <= LARGEST:
             _refuse_coefficients(self, coefficients)
         return Plan(
             names=tuple(graph.weights),
-            weights=weights,
+            weights=tensors,
             geometries=[weight.geometry for weight in graph.weights.values()],
             mass_fractions=fractions,
             coefficients=coefficients,
@@ -230,7 +231,7 @@ class Network(ABC):
     def weights(self) -> Weights:
         """A live view of all weights: `model.weights -= update` writes the parameters in place."""
         weights = self.graph().weights
-        return Weights.from_tensors(tuple(weights), [w.weight for w in weights.values()])
+        return Weights.from_tensors(tuple(weights), [weight.tensor for weight in weights.values()])
 
     @weights.setter
     def weights(self, value: Weights) -> None:
@@ -494,20 +495,15 @@ def check_kinds(network: Network, names: Iterable[str], weights: Sequence[Tensor
     Raises:
         ParameterError: names the first such weight, with its dtype and layout.
     """
-    # as sets, because every step asks for all weights
-    dtypes, layouts = {w.dtype for w in weights}, {w.layout for w in weights}
-    if dtypes.issubset(TRAINABLE) and layouts.issubset([torch.strided]):
-        return
-    name, w = next(
-        (name, w)
-        for name, w in zip(names, weights, strict=True)
-        if w.layout is not torch.strided or w.dtype not in TRAINABLE
-    )
-    raise ParameterError(
-        f"{name!r} of {network!r} is of dtype {w.dtype} and layout {w.layout}; a weight is trained "
-        f"as a dense tensor (torch.strided) of dtype {', '.join(map(str, TRAINABLE))}: convert it, "
-        "and compute a copy of another kind, such as a quantised one, in the forward map"
-    )
+    for name, w in zip(names, weights, strict=True):
+        if w.layout is torch.strided and w.dtype in TRAINABLE:
+            continue
+        dtypes = ", ".join(sorted(map(str, TRAINABLE)))
+        raise ParameterError(
+            f"{name!r} of {network!r} is of dtype {w.dtype} and layout {w.layout}; a weight is "
+            f"trained as a dense tensor (torch.strided) of dtype {dtypes}: convert it, and compute "
+            "a copy of another kind, such as a quantised one, in the forward map"
+        )
 
 
 def _way_out(name: str) -> str:

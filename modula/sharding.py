@@ -306,6 +306,8 @@ def entrywise(
     operation: Pairwise, tensors: Sequence[Tensor], others: Sequence[Tensor]
 ) -> list[Tensor]:
     """Return the results of one of torch's foreach operations, in the layouts of `tensors`."""
+    if not tensors:
+        return []
     return from_local_like(
         operation(all_to_local(tensors), all_to_local_like(others, tensors)), tensors
     )

@@ -152,6 +152,15 @@ def _advice(mine: str, theirs: str, operation: str) -> str:
     return f"{mine} can be added to {mine} and multiplied by a number"
 
 
+def _foreach(
+    operation: Callable[..., Sequence[Tensor] | None], tensors: list[Tensor], other: object
+) -> Sequence[Tensor]:
+    """The result of one of torch's foreach operations, which refuse an empty list."""
+    if not tensors:
+        return ()
+    return operation(tensors, other) or ()
+
+
 def _without_grad(operator: Operator) -> Operator:
     """`torch.no_grad` for an operator.
 
@@ -196,16 +205,20 @@ class LinearVector(Vector):
     @_without_grad
     def __iadd__(self, other: Self) -> Self:
         self._check_kind(other, "+=")
-        torch._foreach_add_(
-            all_to_local(self.tensors), all_to_local_like(other.tensors, self.tensors)
+        _foreach(
+            torch._foreach_add_,
+            all_to_local(self.tensors),
+            all_to_local_like(other.tensors, self.tensors),
         )
         return self
 
     @_without_grad
     def __isub__(self, other: Self) -> Self:
         self._check_kind(other, "-=")
-        torch._foreach_sub_(
-            all_to_local(self.tensors), all_to_local_like(other.tensors, self.tensors)
+        _foreach(
+            torch._foreach_sub_,
+            all_to_local(self.tensors),
+            all_to_local_like(other.tensors, self.tensors),
         )
         return self
 
@@ -214,7 +227,9 @@ class LinearVector(Vector):
         factor = self._factor(scalar, "*")
         return self.from_tensors(
             self.names,
-            from_local_like(torch._foreach_mul(all_to_local(self.tensors), factor), self.tensors),
+            from_local_like(
+                _foreach(torch._foreach_mul, all_to_local(self.tensors), factor), self.tensors
+            ),
         )
 
     def __rmul__(self, scalar: Scalar) -> Self:
@@ -223,7 +238,7 @@ class LinearVector(Vector):
     @_without_grad
     def __imul__(self, scalar: Scalar) -> Self:
         factor = self._factor(scalar, "*=")
-        torch._foreach_mul_(all_to_local(self.tensors), factor)
+        _foreach(torch._foreach_mul_, all_to_local(self.tensors), factor)
         return self
 
     @_without_grad
@@ -231,13 +246,15 @@ class LinearVector(Vector):
         factor = self._factor(scalar, "/")
         return self.from_tensors(
             self.names,
-            from_local_like(torch._foreach_div(all_to_local(self.tensors), factor), self.tensors),
+            from_local_like(
+                _foreach(torch._foreach_div, all_to_local(self.tensors), factor), self.tensors
+            ),
         )
 
     @_without_grad
     def __itruediv__(self, scalar: Scalar) -> Self:
         factor = self._factor(scalar, "/=")
-        torch._foreach_div_(all_to_local(self.tensors), factor)
+        _foreach(torch._foreach_div_, all_to_local(self.tensors), factor)
         return self
 
     def __neg__(self) -> Self:
@@ -362,16 +379,20 @@ class Weights(Vector):
     @_without_grad
     def __iadd__(self, update: Update) -> Self:
         self._check_update(update, "+=")
-        torch._foreach_add_(
-            all_to_local(self.tensors), all_to_local_like(update.tensors, self.tensors)
+        _foreach(
+            torch._foreach_add_,
+            all_to_local(self.tensors),
+            all_to_local_like(update.tensors, self.tensors),
         )
         return self
 
     @_without_grad
     def __isub__(self, update: Update) -> Self:
         self._check_update(update, "-=")
-        torch._foreach_sub_(
-            all_to_local(self.tensors), all_to_local_like(update.tensors, self.tensors)
+        _foreach(
+            torch._foreach_sub_,
+            all_to_local(self.tensors),
+            all_to_local_like(update.tensors, self.tensors),
         )
         return self
 
@@ -386,8 +407,10 @@ class Weights(Vector):
         if not isinstance(other, Weights):
             self._refuse(other, ".copy_")
         self._check_layout(other, "Weights.copy_")
-        torch._foreach_copy_(
-            all_to_local(self.tensors), all_to_local_like(other.tensors, self.tensors)
+        _foreach(
+            torch._foreach_copy_,
+            all_to_local(self.tensors),
+            all_to_local_like(other.tensors, self.tensors),
         )
         return self
 

@@ -1,10 +1,14 @@
-"""Settings for the whole suite: one thread a worker, seeded draws, hypothesis without deadlines."""
+"""Settings and fixtures of the suite: one thread, seeds, hypothesis without deadlines."""
 
 import os
+import random
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 torch.set_num_threads(1)
 
@@ -17,5 +21,21 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Draw the same weights whatever ran before."""
+    """Draw the same weights in a test whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def examples_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the examples import one another, as they do when they run as scripts."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.syspath_prepend(str(EXAMPLES / "experiments"))
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text of five words, whose spelling a model learns in a few steps."""
+    words = random.Random(0).choices(["dual", "norm", "mass", "atom", "bond"], k=3000)
+    path = tmp_path_factory.mktemp("data") / "words.txt"
+    path.write_text(" ".join(words))
+    return path

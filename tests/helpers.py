@@ -1,6 +1,4 @@
-"""What many tests need: random vectors of a model, and the largest gain of a map between two
-spaces.
-"""
+"""Helpers of many tests: random vectors of a model, and the largest gain of a map of two spaces."""
 
 from __future__ import annotations
 
@@ -14,16 +12,15 @@ from torch import Tensor
 from modula import L1, L2, RMS, ChannelRMS, Gradient, HeadRMS, Linf, Module, Update
 from modula.polar import MethodLike, batching
 from modula.polar.preparation import Matrices
-from modula.spaces import AnySpace, Product, Space, measure
+from modula.spaces import AnySpace, Product, Signature, Space, measure
 
-Signature = tuple[AnySpace, AnySpace]
 PAIRS = [
     (RMS, RMS),
     (L2, L2),
     *[(L1, codomain) for codomain in (RMS, L1, L2, Linf)],
     *[(domain, Linf) for domain in (RMS, L2, Linf)],
 ]
-"""Norm types of the two ends of every `Linear` there is."""
+"""The norm types of domain and codomain of every kind of `Linear` in the library."""
 
 
 def close(actual: object, expected: object, rtol: float = 1e-10, atol: float = 1e-12) -> None:
@@ -40,14 +37,14 @@ def _double(value: object) -> Tensor:
 
 
 def rand(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Normal entries from a seed of their own."""
+    """Return normal entries, from a generator with this seed."""
     return torch.randn(
         shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     ).to(dtype)
 
 
 def random_gradient(model: Module, seed: int) -> Gradient:
-    """A gradient of normal entries, in the dtypes of the model."""
+    """Return a gradient of normal entries, in the dtypes of the model."""
     return Gradient(
         {
             n: rand(seed + i, *w.shape, dtype=w.dtype)
@@ -57,12 +54,12 @@ def random_gradient(model: Module, seed: int) -> Gradient:
 
 
 def random_update(model: Module, seed: int) -> Update:
-    """An update of normal entries, in the dtypes of the model."""
+    """Return an update of normal entries, in the dtypes of the model."""
     return Update(dict(random_gradient(model, seed).items()))
 
 
 def snapshot(model: Module) -> tuple:
-    """All that a failed operation must leave alone: the tree, its numbers, its weights."""
+    """Return all that a failed operation must not change: the tree, its numbers, its weights."""
     return (
         str(model),
         model.mass,
@@ -85,7 +82,7 @@ def assert_unchanged(model: Module, before: tuple) -> None:
 
 
 def flat(value: Tensor | tuple) -> Tensor:
-    """All entries of a tensor or a tuple of them, in one vector."""
+    """Return all entries of a tensor, or of a tuple of tensors, in one vector."""
     return (
         value.reshape(-1)
         if isinstance(value, Tensor)
@@ -94,7 +91,7 @@ def flat(value: Tensor | tuple) -> Tensor:
 
 
 def unflat(vector: Tensor, like: Tensor | tuple) -> Tensor | tuple:
-    """The inverse of `flat`, shaped like `like`."""
+    """Return the tensors of a vector that `flat` made, shaped like `like`."""
     if isinstance(like, Tensor):
         return vector.reshape(like.shape)
     sizes = [flat(part).numel() for part in like]
@@ -102,13 +99,14 @@ def unflat(vector: Tensor, like: Tensor | tuple) -> Tensor | tuple:
 
 
 def jacobian(f: Callable, x: Tensor | tuple) -> Tensor:
-    """The derivative of f at x, as a matrix [outputs, inputs]."""
+    """Return the derivative of f at x, as a matrix [outputs, inputs]."""
     return torch.autograd.functional.jacobian(lambda v: flat(f(unflat(v, x))), flat(x).detach())
 
 
 def steepest(space: AnySpace, g: Tensor | tuple) -> Tensor | tuple:
-    """The value of norm 1 in `space` that pairs best with g: every vector's own dual; for a
-    product, in its best part alone.
+    """Return the value of norm 1 in `space` that pairs best with g.
+
+    Every vector of it is the dual of g's; for a product, the best part takes all of the norm.
     """
     if isinstance(space, Product):
         parts = [steepest(part, piece) for part, piece in zip(space.parts, g, strict=True)]
@@ -141,8 +139,9 @@ def largest_gain(
     starts: int = 6,
     rounds: int = 12,
 ) -> float:
-    """The largest ‖∂f(x)·Δx‖ / ‖Δx‖ found from several random Δx by ascent, in the module's own
-    spaces.
+    """Return the largest ‖∂f(x)·Δx‖ / ‖Δx‖ that ascent from several random Δx finds.
+
+    The norms are those of `signature`, by default those of the module's own spaces.
     """
     domain, codomain = signature or (module.domain, module.codomain)
     y, J = module(x), jacobian(module, x)
@@ -161,8 +160,9 @@ def largest_gain(
 def largest_weight_gain(
     model: Module, x: Tensor | tuple, starts: int = 4, rounds: int = 10
 ) -> float:
-    """The largest ‖∂f·Δw‖ / ‖Δw‖ found at the input x, by the same ascent: the next Δw is the dual
-    of the slope.
+    """Return the largest ‖∂f·Δw‖ / ‖Δw‖ that ascent finds at the input x.
+
+    Each Δw is the dual of the slope at the one before.
     """
     weights = dict(model.weights.items())
     like = tuple(w.detach() for w in weights.values())
@@ -186,7 +186,7 @@ def largest_weight_gain(
 def step_gain(
     module: Module, x: Tensor | tuple, step: Tensor | tuple, signature: Signature | None = None
 ) -> float:
-    """‖f(x + Δx) − f(x)‖ / ‖Δx‖ for one finite step, in the module's own spaces."""
+    """Return ‖f(x + Δx) − f(x)‖ / ‖Δx‖ for one finite step."""
     domain, codomain = signature or (module.domain, module.codomain)
     y = module(x)
     change = flat(module(unflat(flat(x) + flat(step), x))) - flat(y)
@@ -194,18 +194,18 @@ def step_gain(
 
 
 def full(space: AnySpace, value: Tensor | tuple) -> Tensor | tuple:
-    """An input of norm 1 in which every vector has norm 1; for a product, every part."""
+    """Return a value in which every vector has norm 1; for a product, the vectors of all parts."""
     if isinstance(space, Product):
         return tuple(full(part, piece) for part, piece in zip(space.parts, value, strict=True))
     return steepest(space, value)
 
 
 def record_batches(patch: pytest.MonkeyPatch) -> list[torch.Size]:
-    """Have `orthogonalize_all` note the shape of every batch that it hands to a method."""
+    """Make `orthogonalize_all` record the shape of every batch that it passes to a method."""
     seen: list[torch.Size] = []
     resolve = batching.resolve
 
-    class Noting:
+    class Recording:
         def __init__(self, method: MethodLike | None) -> None:
             self.method = resolve(method)
             self.takes_padding = self.method.takes_padding
@@ -214,5 +214,5 @@ def record_batches(patch: pytest.MonkeyPatch) -> list[torch.Size]:
             seen.append(matrices.shape)
             return self.method.on_batch(matrices)
 
-    patch.setattr(batching, "resolve", Noting)
+    patch.setattr(batching, "resolve", Recording)
     return seen

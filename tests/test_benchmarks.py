@@ -1,4 +1,4 @@
-"""Each benchmark's command runs, at toy size; what it measures there means nothing."""
+"""Each benchmark's command runs, at a size at which its numbers mean nothing."""
 
 import importlib
 import sys
@@ -71,6 +71,14 @@ def test_a_page_without_marks_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert page.read_text() == "no marks\n"
 
 
+def test_the_conditions_of_the_readmes_table_are_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = importlib.import_module("benchmarks.tiny_shakespeare")
+    numbers = {"validation_loss": 1.5, "seconds": 100.0, "lr": 0.1}
+    monkeypatch.setattr(benchmark, "run", lambda *run: numbers)
+    lines = benchmark.table("shakespeare", Path(), range(2)).splitlines()
+    assert max(len(line) for line in lines if not line.startswith("|")) <= 100
+
+
 def test_the_readmes_table_compares_each_optimizer_at_its_best_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,17 +87,15 @@ def test_the_readmes_table_compares_each_optimizer_at_its_best_rate(
     def trained(
         data: str, out: Path, optimizer: str, seed: int, lr: float | None
     ) -> dict[str, float]:
-        """As if the third rate were the best, and every seed 0.1 worse than the one before."""
+        """Return numbers that are best at the third rate, and worse by 0.1 from seed to seed."""
         distance = 0.0 if lr is None else abs(lr - benchmark.RATES[optimizer][2])
         return {"validation_loss": 1.5 + distance + 0.1 * seed, "seconds": 100.0, "lr": lr or 0.1}
 
     monkeypatch.setattr(benchmark, "run", trained)
-    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
-    (tmp_path / "README.md").write_text(
-        "before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n"
-    )
-    run("tiny_shakespeare", ["--seeds", "3"], monkeypatch)
-    written = (tmp_path / "README.md").read_text()
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")
+    run("tiny_shakespeare", ["--seeds", "3", "--write", str(page)], monkeypatch)
+    written = page.read_text()
     assert (
         f"| torch.optim.AdamW | {benchmark.RATES['adamw'][2]:g} | 1.600 ± 0.100 | 100 s | 1.00 |"
         in written

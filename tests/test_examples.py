@@ -1,39 +1,26 @@
-"""The examples run at toy size, and do what they say."""
+"""The examples run at a small size and do what they say."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import math
-import random
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from tests.conftest import EXAMPLES
 from tests.parallel.launcher import torchrun
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-@pytest.fixture(autouse=True)
-def _on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The examples find their neighbours, as they do when run as scripts."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+pytestmark = pytest.mark.usefixtures("examples_on_path")
 
 
 def load(name: str) -> ModuleType:
     return importlib.import_module(name)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text of words that a model can learn something about in a few steps."""
-    words = random.Random(0).choices(["dual", "norm", "mass", "atom", "bond"], k=3000)
-    path = tmp_path_factory.mktemp("data") / "words.txt"
-    path.write_text(" ".join(words))
-    return path
 
 
 def gpt_arguments(corpus: Path, out: Path, *more: str) -> list[str]:
@@ -119,12 +106,10 @@ def test_resumed_optimizer_ends_at_the_same_weights_bit_for_bit(
     assert all(torch.equal(whole["model"][name], parts["model"][name]) for name in whole["model"])
 
 
-@pytest.mark.parametrize("parallel", ["fsdp", "ddp", "hsdp", "tp"])
-def test_train_gpt_distributed_takes_the_steps_of_one_process(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: str
-) -> None:
-    """As the only process there is: all the machinery, and nobody to share with."""
-    alone = {
+@pytest.fixture
+def single_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment that torchrun gives to the only process of a run."""
+    environment = {
         "RANK": "0",
         "LOCAL_RANK": "0",
         "WORLD_SIZE": "1",
@@ -132,8 +117,15 @@ def test_train_gpt_distributed_takes_the_steps_of_one_process(
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": "0",
     }
-    for name, value in alone.items():
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("single_process")
+@pytest.mark.parametrize("parallel", ["fsdp", "ddp", "hsdp", "tp"])
+def test_train_gpt_distributed_takes_the_steps_of_one_process(
+    corpus: Path, tmp_path: Path, parallel: str
+) -> None:
     load("train_gpt_optimizer").main(gpt_arguments(corpus, tmp_path / "alone", "--steps", "5"))
     load("train_gpt_distributed").main(
         gpt_arguments(corpus, tmp_path / "shared", "--steps", "5", "--parallel", parallel)
@@ -144,20 +136,11 @@ def test_train_gpt_distributed_takes_the_steps_of_one_process(
     )
 
 
+@pytest.mark.usefixtures("single_process")
 @pytest.mark.parametrize("parallel", ["fsdp", "ddp"])
 def test_train_gpt_distributed_resumes_from_its_checkpoint(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: str
+    corpus: Path, tmp_path: Path, parallel: str
 ) -> None:
-    alone = {
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_WORLD_SIZE": "1",
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": "0",
-    }
-    for name, value in alone.items():
-        monkeypatch.setenv(name, value)
     main = load("train_gpt_distributed").main
     main(gpt_arguments(corpus, tmp_path / "whole", "--steps", "6", "--parallel", parallel))
     interrupted = gpt_arguments(corpus, tmp_path / "parts", "--steps", "6", "--parallel", parallel)
@@ -176,14 +159,14 @@ def test_train_gpt_distributed_under_torchrun(corpus: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stdout
     load("train_gpt_optimizer").main(gpt_arguments(corpus, tmp_path / "one", "--steps", "5"))
     expected = torch.load(tmp_path / "one" / "checkpoint.pt", weights_only=True)["losses"]
-    # Few letters make gradients of less than full rank, and rounding in the directions that they
-    # leave out is lifted a thousandfold.
+    # Few letters make gradients of less than full rank, and the duality map amplifies rounding
+    # errors in their null spaces.
     assert json.loads((tmp_path / "two" / "result.json").read_text())["losses"] == pytest.approx(
         expected, abs=1e-3
     )
 
 
-def test_train_gpt_distributed_says_how_it_is_started(
+def test_train_gpt_distributed_without_torchrun_says_how_to_start_it(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RANK", raising=False)
@@ -212,7 +195,7 @@ def test_mixed_precision_compares_every_variant_and_repeats_none(
     ]
     main = load("mixed_precision").main
     first = main([*small, "--out", str(tmp_path / "runs"), "--assets", str(tmp_path)])
-    # guessing among the 12 characters
+    # the loss of a guess among the 12 characters
     assert all(loss < math.log(12) for (loss,) in first.values())
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
     assert main([*small, "--out", str(tmp_path / "runs"), "--assets", str(tmp_path)]) == first
@@ -280,6 +263,17 @@ def test_validation_windows_cover_the_split_once() -> None:
     x, y = load("text").windows(ids, 8)
     assert x.flatten().tolist() == list(range(96))
     assert torch.equal(y, x + 1)
+
+
+@pytest.mark.parametrize("name", ["hello_world", "train_cnn"])
+def test_help_trains_nothing(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py"), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "test accuracy" not in done.stdout
 
 
 def test_hello_world_reads_digits() -> None:

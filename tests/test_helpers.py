@@ -1,4 +1,4 @@
-"""The ascent that the bounds are tested with finds gains that are known."""
+"""The ascent by which bounds are tested finds known gains."""
 
 import pytest
 import torch

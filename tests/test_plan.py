@@ -14,6 +14,7 @@ from modula import (
     RMS,
     Atom,
     Bias,
+    Bond,
     Embed,
     Gain,
     Gradient,
@@ -24,14 +25,13 @@ from modula import (
     ReLU,
     Update,
 )
-from modula.algebra.core import Bond
+from modula.geometry import Vectors
 from tests import reference
 from tests.helpers import close, rand, random_gradient, random_update
 from tests.strategies import feature_trees, seeds, trained_trees, trees
 
 many = settings(max_examples=60)
 METHODS = ["svd", "polar_express", "newton_schulz", "inverse_root", "sketch"]
-NUMBERS = ["norm", "dual_norm", "mass", "sensitivity"]
 
 
 def parts(model: Module, vector: Gradient | Update) -> reference.Parts:
@@ -50,10 +50,8 @@ def sparse_gradient(model: Module, seed: int) -> Gradient:
     )
 
 
-def shares(model: Module) -> list[float]:
-    """Each atom's largest norm in an update of norm 1: its coefficient, measured through `norm`
-    alone.
-    """
+def coefficients(model: Module) -> list[float]:
+    """Each atom's largest norm in an update of norm 1: its coefficient, by `norm` alone."""
     found = []
     for i, (atom, w) in enumerate(zip(reference.atoms(model), model.weights.tensors, strict=True)):
         unit = Update(
@@ -272,11 +270,11 @@ def test_batches_equal_one_atom_at_a_time(operation):
     gradient = random_gradient(model, 0)
     vector = gradient if operation == "dualize" else random_update(model, 0)
     together = getattr(model, operation)(vector)
-    for atom, t, part, share in zip(
-        reference.atoms(model), vector.tensors, together.tensors, shares(model), strict=True
+    for atom, t, part, coefficient in zip(
+        reference.atoms(model), vector.tensors, together.tensors, coefficients(model), strict=True
     ):
         alone = type(vector)({"weight": t})
-        close(part, share * getattr(atom, operation)(alone).tensors[0])
+        close(part, coefficient * getattr(atom, operation)(alone).tensors[0])
 
 
 def test_atoms_of_different_dtypes_are_kept_apart():
@@ -316,7 +314,7 @@ def test_an_unknown_method_is_refused():
 
 
 @given(model=trees(), seed=seeds)
-def test_normalize_gives_every_atom_its_share(model, seed):
+def test_normalize_gives_every_atom_its_coefficient(model, seed):
     normalized = parts(model, model.normalize(random_update(model, seed)))
     total = reference.mass(model)
     dual = reference.dualize(model, parts(model, random_gradient(model, seed)))
@@ -348,8 +346,8 @@ def test_normalize_keeps_zero_parts(model, seed):
 
 
 def ratio(model: Module) -> float:
-    """The share of the first of two Linears over that of the second."""
-    first, second = shares(model)
+    """The coefficient of the first of two atoms over that of the second."""
+    first, second = coefficients(model)
     return first / second
 
 
@@ -357,7 +355,7 @@ def pair() -> Module:
     return Linear(3, 3) @ ReLU() @ Linear(3, 3)
 
 
-def test_two_equal_layers_have_equal_shares():
+def test_two_equal_layers_have_equal_coefficients():
     close(ratio(pair()), 1.0, rtol=1e-6)
 
 
@@ -423,8 +421,6 @@ class Diagonal(Atom[RMS, RMS]):
     sensitivity = 3.0
 
     def __init__(self, d: int) -> None:
-        from modula.geometry import Vectors
-
         super().__init__((d,), Vectors(Linf, axes=1), fan_out=d, fan_in=d)
 
     def forward(self, x):
@@ -440,7 +436,7 @@ class Halve(Bond[RMS, RMS]):
 
 def test_an_atom_of_ones_own_takes_part():
     model = Diagonal(3) @ Halve() @ Linear(3, 3)
-    close(np.array(shares(model)), [1 / 2 / (3 * 0.5), 1 / 2], rtol=1e-6)
+    close(np.array(coefficients(model)), [1 / 2 / (3 * 0.5), 1 / 2], rtol=1e-6)
 
 
 def test_weights_of_norm_one_are_drawn_for_an_atom_of_ones_own():
@@ -478,10 +474,7 @@ def test_a_deepcopy_has_the_same_duality(model, seed):
 @pytest.mark.parametrize("size", [1e-41, 1e-44, 1e-30, 1e30])
 def test_parts_of_any_size_are_normalized_to_their_share(size):
     model = Linear(2, 3)
-    update = Update({"weight": torch.full((2, 3), size)})
-    close(model.norm(model.normalize(update, 0.1)), 0.1, rtol=1e-5)
-    close(
-        model.normalize(update, 0.1)["weight"],
-        model.normalize(update * (1 / size))["weight"] * 0.1,
-        rtol=1e-5,
-    )
+    normalized = model.normalize(Update({"weight": torch.full((2, 3), size)}), 0.1)
+    ordinary = model.normalize(Update({"weight": torch.ones(2, 3)}), 0.1)
+    # A subnormal number has few digits.
+    close(normalized["weight"], ordinary["weight"], rtol=1e-3)

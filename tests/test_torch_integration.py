@@ -1,4 +1,4 @@
-"""Modules are ordinary torch modules."""
+"""Modules have all that is expected of a torch module."""
 
 import copy
 import io
@@ -48,7 +48,7 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 
 class Block(Composition[RMS, RMS]):
-    """A compound that can be pickled: it is defined in a module."""
+    """A compound that can be pickled, since it is defined at the top of a module."""
 
     def __init__(self, width: int) -> None:
         super().__init__(Linear(width, width) @ ReLU())
@@ -56,13 +56,13 @@ class Block(Composition[RMS, RMS]):
 
 
 def make(name: str) -> tuple[Module, Tensor]:
-    """A model and an input for it."""
+    """Return a model and an input for it."""
     x = torch.tensor([[1, 4, 2, 0]]) if name == "gpt" else torch.randn(INPUTS.get(name, (2, 5)))
     return MODELS[name](), x
 
 
 def same(one: Module, other: Module) -> bool:
-    """The same names and the same weights, bit for bit."""
+    """Return whether two models have the same names and weights, bit for bit."""
     return one.weights.names == other.weights.names and all(
         map(torch.equal, one.parameters(), other.parameters())
     )

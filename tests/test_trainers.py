@@ -1,11 +1,8 @@
-"""The trainers people use drive SteepestDescent: the examples learn, and go on from their
-checkpoints.
-"""
+"""Lightning, the Trainer and Accelerate train with SteepestDescent and resume from checkpoints."""
 
 from __future__ import annotations
 
 import importlib
-import random
 from pathlib import Path
 from types import ModuleType
 
@@ -14,27 +11,20 @@ import torch
 
 from modula import GPT, SteepestDescent
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = ["--batch", "4", "--context", "16", "--blocks", "1", "--width", "16", "--heads", "2"]
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def _on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    words = random.Random(0).choices(["dual", "norm", "mass", "atom", "bond"], k=3000)
-    path = tmp_path_factory.mktemp("data") / "words.txt"
-    path.write_text(" ".join(words))
-    return path
-
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.usefixtures("examples_on_path"),
+]
 
 GUESSING = 2.4
-"""Near the entropy of a guess among the 12 characters, log 12 = 2.48."""
+"""About the loss of a guess among the 12 characters, log 12 = 2.48."""
+
+
+def run_options(corpus: Path, out: Path, options: str) -> list[str]:
+    """Return the command line of a small run."""
+    return ["--data", str(corpus), "--out", str(out), *SMALL, *options.split()]
 
 
 def lightning() -> ModuleType:
@@ -49,64 +39,37 @@ def huggingface() -> ModuleType:
 
 
 def states_of(path: Path) -> tuple[dict, dict]:
-    """Weights and optimizer's state of a checkpoint of Lightning's."""
+    """Return the weights and the optimizer's state of a checkpoint that Lightning wrote."""
     saved = torch.load(path, weights_only=True)
     return saved["state_dict"], saved["optimizer_states"][0]["state"]
 
 
 def test_lightning_learns(corpus: Path, tmp_path: Path) -> None:
-    result = lightning().main(
-        [
-            "--data",
-            str(corpus),
-            "--out",
-            str(tmp_path),
-            *SMALL,
-            "--accelerator",
-            "cpu",
-            "--steps",
-            "60",
-        ]
-    )
-    assert result["validation_loss"] < 0.8 * GUESSING
+    options = run_options(corpus, tmp_path, "--accelerator cpu --steps 60")
+    assert lightning().main(options)["validation_loss"] < 0.8 * GUESSING
 
 
-def test_lightning_accumulates_and_autocasts(corpus: Path, tmp_path: Path) -> None:
-    more = ["--accumulate", "2", "--precision", "bf16-mixed"]
-    result = lightning().main(
-        [
-            "--data",
-            str(corpus),
-            "--out",
-            str(tmp_path),
-            *SMALL,
-            "--accelerator",
-            "cpu",
-            "--steps",
-            "60",
-            *more,
-        ]
+def test_lightning_learns_with_accumulation_and_autocast(corpus: Path, tmp_path: Path) -> None:
+    options = run_options(
+        corpus,
+        tmp_path,
+        "--accelerator cpu --steps 60 --accumulate 2 --precision bf16-mixed",
     )
-    assert result["validation_loss"] < 0.8 * GUESSING
+    assert lightning().main(options)["validation_loss"] < 0.8 * GUESSING
+
+
+def test_lightnings_autocast_leaves_weights_in_float32(corpus: Path, tmp_path: Path) -> None:
+    options = run_options(corpus, tmp_path, "--accelerator cpu --steps 2 --precision bf16-mixed")
+    lightning().main(options)
     assert {w.dtype for w in states_of(tmp_path / "last.ckpt")[0].values()} == {torch.float32}
 
 
 def test_lightnings_checkpoints_restore_the_optimizer(corpus: Path, tmp_path: Path) -> None:
     main = lightning().main
-    arguments = [
-        "--data",
-        str(corpus),
-        "--out",
-        str(tmp_path),
-        *SMALL,
-        "--accelerator",
-        "cpu",
-        "--steps",
-        "8",
-    ]
-    main([*arguments, "--stop-after", "5"])
+    options = run_options(corpus, tmp_path, "--accelerator cpu --steps 8")
+    main([*options, "--stop-after", "5"])
     before = states_of(tmp_path / "last.ckpt")[1]
-    main([*arguments, "--resume"])
+    main([*options, "--resume"])
     after = states_of(tmp_path / "last.ckpt")[1]
     assert {int(state["step"]) for state in before.values()} == {5}
     assert {int(state["step"]) for state in after.values()} == {8}
@@ -114,23 +77,12 @@ def test_lightnings_checkpoints_restore_the_optimizer(corpus: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("loop", ["trainer", "accelerate"])
 def test_huggingface_learns(corpus: Path, tmp_path: Path, loop: str) -> None:
-    arguments = [
-        "--data",
-        str(corpus),
-        "--out",
-        str(tmp_path),
-        *SMALL,
-        "--cpu",
-        "--steps",
-        "60",
-        "--loop",
-        loop,
-    ]
-    assert huggingface().main(arguments) < 0.8 * GUESSING
+    options = run_options(corpus, tmp_path, f"--cpu --steps 60 --loop {loop}")
+    assert huggingface().main(options) < 0.8 * GUESSING
 
 
 @pytest.mark.parametrize("loop", ["trainer", "accelerate"])
-def test_huggingface_goes_on_from_its_checkpoint(
+def test_huggingface_continues_from_its_checkpoint(
     corpus: Path, tmp_path: Path, loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = huggingface()
@@ -142,27 +94,16 @@ def test_huggingface_goes_on_from_its_checkpoint(
             made.append(self)
 
     monkeypatch.setattr(module, "SteepestDescent", Remembered)
-    arguments = [
-        "--data",
-        str(corpus),
-        "--out",
-        str(tmp_path),
-        *SMALL,
-        "--cpu",
-        "--save-every",
-        "3",
-        "--loop",
-        loop,
-    ]
-    module.main([*arguments, "--steps", "3"])
-    module.main([*arguments, "--steps", "8", "--resume"])
+    options = run_options(corpus, tmp_path, f"--cpu --save-every 3 --loop {loop}")
+    module.main([*options, "--steps", "3"])
+    module.main([*options, "--steps", "8", "--resume"])
     assert [{int(state["step"]) for state in optimizer.state.values()} for optimizer in made] == [
         {3},
         {8},
     ]
 
 
-def test_accelerates_wrapper_hands_everything_through() -> None:
+def test_accelerates_wrapper_takes_the_steps_of_the_optimizer() -> None:
     pytest.importorskip("accelerate")
     from accelerate import Accelerator
 

@@ -546,3 +546,15 @@ def test_repr_lists_every_tensor():
 
 def test_repr_of_many_tensors_is_short():
     assert len(repr(Update({str(i): torch.zeros(1) for i in range(100)})).splitlines()) < 20
+
+
+def test_the_vectors_of_a_network_without_weights_have_their_arithmetic():
+    model = ReLU()
+    gradient, update = Gradient({}), Update({})
+    for vector in (gradient, update):
+        for result in (vector + vector, vector - vector, 2.0 * vector, vector / 2.0, -vector):
+            assert (type(result), len(result)) == (type(vector), 0)
+    assert float(gradient @ update) == 0
+    assert len(model.dualize(gradient)) == 0
+    model.weights -= update
+    assert len(model.weights - model.weights) == 0

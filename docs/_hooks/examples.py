@@ -1,6 +1,4 @@
-"""griffe extension: read the section `Example:` of a docstring as `Examples:`, the name under which
-the parser knows it.
-"""
+"""griffe extension: rename the section `Example:` of docstrings to `Examples:`, as griffe needs."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ import griffe
 
 
 class Examples(griffe.Extension):
-    """Renames the section before docstrings are parsed."""
+    """Renames the section before griffe parses docstrings."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Rewrite one docstring."""

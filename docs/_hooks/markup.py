@@ -1,6 +1,4 @@
-"""mkdocs hook: angle brackets for the pairing <g, t>, and prompts in code blocks read as a Python
-console.
-"""
+"""mkdocs hook: write the pairing <g, t> in angle brackets, and highlight consoles as such."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ class _Pairing(InlineProcessor):
 
 
 class PairingExtension(Extension):
-    """Writes `<g, t>` outside code as ⟨g, t⟩: Markdown would take it for an HTML tag and drop
-    it.
-    """
+    """Write `<g, t>` outside code as ⟨g, t⟩, which Markdown would take for an HTML tag and drop."""
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
         """Register the pattern after code spans (priority 190) and ahead of inline HTML (90)."""
@@ -38,5 +34,5 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
-    """The tests know a console by its prompt, the highlighter by the name of the language."""
+    """Name the language of code blocks that begin with a prompt, which the highlighter needs."""
     return markdown.replace("```python\n>>>", "```pycon\n>>>")

@@ -1,4 +1,4 @@
-"""Can masses find their values while a network trains?
+"""Measure whether masses that drift find good values while a network trains.
 
     python examples/experiments/adaptive_masses.py            # half an hour
     python examples/experiments/adaptive_masses.py --quick    # minutes
@@ -70,14 +70,29 @@ class Outcome:
 
 def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
     parser = arguments(__doc__, seeds=3)
-    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=2)
-    parser.add_argument("--steps", type=int, help="by default 400, with --quick 60")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--context", type=int, default=32)
     parser.add_argument(
-        "--lr", type=float, default=0.15, help="at the first step; falls to zero in a line"
+        "--data",
+        default="stdlib",
+        help='"stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
+    )
+    parser.add_argument(
+        "--width", type=int, default=64, help="number of features (default %(default)s)"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=2, help="number of blocks (default %(default)s)"
+    )
+    parser.add_argument("--steps", type=int, help="by default 400, with --quick 60")
+    parser.add_argument(
+        "--batch", type=int, default=8, help="windows of text per step (default %(default)s)"
+    )
+    parser.add_argument(
+        "--context", type=int, default=32, help="characters per window (default %(default)s)"
+    )
+    parser.add_argument(
+        "--lr",
+        type=float,
+        default=0.15,
+        help="at the first step; falls to zero in a line (default %(default)s)",
     )
     options = parser.parse_args(given)
     options.steps = options.steps or (60 if options.quick else 400)
@@ -101,7 +116,7 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
 
 
 def paths(model: GPT) -> dict[str, list[str]]:
-    """Where the four kinds of parts are in the model, the first and the last atom among them."""
+    """Return the paths of the four kinds of parts; the first and the last atom are two of them."""
     named = dict(model.named_modules())
     atoms = [name.removesuffix(".weight") for name, _ in model.named_parameters()]
     return {
@@ -113,7 +128,7 @@ def paths(model: GPT) -> dict[str, list[str]]:
 
 
 def by_kind(masses: dict[str, float], model: GPT) -> list[float]:
-    """The masses of the four kinds of parts, from those of the atoms."""
+    """Return the masses of the four kinds of parts, from those of the atoms."""
     return [
         sum(
             mass

@@ -1,12 +1,11 @@
-"""After how many steps does a transformer that has memorised sums modulo p generalise to those it
-has not seen?
+"""Count the steps after which a transformer generalises to sums modulo p that it has not seen.
 
     python examples/experiments/grokking.py            # p = 97
     python examples/experiments/grokking.py --quick    # p = 23, minutes
 
-Trains a GPT of one block on a share of all sums a + b modulo p, dualized, by Muon and by AdamW,
-each at several rates, and counts the steps to 95% and 99% on the rest. Leaves grokking.json and
-grokking.png in --out.
+Trains a GPT of one block on a fraction of all sums a + b modulo p, by dualized descent, Muon and
+AdamW, each at several rates, and counts the steps to 95% and 99% on the rest. Leaves grokking.json
+and grokking.png in --out.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Accuracies every so many steps; a run ends when it has generalised."""
+    """The accuracies at equal intervals of steps; a run ends when it has generalised."""
 
     train: list[float]
     validation: list[float]
@@ -59,8 +58,15 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
     parser.add_argument("--p", type=int, help="by default 97, with --quick 23")
     parser.add_argument("--width", type=int, help="by default 128, with --quick 64")
     parser.add_argument("--steps", type=int, help="at most; by default 1200, with --quick 600")
-    parser.add_argument("--every", type=int, default=20, help="steps between looks at the accuracy")
-    parser.add_argument("--fraction", type=float, default=0.5, help="of all sums, to train on")
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=20,
+        help="steps between measurements of the accuracy (default %(default)s)",
+    )
+    parser.add_argument(
+        "--fraction", type=float, default=0.5, help="of all sums, to train on (default %(default)s)"
+    )
     options = parser.parse_args(given)
     options.p = options.p or (23 if options.quick else 97)
     options.width = options.width or (64 if options.quick else 128)
@@ -81,8 +87,9 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
 
 
 def sums(p: int, fraction: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All of a + b = c modulo p, as tokens [n, 3] that spell "a b =" and answers [n]: to train on,
-    and the rest.
+    """Return all a + b = c modulo p, to train on and the rest.
+
+    Questions are tokens [n, 3] that spell "a b =", answers are [n].
     """
     a, b = torch.meshgrid(torch.arange(p), torch.arange(p), indexing="ij")
     questions = torch.stack((a.flatten(), b.flatten(), torch.full((p * p,), p)), dim=-1)
@@ -115,21 +122,22 @@ def accuracy(model: GPT, x: Tensor, y: Tensor) -> float:
 
 
 def steps_to(accuracies: list[float], level: float, every: int) -> int | None:
-    """The step of the first look at which the level was reached; None if it never was."""
+    """Return the step of the first measurement that reached the level, or None."""
     return next((every * (i + 1) for i, reached in enumerate(accuracies) if reached >= level), None)
 
 
 def reached(
     runs: Runs[Trial, Outcome], system: str, lr: float, level: float, options: argparse.Namespace
 ) -> list[int | None]:
-    """For each seed, the steps to a level of validation accuracy."""
+    """Return the steps to a level of validation accuracy, for each seed."""
     outcomes = [runs.results[Trial(system, lr, seed)] for seed in range(options.seeds)]
     return [steps_to(outcome.validation, level, options.every) for outcome in outcomes]
 
 
 def best_rate(runs: Runs[Trial, Outcome], system: str, options: argparse.Namespace) -> float:
-    """The rate with the fewest steps to 95%, where a run that did not get there counts as twice the
-    longest.
+    """Return the rate with the fewest steps to 95%.
+
+    A run that did not reach 95% counts as twice the longest run.
     """
 
     def steps(lr: float) -> float:
@@ -176,7 +184,7 @@ def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
 
 
 def written(steps: list[int | None]) -> str:
-    """The mean, and the range over seeds; how many never got there."""
+    """Return the mean and the range over seeds, and the number of runs that never got there."""
     there = [one for one in steps if one is not None]
     missing = f"{len(steps) - len(there)} of {len(steps)} never" if len(there) < len(steps) else ""
     if not there:

@@ -1,12 +1,12 @@
-"""Does the best learning rate stay where it is when a network grows wider or deeper?
+"""Measure whether the best learning rate stays the same when a network grows wider or deeper.
 
-    python examples/experiments/lr_transfer.py --plan     # how long all of it will take here
-    python examples/experiments/lr_transfer.py            # goes on where it was stopped
+    python examples/experiments/lr_transfer.py --plan     # estimates the time on this machine
+    python examples/experiments/lr_transfer.py            # continues where it was stopped
     python examples/experiments/lr_transfer.py --quick    # minutes
 
 Trains a GPT on text and a ResMLP on digits at many widths and depths, by modula (dualized, and
-normalised Adam), AdamW and Muon. For every size it walks along the rates, by factors of 2 around
-the best rate of the size before and then by √2 around the lowest point, until the lowest point has
+normalised Adam), AdamW and Muon. For every size it searches the rates, by factors of 2 around the
+best rate of the size before and then by √2 around the lowest point, until the lowest point has
 neighbours on both sides. Leaves lr_transfer.json and lr_transfer.png in --out.
 """
 
@@ -35,7 +35,7 @@ from trials import Bar, Runs, arguments, band, canvas, finite, mean, publish, ta
 from modula import GPT, ResMLP
 
 START = {"dualize": 2**-3.0, "normalize": 2**-3.0, "adamw": 2**-7.0, "muon": 2**-4.5}
-"""Where the walk of the smallest network begins."""
+"""The rates at which the search of the smallest network begins."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves: the loss at its end, None if it diverged."""
+    """The loss at the end of a run, None if it diverged."""
 
     loss: float | None
 
@@ -70,32 +70,44 @@ Batches = Callable[[torch.Generator], tuple[Tensor, Tensor]]
 
 
 NOISE = 0.3
-"""The share of the digits' labels that are drawn anew whenever they are met, so that their loss has
-a floor, as that of text has."""
+"""The fraction of the digits' labels that are drawn anew in every batch, so that the loss has a
+lower bound above zero, as that of text has."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A family of networks, with what they learn."""
+    """A family of networks and their data."""
 
     build: Callable[[Size], GPT | ResMLP]
     batch: Batches
     held_out: tuple[Tensor, Tensor]
-    """What the loss at the end is of."""
+    """The data of the loss at the end."""
 
     noise: float = 0.0
-    """The share of random labels that the loss at the end expects."""
+    """The fraction of random labels that the loss at the end expects."""
 
 
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser = arguments(__doc__, seeds=2)
     parser.add_argument(
-        "--data", default="stdlib", help='of the GPT: "stdlib", "shakespeare" or a UTF-8 file'
+        "--data",
+        default="stdlib",
+        help='of the GPT: "stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
     )
     parser.add_argument(
-        "--networks", nargs="+", choices=["gpt", "resmlp"], default=["gpt", "resmlp"]
+        "--networks",
+        nargs="+",
+        choices=["gpt", "resmlp"],
+        default=["gpt", "resmlp"],
+        help="which networks to train (default %(default)s)",
     )
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
+    parser.add_argument(
+        "--systems",
+        nargs="+",
+        choices=SYSTEMS,
+        default=SYSTEMS,
+        help="which systems train them (default %(default)s)",
+    )
     parser.add_argument(
         "--widths", nargs="+", type=int, help="by default 32 64 128 256 512, with --quick 16 32 64"
     )
@@ -103,13 +115,20 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
         "--depths", nargs="+", type=int, help="in blocks; by default 2 4 8 16, with --quick 1 2 4"
     )
     parser.add_argument(
-        "--width", type=int, help="at which depth is varied; by default the second of --widths"
+        "--width",
+        type=int,
+        help="width at which depth is varied; by default the second of --widths",
     )
     parser.add_argument("--steps", type=int, help="by default 100, with --quick 40")
     parser.add_argument(
-        "--batch", type=int, default=8, help="windows of text; of digits 16 times as many"
+        "--batch",
+        type=int,
+        default=8,
+        help="windows of text; of digits 16 times as many (default %(default)s)",
     )
-    parser.add_argument("--context", type=int, default=32)
+    parser.add_argument(
+        "--context", type=int, default=32, help="characters per window (default %(default)s)"
+    )
     parser.add_argument(
         "--plan",
         action="store_true",
@@ -184,7 +203,7 @@ def task(network: str, options: argparse.Namespace) -> Task:
 
 
 def train(trial: Trial, task: Task, steps: int) -> Outcome:
-    """One run, at a rate that falls to zero in a line."""
+    """Train one network, at a rate that falls linearly to zero."""
     torch.manual_seed(trial.seed)
     generator = torch.Generator().manual_seed(trial.seed)
     model = task.build(Size(trial.network, trial.width, trial.depth))
@@ -199,7 +218,7 @@ def train(trial: Trial, task: Task, steps: int) -> Outcome:
 
 
 def loss_of(model: GPT | ResMLP, x: Tensor, y: Tensor, noise: float = 0.0) -> Tensor:
-    """The expected loss where a share of the labels is replaced by random ones."""
+    """Return the expected loss where a fraction of the labels is replaced by random ones."""
     return F.cross_entropy(model(x).flatten(0, -2), y.flatten(), label_smoothing=noise)
 
 
@@ -207,7 +226,7 @@ def loss_of(model: GPT | ResMLP, x: Tensor, y: Tensor, noise: float = 0.0) -> Te
 
 
 def axes_of(network: str, options: argparse.Namespace) -> list[list[Size]]:
-    """The sizes along width, and along depth, each from small to large."""
+    """Return the sizes along width and those along depth, each from small to large."""
     wide = [Size(network, width, options.depths[0]) for width in options.widths]
     deep = [Size(network, options.width, depth) for depth in options.depths]
     return [wide, deep]
@@ -218,11 +237,11 @@ def sizes(network: str, options: argparse.Namespace) -> list[Size]:
 
 
 RUNS_A_WALK = 6
-"""Rates that a walk usually takes."""
+"""The usual number of rates of a search."""
 
 
 def cost(trial: Trial) -> float:
-    """About how long a run takes, against others."""
+    """Estimate the time of a run, relative to other runs."""
     per_block = {"gpt": 12, "resmlp": 2}[trial.network] * trial.width**2
     return trial.depth * (per_block + 2e4) + 1e5
 
@@ -236,8 +255,9 @@ def walk_axis(
     bar: Bar,
     options: argparse.Namespace,
 ) -> None:
-    """Find the best rate of every size that is not among `walked`, each from where the one before
-    had it; try the first one's on all.
+    """Find the best rate of every size that is not among `walked`, and try the smallest's on all.
+
+    The search of a size begins at the best rate of the size before.
     """
     center = START[system]
     for size in axis:
@@ -257,8 +277,9 @@ def walk_axis(
 
 
 def walk(loss: Callable[[float], float], start: float) -> float:
-    """The rate with the lowest loss, on a grid of ratio √2: first by factors of 2, until the lowest
-    has neighbours, then by √2.
+    """Return the rate with the lowest loss on a grid of ratio √2.
+
+    The search goes by factors of 2 until the lowest rate has neighbours, and then by √2.
     """
     tried: dict[float, float] = {}
     for ratio in (2.0, math.sqrt(2.0)):
@@ -276,7 +297,7 @@ def walk(loss: Callable[[float], float], start: float) -> float:
 
 
 def on_grid(lr: float) -> float:
-    """The nearest power of √2, so that rates that were reached in different ways are the same."""
+    """Return the nearest power of √2, so that rates that were reached in two ways are equal."""
     return math.exp2(round(2 * math.log2(lr)) / 2)
 
 
@@ -286,7 +307,7 @@ def on_grid(lr: float) -> float:
 def curve(
     runs: Runs[Trial, Outcome], size: Size, system: str, seeds: int
 ) -> dict[float, list[float | None]]:
-    """The losses of all seeds, by rate."""
+    """Return the losses of all seeds, by rate."""
     found: dict[float, dict[int, float | None]] = {}
     for trial, outcome in runs.results.items():
         if (trial.network, trial.width, trial.depth, trial.system) == (
@@ -308,8 +329,9 @@ def best_rate(losses: dict[float, list[float | None]]) -> float:
 
 
 def vertex(losses: dict[float, list[float | None]]) -> float:
-    """The rate at the vertex of the parabola, over log rate, through the lowest point and its
-    neighbours.
+    """Return the rate at the vertex of the parabola through the lowest point and its neighbours.
+
+    The parabola is over the logarithm of the rate.
     """
     rates = [lr for lr in losses if math.isfinite(mean(losses[lr]))]
     i = rates.index(best_rate(losses))
@@ -327,9 +349,7 @@ def vertex(losses: dict[float, list[float | None]]) -> float:
 
 
 def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
-    """How far the best rate moves along each axis, and what it costs to keep the smallest
-    size's.
-    """
+    """Return the moves of the best rate along each axis, and the cost of keeping the smallest's."""
     rows = []
     for network in options.networks:
         for axis, name in zip(axes_of(network, options), ("width", "depth"), strict=True):
@@ -408,7 +428,7 @@ def plot(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> Figure:
 
 
 def plan(tasks: dict[str, Task], runs: Runs[Trial, Outcome], options: argparse.Namespace) -> None:
-    """Time one step of everything."""
+    """Print the estimated time of every run, from the time of a few steps."""
     rows, total = [], 0.0
     for trial in steps_to_time(options):
         train(trial, tasks[trial.network], 1)  # to warm up

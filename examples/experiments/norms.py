@@ -1,4 +1,4 @@
-"""One network, one loss, and different norms on its weights: which steepest descent is best?
+"""Compare steepest descent under different norms on the weights of one network.
 
     python examples/experiments/norms.py            # an hour
     python examples/experiments/norms.py --quick    # minutes
@@ -36,7 +36,7 @@ RATES = powers(2**-7, 2**2)
 
 @dataclass(frozen=True)
 class Scaled(Geometry):
-    """A geometry whose unit ball is made `unit` times as large."""
+    """A geometry whose unit ball is `unit` times as large as another's."""
 
     inner: Geometry
     unit: float
@@ -61,8 +61,10 @@ class Scaled(Geometry):
 
 
 def geometry(name: str, fan_in: int) -> Geometry:
-    """The geometry of a matrix. An L1 domain is measured per feature, ‖x‖₁/fan_in, which is 1 where
-    all entries are of size 1, like RMS.
+    """Return the geometry of a matrix.
+
+    An L1 domain is measured per feature, ‖x‖₁/fan_in, which is 1 where all entries have size 1, as
+    the RMS is.
     """
     domain, codomain = name.split("→")
     norms = {"RMS": RMS, "Linf": Linf, "L1": L1}
@@ -113,13 +115,27 @@ class Outcome:
 
 def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
     parser = arguments(__doc__, seeds=2)
-    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
+    parser.add_argument(
+        "--data",
+        default="stdlib",
+        help='"stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
+    )
     parser.add_argument("--width", type=int, help="by default 128, with --quick 32")
     parser.add_argument("--blocks", type=int, help="by default 3, with --quick 2")
     parser.add_argument("--steps", type=int, help="by default 300, with --quick 60")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--context", type=int, default=32)
-    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
+    parser.add_argument(
+        "--batch", type=int, default=8, help="windows of text per step (default %(default)s)"
+    )
+    parser.add_argument(
+        "--context", type=int, default=32, help="characters per window (default %(default)s)"
+    )
+    parser.add_argument(
+        "--rates",
+        nargs="+",
+        type=float,
+        default=RATES,
+        help="learning rates of the grid (default %(default)s)",
+    )
     options = parser.parse_args(given)
     options.width = options.width or (32 if options.quick else 128)
     options.blocks = options.blocks or (2 if options.quick else 3)
@@ -144,7 +160,7 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
 
 
 def measure_by(model: GPT, choice: Choice) -> None:
-    """Replace the geometries of a model's atoms. The weights stay as they were drawn."""
+    """Replace the geometries of a model's atoms, and leave the weights as they were drawn."""
     first, *hidden, last = [module for module in model.modules() if isinstance(module, Atom)]
     first.geometry = Vectors({"RMS": RMS, "Linf": Linf}[choice.embedding])
     for atom in hidden:
@@ -153,7 +169,7 @@ def measure_by(model: GPT, choice: Choice) -> None:
 
 
 def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Outcome:
-    """One run, at a rate that falls to zero in a line."""
+    """Train one network, at a rate that falls linearly to zero."""
     torch.manual_seed(trial.seed)
     batches = torch.Generator().manual_seed(trial.seed)
     model = GPT(
@@ -182,7 +198,7 @@ def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
 def curve(
     runs: Runs[Trial, Outcome], choice: str, options: argparse.Namespace
 ) -> dict[float, list[float | None]]:
-    """The losses of all seeds, by rate."""
+    """Return the losses of all seeds, by rate."""
     return {
         lr: [runs.results[Trial(choice, lr, seed)].loss for seed in range(options.seeds)]
         for lr in options.rates

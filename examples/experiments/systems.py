@@ -1,11 +1,11 @@
-"""Ways to train one and the same network: modula's, and torch's own for comparison."""
+"""Optimizers for one network: modula's, and torch's for comparison."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from modula import AnyModule, SteepestDescent
+from modula import Network, SteepestDescent
 
 SYSTEMS = ("dualize", "normalize", "adamw", "muon")
 NAMES = {
@@ -16,14 +16,15 @@ NAMES = {
     "sgd": "torch.optim.SGD",
 }
 MUON_REST = 3e-3
-"""AdamW's rate for the first and the last weight, which Muon leaves to it; as in
+"""AdamW's rate for the first and the last weight, which Muon does not train, as in
 examples/train_gpt.py."""
 
 
 def optimizers(
-    system: str, model: AnyModule, lr: float, weight_decay: float = 0.0
+    system: str, model: Network, lr: float, weight_decay: float = 0.0
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers of a system, which share out the weights among them."""
+    """Return the optimizers of a system, each of which trains some of the weights."""
+    parameters = list(model.torch_module.parameters())
     if system == "dualize":
         return [SteepestDescent(model, lr, momentum=0.85, weight_decay=weight_decay)]
     if system == "normalize":
@@ -33,12 +34,10 @@ def optimizers(
             )
         ]
     if system == "adamw":
-        return [
-            torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.95), weight_decay=weight_decay)
-        ]
+        return [torch.optim.AdamW(parameters, lr, betas=(0.9, 0.95), weight_decay=weight_decay)]
     if system == "sgd":
-        return [torch.optim.SGD(model.parameters(), lr, weight_decay=weight_decay)]
-    first, *hidden, last = model.parameters()
+        return [torch.optim.SGD(parameters, lr, weight_decay=weight_decay)]
+    first, *hidden, last = parameters
     return [
         torch.optim.Muon(hidden, lr, weight_decay=weight_decay),
         torch.optim.AdamW([first, last], MUON_REST, betas=(0.9, 0.95), weight_decay=weight_decay),
@@ -46,9 +45,7 @@ def optimizers(
 
 
 def step(chosen: list[torch.optim.Optimizer], loss: Tensor, decay: float = 1.0) -> None:
-    """One step down `loss`, at `decay` times the learning rates that the optimizers were made
-    with.
-    """
+    """Take one step that lowers `loss`, at `decay` times the optimizers' peak learning rates."""
     for optimizer in chosen:
         optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it

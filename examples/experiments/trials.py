@@ -1,6 +1,4 @@
-"""What the experiments share: runs that are kept in a file, curves with a band over seeds, tables
-on the documentation's page.
-"""
+"""Common parts of the experiments: stored runs, curves with a band over seeds, published tables."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ import json
 import math
 import os
 import statistics
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parents[2] / "docs"
 PICTURES = DOCS / "experiments"
+RUNS = Path("runs/experiments")
+COLUMNS = 100
 
 
 class Record(Protocol):
@@ -36,16 +37,17 @@ R = TypeVar("R", bound=Record)
 
 
 class Runs(Generic[T, R]):
-    """What was tried, and what came of it, in a JSON file that every run is added to when it ends.
+    """The results of runs, by trial, in a JSON file to which each run is added when it ends.
 
-    Runs that the file has are not repeated, so that an experiment that was stopped goes on, and
-    ends at the same file.
+    Runs that are in the file are not repeated, so that an experiment that was stopped continues and
+    ends with the same file.
 
     Args:
         file: the JSON file.
-        trial, result: dataclasses, of what tells one run from another and of what a run leaves.
-        settings: what all runs have in common, such as their number of steps.
-        fresh: forget the runs that the file has.
+        trial: a dataclass of the settings in which runs differ.
+        result: a dataclass of the numbers that a run returns.
+        settings: settings that all runs have in common, such as their number of steps.
+        fresh: discard the runs that are in the file.
 
     Raises:
         SystemExit: the file holds runs of other settings.
@@ -80,7 +82,7 @@ class Runs(Generic[T, R]):
         self.results = {trial(**run["trial"]): result(**run["result"]) for run in content["runs"]}
 
     def make(self, trials: Iterable[T], run: Callable[[T], R], bar: Bar) -> None:
-        """Make those of the trials that have not been made."""
+        """Run those of the trials that have no result yet."""
         for trial in trials:
             if trial not in self.results:
                 self.results[trial] = run(trial)
@@ -88,9 +90,7 @@ class Runs(Generic[T, R]):
                 bar.advance(trial)
 
     def _store(self) -> None:
-        """Write the file whole or not at all. Runs are in the order of their trials, whatever the
-        order in which they were made.
-        """
+        """Write the file whole or not at all, with the runs in the order of their trials."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         rows = [
             {"trial": asdict(trial), "result": asdict(result)}
@@ -114,9 +114,9 @@ class Bar:
     """A progress bar over runs of unequal length.
 
     Args:
-        cost: how long a run takes, in any unit.
-        expected: the trials of the whole, as far as they can be known.
-        made: those that have been made.
+        cost: the time that a run takes, in any unit.
+        expected: all trials, as far as they are known beforehand.
+        made: those that have results already.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Bar:
     ) -> None:
         self.cost = cost
         gone = sum(map(cost, made))
-        layout = "{percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"
+        layout = "{percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} remaining{postfix}"
         self.bar = tqdm(
             total=max(sum(map(cost, expected)), gone, 1e-9), initial=gone, bar_format=layout
         )
@@ -147,41 +147,47 @@ class Bar:
 
 
 def arguments(description: str | None, seeds: int) -> argparse.ArgumentParser:
-    """The options that every experiment has."""
+    """Return a parser with the options that every experiment has."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="small networks and few steps, to see the shape of the curves in minutes",
+        help="small networks and few steps, which show the shape of the curves in minutes",
     )
     parser.add_argument(
         "--seeds",
         type=int,
         default=seeds,
-        help="runs of everything, each from other weights on other batches",
+        help="repetitions, from other initial weights and on other batches (default %(default)s)",
     )
     parser.add_argument(
-        "--out", type=Path, default=PICTURES, help="where the picture and the numbers go"
+        "--out",
+        type=Path,
+        default=RUNS,
+        help=(
+            "folder of the picture and the numbers; docs/experiments updates the page of the "
+            "documentation (default %(default)s)"
+        ),
     )
-    parser.add_argument("--fresh", action="store_true", help="forget the runs that --out has")
+    parser.add_argument("--fresh", action="store_true", help="discard the runs in --out")
     return parser
 
 
 def powers(low: float, high: float, ratio: float = 2.0) -> list[float]:
-    """`low`, `low`·`ratio`, … up to `high`: the rates of a grid."""
+    """Return `low`, `low`·`ratio`, … up to `high`, the rates of a grid."""
     return [low * ratio**k for k in range(round(math.log(high / low, ratio)) + 1)]
 
 
 def mean(losses: Sequence[float | None]) -> float:
-    """The mean over seeds; infinite if one of them diverged, which is None."""
+    """Return the mean over seeds, infinite if a run diverged, which is None."""
     finite = [loss for loss in losses if loss is not None]
     return statistics.fmean(finite) if len(finite) == len(losses) else math.inf
 
 
 def finite(loss: float) -> float | None:
-    """`loss` as a JSON file can hold it: None if the run diverged."""
+    """Return `loss`, or None if the run diverged, since JSON has no infinity."""
     return loss if math.isfinite(loss) else None
 
 
@@ -193,8 +199,15 @@ def band(
     *,
     best: bool = False,
 ) -> None:
-    """Means over seeds, with a band from the lowest to the highest; runs that diverged are left
-    out. `best` marks the lowest mean.
+    """Draw the means over seeds, with a band from the lowest to the highest.
+
+    Runs that diverged are left out.
+
+    Args:
+        axes: where to draw.
+        curve: the losses of all seeds, by rate.
+        color, label: of the line.
+        best: mark the lowest mean.
     """
     xs = sorted(x for x in curve if math.isfinite(mean(curve[x])))
     if not xs:
@@ -218,7 +231,7 @@ def band(
 def canvas(
     rows: int, columns: int, size: tuple[float, float], **options: Any
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of rows × columns axes, each of `size` inches, drawn without a display."""
+    """Return a figure of rows × columns axes, each of `size` inches, that needs no display."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
@@ -233,8 +246,18 @@ def canvas(
     return figure, axes.tolist()
 
 
+def wrapped(text: str) -> str:
+    """Return Markdown with its prose wrapped at the columns of the documentation."""
+    return "\n".join(
+        line
+        if line.startswith("|")
+        else textwrap.fill(line, COLUMNS, break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
@@ -242,17 +265,16 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def publish(
     name: str, figure: Figure, text: str, out: Path, page: Path = DOCS / "experiments.md"
 ) -> None:
-    """Save the picture, print the text, and put both on the documentation's page if the picture
-    went to its folder.
-    """
+    """Save the picture and print the text; into the documentation's folder, update its page too."""
     from matplotlib import pyplot as plt
 
     out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / f"{name}.png", dpi=90)
     plt.close(figure)
+    text = wrapped(text)
     print(text)
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    if out == PICTURES and begin in page.read_text():
+    if out.resolve() == PICTURES.resolve() and begin in page.read_text():
         before, _, rest = page.read_text().partition(begin)
         page.write_text(
             f"{before}{begin}\n"

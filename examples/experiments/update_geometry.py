@@ -1,12 +1,12 @@
-"""μP and Shampoo as special cases of the duality map, by measurement.
+"""Measure μP and Shampoo as special cases of the duality map.
 
     python examples/experiments/update_geometry.py            # a minute or two
     python examples/experiments/update_geometry.py --quick
 
-How the entries of initial weights, of dualized updates, and of updates over gradients scale with
-the width of a network, layer by layer, beside the exponents of μP's table; and the update of
-Shampoo without accumulation, computed from its definition in float64, beside what `modula.polar`
-returns. Leaves update_geometry.json and update_geometry.png in --out.
+Measures how the entries of initial weights, of dualized updates, and of updates over gradients
+scale with the width of a network, layer by layer, and compares with the exponents of μP's table.
+Computes the update of Shampoo without accumulation from its definition in float64, and compares
+with `modula.polar`. Leaves update_geometry.json and update_geometry.png in --out.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ METHODS: dict[str, MethodLike] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """Which measurement: of a network of one width, or of Shampoo's update of one matrix."""
+    """One measurement: of a network of one width, or of Shampoo's update of one matrix."""
 
     what: str
     width: int
@@ -99,8 +99,9 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Measured]:
 
 
 def shapes(what: str, options: argparse.Namespace) -> list[int]:
-    """Shampoo's definition takes an eigendecomposition in float64, which is enough to see at small
-    sizes.
+    """Return the widths of a measurement.
+
+    Shampoo's definition takes an eigendecomposition in float64, so it is computed for small ones.
     """
     return [width for width in options.widths if what != "shampoo" or width <= 256]
 
@@ -109,19 +110,17 @@ def shapes(what: str, options: argparse.Namespace) -> list[int]:
 
 
 def fixed_batch(width: int, seed: int) -> dict[str, dict[str, float]]:
-    """The batch stays as it is when the width grows, as in the limit that μP describes."""
+    """Measure on a batch of fixed size, as in the limit that μP describes."""
     return sizes_of_entries(width, seed, FIXED_BATCH)
 
 
 def large_batch(width: int, seed: int) -> dict[str, dict[str, float]]:
-    """Four inputs a unit of width, so that gradients can be of full rank."""
+    """Measure on four inputs per unit of width, so that gradients can have full rank."""
     return sizes_of_entries(width, seed, 4 * width)
 
 
 def sizes_of_entries(width: int, seed: int, batch: int) -> dict[str, dict[str, float]]:
-    """The root mean square of the entries of weights, of a dualized update, and of the update over
-    that of the gradient, by layer.
-    """
+    """Return the RMS of the entries of weights, update and update over gradient, by layer."""
     torch.manual_seed(seed)
     images, labels, _, _ = digits.load()
     # noise, so that a large batch has full rank
@@ -147,7 +146,7 @@ def root_mean_square(t: torch.Tensor) -> float:
 def slope(
     results: dict[Trial, dict[str, dict[str, float]]], what: str, kind: str, layer: str
 ) -> float:
-    """The exponent of the width, by least squares in logarithms."""
+    """Return the exponent of the width, by least squares in logarithms."""
     points = [
         (math.log(trial.width), math.log(found[kind][layer]))
         for trial, found in results.items()
@@ -160,9 +159,7 @@ def slope(
 
 
 def shampoo(width: int, seed: int) -> dict[str, dict[str, float]]:
-    """The largest difference in any entry from Shampoo's update of one gradient, by method and by
-    the dtype it works in.
-    """
+    """Return the largest error of any entry against Shampoo's update, by method and dtype."""
     generator = torch.Generator().manual_seed(seed)
     G = torch.randn(width, 2 * width, dtype=torch.float64, generator=generator)
     expected = torch.from_numpy(shampoo_update(G.numpy()))
@@ -181,7 +178,7 @@ def shampoo(width: int, seed: int) -> dict[str, dict[str, float]]:
 
 
 def shampoo_update(G: NDArray[np.float64]) -> NDArray[np.float64]:
-    """L^(−¼)·G·R^(−¼) with L = GGᵀ and R = GᵀG, inverse on their range (Gupta et al. 2018,
+    """Return L^(−¼)·G·R^(−¼) with L = GGᵀ and R = GᵀG, inverse on their range (Gupta et al. 2018,
     algorithm 1, for one step).
     """
     L, R = G @ G.T, G.T @ G

@@ -1,11 +1,11 @@
-"""Does training leave the initial weights legible?
+"""Measure whether a picture in the initial weights is still legible after training.
 
     python examples/experiments/weight_erasure.py            # minutes
     python examples/experiments/weight_erasure.py --quick
 
-Draws a picture into the hidden weight of an MLP before it learns to read digits, by SGD and by
-dualized descent, each at its best rate, and looks for the picture afterwards. And measures what
-lies behind it: the stable rank of the gradient and of the dualized update of that weight, over
+Draws a picture into the hidden weight of an MLP, which then learns to read digits by SGD or by
+dualized descent, each at its best rate, and correlates the weight with the picture afterwards. Also
+measures the reason, the stable rank of the gradient and of the dualized update of that weight, over
 width and batch size. Leaves weight_erasure.json and weight_erasure.png in --out.
 """
 
@@ -49,15 +49,13 @@ RATES = {
 TITLES = NAMES | {"sgd, usual start": "torch.optim.SGD, usual initial weights"}
 HIDDEN = "2.weight"
 NOISE = 0.3
-"""The share of labels that are drawn anew whenever they are met, so that not every rate brings the
-loss to zero."""
+"""The fraction of labels that are drawn anew in every batch, so that not every rate brings the loss
+to zero."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A training run at a rate; or, with the system "rank", one look at the gradient for a width
-    and a batch size.
-    """
+    """A training run at a rate; with the system "rank", a measurement of the gradient instead."""
 
     system: str
     width: int
@@ -68,7 +66,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A training run leaves the first four, a look at the gradient the last two."""
+    """The first four are results of a training run, the last two of a look at the gradient."""
 
     loss: float | None = None
     correlation: float | None = None
@@ -78,8 +76,8 @@ class Outcome:
     """‖W − W₀‖/‖W₀‖, Frobenius norms."""
 
     contrast: float | None = None
-    """By what part the entries in the picture are larger than the others on average, at the end
-    over the start."""
+    """The excess of the mean magnitude in the picture over the others', at the end relative to the
+    start."""
 
     gradient_rank: float | None = None
     """The stable rank, Σσ²/σ₁²."""
@@ -95,7 +93,9 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
         help="of the network with the picture; by default 512, with --quick 128",
     )
     parser.add_argument("--steps", type=int, help="by default 500, with --quick 100")
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument(
+        "--batch", type=int, default=128, help="windows of text per step (default %(default)s)"
+    )
     parser.add_argument(
         "--widths",
         nargs="+",
@@ -172,7 +172,7 @@ def data() -> tuple[Tensor, Tensor]:
 
 
 def picture(width: int) -> Tensor:
-    """The name of this library in ones on zeros, as large as fits into [width, width]."""
+    """Return the name of this library in ones on zeros, as large as fits into [width, width]."""
     rows = GLYPHS.split()
     small = torch.tensor([[float(c == "#") for c in row] for row in rows])
     scale = max(1, width // (small.shape[1] + 2))
@@ -186,16 +186,16 @@ def picture(width: int) -> Tensor:
 
 
 def draw_as_usual(model: Module[RMS, RMS]) -> None:
-    """Normal entries of variance 2/fan_in, from which gradient descent usually starts (He et al.
-    2015).
-    """
+    """Draw normal entries of variance 2/fan_in, as is usual (He et al. 2015)."""
     for weight in model.weights.tensors:
         torch.nn.init.kaiming_normal_(weight)
 
 
 def draw(W: Tensor, mark: Tensor) -> None:
-    """Make the entries three times as large where the picture is. Their signs stay as they are, so
-    that the picture has no direction of its own that a gradient could run along or against."""
+    """Multiply the entries in the picture by three.
+
+    The signs stay, so that the picture has no direction that a gradient could follow or oppose.
+    """
     W.mul_(1 + 2 * mark)
 
 
@@ -208,7 +208,7 @@ def contrast(W: Tensor, mark: Tensor) -> float:
 
 
 def train(trial: Trial, steps: int) -> tuple[Outcome, tuple[Tensor, Tensor]]:
-    """One run, and the hidden weight before and after it."""
+    """Return the result of one run, and the hidden weight before and after it."""
     torch.manual_seed(trial.seed)
     x, y = data()
     model = network(trial.width)
@@ -234,7 +234,7 @@ def train(trial: Trial, steps: int) -> tuple[Outcome, tuple[Tensor, Tensor]]:
 
 
 def loss_of(model: Module[RMS, RMS], x: Tensor, y: Tensor, noise: float = 0.0) -> Tensor:
-    """The expected loss where a share of the labels is replaced by random ones."""
+    """Return the expected loss where a fraction of the labels is replaced by random ones."""
     return F.cross_entropy(model(x), y, label_smoothing=noise)
 
 
@@ -242,7 +242,7 @@ def loss_of(model: Module[RMS, RMS], x: Tensor, y: Tensor, noise: float = 0.0) -
 
 
 def look(trial: Trial) -> Outcome:
-    """The stable rank of the hidden weight's gradient, and of the update, at initialisation."""
+    """Return the stable ranks of the hidden weight's gradient and update at initialisation."""
     torch.manual_seed(trial.seed)
     x, y = data()
     some = torch.randint(len(x), (trial.batch,))

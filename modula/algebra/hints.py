@@ -1,20 +1,24 @@
-"""What to insert where one module gives one space and the next takes another. Words for errors;
-nothing is computed with them.
-"""
+"""Suggested fixes for errors of composition. Used in messages only."""
 
 from __future__ import annotations
+
+from typing import NoReturn
 
 from torch import Tensor, nn
 
 from modula.errors import MismatchError, NormPairError
 from modula.geometry import operator_geometry
+from modula.network import Network
 from modula.norms import HeadRMS, Norm, VectorNorm
 from modula.spaces import AnySpace, Product, Space, meet
 
 
 def suggest_fix(given: AnySpace, wanted: AnySpace) -> str:
-    """What to do where one module gives `given` and the next takes `wanted`, if something is
-    known.
+    """Return how to connect two modules, as the end of an error message; empty if unknown.
+
+    Args:
+        given: the codomain of the module that is applied first.
+        wanted: the domain of the next.
     """
     if isinstance(given, Product) and isinstance(wanted, Product):
         return _fix_of_parts(given.parts, wanted.parts)
@@ -51,7 +55,7 @@ _FIXES = {
     ("", "OneHot"): "one-hot ids enter a network only at its start",
     ("", "ChannelRMS"): "only images and Conv2D give images",
 }
-"""By the norms that are given and wanted; given "" stands for every other."""
+"""By the names of the norms that are given and wanted; "" stands for every other norm given."""
 
 
 def _fix_of_parts(given: tuple[AnySpace, ...], wanted: tuple[AnySpace, ...]) -> str:
@@ -71,6 +75,7 @@ def _fix_of_parts(given: tuple[AnySpace, ...], wanted: tuple[AnySpace, ...]) -> 
 
 
 def _clash(one: AnySpace, other: AnySpace) -> bool:
+    """Whether no space is both."""
     try:
         meet(one, other)
     except MismatchError:
@@ -79,7 +84,7 @@ def _clash(one: AnySpace, other: AnySpace) -> bool:
 
 
 def _bridge(given: type[Norm], wanted: type[Norm]) -> str:
-    """The Linear that leads from one norm to another, if there is one."""
+    """The Linear from one norm to the other, or that there is none."""
     if not (issubclass(given, VectorNorm) and issubclass(wanted, VectorNorm)):
         return ""
     try:
@@ -95,8 +100,35 @@ def _bridge(given: type[Norm], wanted: type[Norm]) -> str:
     )
 
 
-def operand_advice(operation: str, other: object) -> str:
-    """Return how to write what `module operation other` may have meant."""
+def refuse_operand(
+    module: object, operation: str, other: object, *, reflected: bool = False
+) -> NoReturn:
+    """Raise the error for an operand that the algebra does not take.
+
+    Args:
+        module: the operand that is a module; None for a tuple.
+        operation: the operator, as written; a comma for a tuple.
+        other: the other operand.
+        reflected: whether the other operand is on the left.
+
+    Raises:
+        TypeError: always; says what to write instead.
+    """
+    if isinstance(other, type):
+        theirs = other.__name__
+    else:
+        theirs = repr(other) if isinstance(other, Network) else type(other).__name__
+    if operation == ",":
+        written = f"a tuple with {theirs}"
+    elif reflected:
+        written = f"{theirs} {operation} {module!r}"
+    else:
+        written = f"{module!r} {operation} {theirs}"
+    raise TypeError(f"{written} has no meaning: {_operand_advice(operation, other)}")
+
+
+def _operand_advice(operation: str, other: object) -> str:
+    """How to write what `module operation other` may have meant."""
     name = type(other).__name__
     if isinstance(other, type) and issubclass(other, nn.Module):
         return f"this is a class; write {other.__name__}(…) to make a module"
@@ -108,6 +140,8 @@ def operand_advice(operation: str, other: object) -> str:
         return _advice_for_torch(other, name)
     if isinstance(other, Tensor):
         return "to apply a module to a tensor call it, as in module(x)"
+    if operation.startswith("["):
+        return "a component is a module; for several side by side write Concatenation(f, g)"
     return "modules compose with modules and with tuples of modules"
 
 
@@ -119,7 +153,7 @@ _COUNTERPARTS = {
 
 
 def _advice_for_torch(module: nn.Module, name: str) -> str:
-    """Return what a torch module is written as: another module if it has parameters."""
+    """How to write a torch module in the algebra."""
     counterpart = next(
         (text for kind, text in _COUNTERPARTS.items() if isinstance(module, kind)), None
     )

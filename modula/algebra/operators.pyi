@@ -21,7 +21,6 @@ from modula.algebra.core import (
     Add,
     AnyModule,
     Bond,
-    Compound,
     Concatenation,
     Elementwise,
     Module,
@@ -443,7 +442,7 @@ class OfSum(Module[tuple[X, ...], Y]):
     @overload
     def __matmul__(self, other: Takes[Z, tuple[X, ...]]) -> Module[Z, Y]: ...
 
-class ConcatenationOperators(Compound[X, Y]):
+class ConcatenationOperators(Module[X, Y]):
     """The constructor of `Concatenation`."""
 
     @overload

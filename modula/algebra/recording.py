@@ -1,4 +1,4 @@
-"""What flows through the modules of a network in one run, recorded by forward hooks."""
+"""Record the inputs and outputs of all modules of a network in one run, by forward hooks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from modula.spaces import Signature
 from modula.values import Value, map_leaves
 
 Calls: TypeAlias = "dict[nn.Module, list[tuple[Value, Value]]]"
+"""The input and output of each call, by module."""
 
 
 class Site(NamedTuple):
-    """A module where it stands: the same bond may stand in several places.
+    """One occurrence of a module in a network. The same bond may occur several times.
 
     Args:
-        path: of the module, dotted, as in `model.get_submodule`.
+        path: of the module, as in `model.get_submodule`.
         module: the module, which is both a torch module and a network.
         signature: its spaces there.
         operation: the module as a single operation; None for a compound.
@@ -35,7 +36,7 @@ class Site(NamedTuple):
 
 
 def record(network: Network, sites: Sequence[Site], x: Value) -> list[Observation]:
-    """Run the model on `x` once and record what enters and leaves each module.
+    """Run the network once, and return the input and output of each module.
 
     Modules that the forward pass does not reach are left out.
 
@@ -45,7 +46,7 @@ def record(network: Network, sites: Sequence[Site], x: Value) -> list[Observatio
         x: its input.
 
     Raises:
-        ValueError: a module was called more often than it stands in the network.
+        ValueError: a module was called more often than it occurs in the network.
     """
     calls: Calls = defaultdict(list)
 
@@ -68,13 +69,14 @@ def record(network: Network, sites: Sequence[Site], x: Value) -> list[Observatio
 def _matched(
     sites: Sequence[Site], calls: Calls, weights: Mapping[str, str]
 ) -> Iterator[Observation]:
-    """A module's first call belongs to its first site: data flows in the order of the sites."""
+    """An observation of each site. A module's first call belongs to its first site."""
     counts = Counter(site.module.torch_module for site in sites)
     for module, made in calls.items():
         if len(made) != counts[module]:
             raise ValueError(
-                f"{module!r} was called {len(made)} times and stands in {counts[module]} places: "
-                "instruments follow networks whose forward is that of Composition and Concatenation"
+                f"{module!r} was called {len(made)} times and occurs {counts[module]} times in the "
+                "network: instruments follow networks whose forward is that of Composition and "
+                "Concatenation"
             )
     seen: Counter[nn.Module] = Counter()
     for site in sites:

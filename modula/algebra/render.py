@@ -1,4 +1,4 @@
-"""How a module tree is printed: one line a line, in the order in which data flows."""
+"""The printed tree of modules: one line for each, in the order in which data flows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from typing import NamedTuple
 
 
 class Line(NamedTuple):
-    """What one line of the tree shows. `place` is where the line stands in its parent."""
+    """One line of the tree, and those below it.
 
-    place: str
+    Args:
+        path: of the module in the one above.
+        name: the module as an expression, or its class.
+        spaces: its signature.
+        mass: m.
+        sensitivity: s.
+        shape: of its weight, or None.
+        children: the modules inside.
+    """
+
+    path: str
     name: str
     spaces: str
     mass: float
@@ -20,10 +30,10 @@ class Line(NamedTuple):
 
 
 def render(root: Line) -> str:
-    """The tree below `root` in columns: name, spaces, share of the mass, sensitivity, shape of the
-    weight.
+    """Return the tree below `root` in columns.
 
-    Neighbours that are alike are shown once, with their number.
+    They are: name, spaces, mass as a fraction of that of the root, sensitivity, shape of the
+    weight. Equal neighbours are shown once, with their number.
     """
     header = ("module, data flowing down", "spaces", "mass", "sensitivity", "weight")
     rows = [header, *_rows([root], "", "", root.mass)]
@@ -38,19 +48,19 @@ def _rows(
     alike: list[Line], first: str, rest: str, total: float
 ) -> Iterator[tuple[str, str, str, str, str]]:
     line = alike[0]
-    label = f"({line.place}) " if line.place else ""
+    label = f"({line.path}) " if line.path else ""
     if len(alike) > 1:
-        label = f"({line.place} … {alike[-1].place}) {len(alike)} × "
+        label = f"({line.path} … {alike[-1].path}) {len(alike)} × "
     yield (
         first + label + line.name,
         line.spaces,
-        _share(line.mass, total),
+        _fraction(line.mass, total),
         f"{line.sensitivity:.4g}",
         _shape(line.shape),
     )
     groups = [
         list(group)
-        for _, group in groupby(line.children, key=lambda child: child._replace(place=""))
+        for _, group in groupby(line.children, key=lambda child: child._replace(path=""))
     ]
     for i, group in enumerate(groups):
         last = i == len(groups) - 1
@@ -59,7 +69,7 @@ def _rows(
         )
 
 
-def _share(mass: float, total: float) -> str:
+def _fraction(mass: float, total: float) -> str:
     return f"{mass / total:.1%}" if mass else "·"
 
 

@@ -125,7 +125,7 @@ class Rope(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
         self.d_head = d_head
         self.base = base
         head = Space(HeadRMS, d_head)
-        self._declared = (Product((head, head)), Product((head, head)))
+        self.declared_signature: Signature = (Product((head, head)), Product((head, head)))
 
     def radius(self, *inputs: Radius) -> Radius:
         return inputs[0]  # a rotation keeps every norm

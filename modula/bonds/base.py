@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from modula.algebra.core import Bond, SpaceType
+from modula.bonds.captured import captured_tensors
 from modula.checks import is_number
 from modula.errors import ParameterError
 from modula.graph import Radius, total_radius
@@ -26,7 +26,7 @@ class SameSpace(Bond[X, Y]):
     """A bond from one space to itself, whose output is as wide as its input."""
 
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
-        own, _ = self._declared
+        own, _ = self.declared_signature
         space = meet(meet(own, domain), codomain)
         return space, space
 
@@ -102,33 +102,18 @@ class FunctionBond(Bond[P, Q]):
 
 
 def refuse_parameters_in(function: object) -> None:
-    """Raise if a function uses parameters that require a gradient, which no network would train.
+    """Raise if a function uses tensors that require a gradient, which no network would train.
 
-    It looks at modules, bound methods, partial functions and closures.
+    Args:
+        function: any callable; `captured_tensors` says where it is searched.
 
     Raises:
         ParameterError: names the function, with the way out.
     """
-    for value in _used_by(function):
-        found = value.parameters() if isinstance(value, nn.Module) else [value]
-        if any(isinstance(p, nn.Parameter) and p.requires_grad for p in found):
-            name = getattr(function, "__name__", type(function).__name__)
-            raise ParameterError(
-                f"FunctionBond takes a function without weights, and {name} uses parameters that "
-                "require a gradient, which no duality map would reach: compose atoms such as "
-                "Linear and Bias, write an Atom, or freeze them with requires_grad_(False)"
-            )
-
-
-def _used_by(function: object) -> Iterator[object]:
-    """The function itself, and the objects that it is bound to, applied to or closes over."""
-    yield function
-    yield getattr(function, "__self__", None)
-    if isinstance(function, partial):
-        yield from _used_by(function.func)
-        yield from (*function.args, *function.keywords.values())
-    for cell in getattr(function, "__closure__", None) or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # the cell is still empty
-            continue
+    if any(t.is_leaf and t.requires_grad for t in captured_tensors(function)):
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ParameterError(
+            f"FunctionBond takes a function without weights, and {name} uses parameters that "
+            "require a gradient, which no duality map would reach: compose atoms such as "
+            "Linear and Bias, write an Atom, or freeze them with requires_grad_(False)"
+        )

@@ -1,46 +1,28 @@
-"""What a checkpoint holds: states, what the user adds, and a description by which a mismatch is
-found before anything is loaded.
-"""
+"""The contents of a checkpoint: states, the user's extras, and a description of both."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, cast
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from modula.checkpoint.description import Description, Model, describe, torch_module_of
 from modula.errors import CheckpointError
 from modula.network import Network
-from modula.optim import SteepestDescent
 
 State: TypeAlias = dict[str, Any]
 """A state dict, of a model or of an optimizer."""
 
+TensorMap: TypeAlias = Callable[[str, Tensor, Tensor], Tensor]
+"""From a tensor's name, the tensor, and its counterpart in the model, to another tensor."""
+
 _PLAIN = {type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device}
 _MAPPINGS = {dict, OrderedDict, Counter}
 _SEQUENCES = {list, tuple, set}
-
-
-VERSION = 1
-"""Of what a checkpoint holds; to be raised when older libraries can no longer read it."""
-
-
-class Description(TypedDict):
-    """What a model and an optimizer must have in common with those that were saved."""
-
-    version: int
-    modules: dict[str, str]
-    """By path, what each module is, as `print` shows it."""
-    shares: dict[str, float] | None
-    """By name, each weight's share of a step, where the model is modula's."""
-    optimizer: str | None
-    """What kind of optimizer it is."""
-    parameters: list[list[list[int]]] | None
-    """The shapes of its parameters, by group."""
 
 
 @dataclass
@@ -51,7 +33,7 @@ class Contents:
         description: of the model and the optimizer.
         model: its state dict.
         optimizer: its state dict, or None.
-        extra: what the user adds.
+        extra: the user's additions, by name.
     """
 
     description: Description
@@ -60,37 +42,27 @@ class Contents:
     extra: State
 
     def tensors(self) -> Iterator[Tensor]:
-        """All of the states."""
+        """Yield the tensors of both states."""
         yield from _tensors(self.model)
         yield from _tensors(self.optimizer)
 
 
-def contents_of(
-    model: nn.Module, optimizer: torch.optim.Optimizer | None, extra: State
-) -> Contents:
-    """What is to be saved.
+def contents_of(model: Model, optimizer: torch.optim.Optimizer | None, extra: State) -> Contents:
+    """Return the contents of a new checkpoint.
 
     Raises:
         CheckpointError: the model is wrapped, or something is neither a tensor nor plain data.
     """
-    state = model.state_dict()
-    for wrapper, inner in (("module.", "ddp.module"), ("_orig_mod.", "compiled._orig_mod")):
-        if (
-            state
-            and all(name.startswith(wrapper) for name in state)
-            and not isinstance(model, Network)
-        ):
-            raise CheckpointError(
-                f"{type(model).__name__} wraps the model, and the names in it all start with "
-                f"{wrapper!r}: pass the model itself ({inner})"
-            )
+    module = torch_module_of(model)
+    if not isinstance(model, Network):
+        _refuse_wrapper(module)
     contents = Contents(
         describe(model, optimizer),
-        state,
+        module.state_dict(),
         None if optimizer is None else optimizer.state_dict(),
         extra,
     )
-    refuse_meta(model)
+    refuse_meta(module)
     _refuse_objects(contents.model, "model.state_dict()")
     _refuse_objects(contents.optimizer, "optimizer.state_dict()")
     for name, value in extra.items():
@@ -98,14 +70,29 @@ def contents_of(
     return contents
 
 
-def refuse_meta(model: nn.Module) -> None:
-    """Refuse a model without values, which can neither be saved nor written to.
+def _refuse_wrapper(module: nn.Module) -> None:
+    """Raise if the module wraps the model.
+
+    Raises:
+        CheckpointError: all its names start with a wrapper's prefix.
+    """
+    names = list(module.state_dict())
+    for prefix, inner in (("module.", "ddp.module"), ("_orig_mod.", "compiled._orig_mod")):
+        if names and all(name.startswith(prefix) for name in names):
+            raise CheckpointError(
+                f"{type(module).__name__} wraps the model, and the names in it all start with "
+                f"{prefix!r}: pass the model itself ({inner})"
+            )
+
+
+def refuse_meta(module: nn.Module) -> None:
+    """Raise if a model has no values, since it can neither be saved nor written to.
 
     Raises:
         CheckpointError: a parameter or buffer is on the meta device.
     """
     bare = next(
-        (name for name, t in model.state_dict().items() if isinstance(t, Tensor) and t.is_meta),
+        (name for name, t in module.state_dict().items() if isinstance(t, Tensor) and t.is_meta),
         None,
     )
     if bare is not None:
@@ -115,67 +102,12 @@ def refuse_meta(model: nn.Module) -> None:
         )
 
 
-def description_in(value: object, path: Path) -> Description:
-    """The description that was read from a file.
+def _refuse_objects(value: object, location: str) -> None:
+    """Raise if `torch.load(weights_only=True)` would not read a value back.
 
-    Raises:
-        CheckpointError: it is none, or of a later version of this library.
-    """
-    if not isinstance(value, dict) or not set(Description.__annotations__) <= set(value):
-        raise CheckpointError(f"{path} was not written by `save`: its description is incomplete")
-    if value["version"] != VERSION:
-        raise CheckpointError(
-            f"{path} is a checkpoint of version {value['version']}, this library reads version "
-            f"{VERSION}: update it"
-        )
-    return cast("Description", value)
-
-
-def describe(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Description:
-    """What a model and an optimizer are."""
-    return {
-        "version": VERSION,
-        "modules": {
-            path: f"{_class_name(module)}({module.extra_repr()})"
-            for path, module in model.named_modules()
-        },
-        "shares": _shares(model),
-        "optimizer": None if optimizer is None else kind_of(optimizer),
-        "parameters": None
-        if optimizer is None
-        else [[list(p.shape) for p in group["params"]] for group in optimizer.param_groups],
-    }
-
-
-def kind_of(optimizer: torch.optim.Optimizer) -> str:
-    """The class of an optimizer, with what SteepestDescent makes of gradients."""
-    name = type(optimizer).__name__
-    return (
-        f"{name} by {type(optimizer._rule).__name__}"
-        if isinstance(optimizer, SteepestDescent)
-        else name
-    )
-
-
-def _class_name(module: nn.Module) -> str:
-    """The name of its class, not of the one that `fully_shard` makes of it."""
-    return next(
-        base.__name__
-        for base in type(module).__mro__
-        if not base.__module__.startswith("torch.distributed.")
-    )
-
-
-def _shares(model: nn.Module) -> dict[str, float] | None:
-    if not isinstance(model, Network):
-        return None
-    plan = model.plan()
-    return dict(zip(plan.names, plan.coefficients, strict=True))
-
-
-def _refuse_objects(value: object, place: str) -> None:
-    """Refuse what `torch.load(weights_only=True)` would not read back, by the place where it
-    stands.
+    Args:
+        value: to be saved.
+        location: of the value, for the error.
 
     Raises:
         CheckpointError: it is neither a tensor nor plain data.
@@ -185,26 +117,27 @@ def _refuse_objects(value: object, place: str) -> None:
         return
     if isinstance(value, dict) and kind in _MAPPINGS:
         for key, entry in value.items():
-            _refuse_objects(key, f"a key of {place}")
-            _refuse_objects(entry, f"{place}[{key!r}]")
+            _refuse_objects(key, f"a key of {location}")
+            _refuse_objects(entry, f"{location}[{key!r}]")
     elif isinstance(value, (list, tuple, set)) and kind in _SEQUENCES:
         for i, entry in enumerate(value):
-            _refuse_objects(entry, f"{place}[{i}]")
+            _refuse_objects(entry, f"{location}[{i}]")
     else:
         raise CheckpointError(
-            f"{place} is a {kind.__name__}, and a checkpoint holds tensors, numbers, strings, and "
-            f"lists and dicts of them: {_cure(value)}"
+            f"{location} is a {kind.__name__}, and a checkpoint contains tensors, numbers, "
+            f"strings, and lists and dicts of them: {_alternative(value)}"
         )
 
 
-def _cure(value: object) -> str:
+def _alternative(value: object) -> str:
+    """The advice for an object that cannot be saved."""
     if isinstance(value, torch.Generator):
         return "save generator.get_state()"
     if hasattr(value, "state_dict"):
         return "save its state_dict()"
     if hasattr(value, "item") and hasattr(value, "dtype"):
         return "save a number with .item(), an array with torch.from_numpy"
-    return "save what is needed to make it again"
+    return "save the data from which it can be made again"
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
@@ -218,23 +151,21 @@ def _tensors(value: object) -> Iterator[Tensor]:
             yield from _tensors(entry)
 
 
-Move: TypeAlias = Callable[[str, Tensor, Tensor], Tensor]
-"""From the name of a tensor, the tensor, and the one of the model that it belongs to, to another
-tensor."""
-
-
-def mapped(
-    contents: Contents, model: nn.Module, optimizer: torch.optim.Optimizer | None, f: Move
+def map_tensors(
+    contents: Contents, module: nn.Module, optimizer: torch.optim.Optimizer | None, f: TensorMap
 ) -> Contents:
-    """The contents with f applied to each tensor that is as large as a parameter or buffer:
-    weights, averages, master copies.
+    """Return the contents with f applied to each weight, buffer, average and master copy.
+
+    Single numbers, such as counts of steps, stay as they are.
 
     Args:
-        contents: those of this model and this optimizer, or of others that match them.
-        f: gets the tensor's name ("model.0.weight", "optimizer.0.weight.momentum_buffer"), itself,
-            and its counterpart.
+        contents: of this model and this optimizer, or of others that match them.
+        module: the model's torch module.
+        optimizer: the optimizer, or None.
+        f: takes the tensor's name ("model.0.weight", "optimizer.0.weight.momentum_buffer"), the
+            tensor, and its counterpart.
     """
-    own = model.state_dict()
+    own = module.state_dict()
     states = {
         name: f(f"model.{name}", t, own[name]) if isinstance(t, Tensor) else t
         for name, t in contents.model.items()
@@ -242,13 +173,13 @@ def mapped(
     return Contents(
         contents.description,
         states,
-        _mapped_optimizer(contents.optimizer, optimizer, f),
+        _map_optimizer(contents.optimizer, optimizer, f),
         contents.extra,
     )
 
 
-def _mapped_optimizer(
-    saved: State | None, optimizer: torch.optim.Optimizer | None, f: Move
+def _map_optimizer(
+    saved: State | None, optimizer: torch.optim.Optimizer | None, f: TensorMap
 ) -> State | None:
     if saved is None or optimizer is None:
         return saved

@@ -1,19 +1,18 @@
-"""A folder into which every process writes its part, by torch.distributed.checkpoint; as many
-processes as you like read it.
+"""A folder into which every process writes its shards, and which any number of processes reads.
 
     path/
       index.pt        all of the checkpoint but its large tensors, and the name of the folder
-                      that has those
-      tensors-0/      what torch.distributed.checkpoint writes; the next save takes tensors-1,
+                      with those
+      tensors-0/      written by torch.distributed.checkpoint; the next save takes tensors-1,
                       and so on in turns
 
-The rename that puts a new index.pt in place is what makes a save valid. Until then the old index
-names the old tensors, both untouched.
+A save becomes valid when a new index.pt is renamed into place. Until then the old index names the
+old tensors, and both are unchanged.
 
-PyTorch's get_state_dict and set_state_dict would work with SteepestDescent too. They are not used
-because what follows them, torch.distributed.checkpoint.load, reads into the memory of the model
-itself, so that a file that is cut short would leave half of it overwritten; and because it
-unpickles whatever is no tensor.
+PyTorch's get_state_dict and set_state_dict would work with SteepestDescent too. They are not used,
+because torch.distributed.checkpoint.load, which follows them, reads into the memory of the model
+itself, so that a truncated file would leave half of it overwritten; and because it unpickles
+everything but tensors.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from modula.checkpoint.atomic import sync_folder
-from modula.checkpoint.contents import Contents, mapped
+from modula.atomic import sync_folder
+from modula.checkpoint.contents import Contents, map_tensors
 from modula.checkpoint.processes import from_first, is_first, several, together
 from modula.checkpoint.torch_file import DESCRIPTION, read_file, refuse_names, write_file
 from modula.errors import CheckpointError
@@ -44,7 +43,7 @@ _FOLDERS = ("tensors-0", "tensors-1")
 
 
 class Folder:
-    """The index written by the first process, the tensors by all."""
+    """A checkpoint whose index the first process writes, and whose tensors all write."""
 
     def check(self, contents: Contents) -> None:
         refuse_names(contents, DESCRIPTION, TENSORS)
@@ -53,23 +52,23 @@ class Folder:
         self,
         path: Path,
         contents: Contents,
-        model: nn.Module,
+        module: nn.Module,
         optimizer: torch.optim.Optimizer | None,
     ) -> None:
         from torch.distributed.checkpoint.filesystem import FileSystemWriter
         from torch.distributed.checkpoint.state_dict_saver import save
 
-        name = from_first(together(lambda: _make_room(path) if is_first() else ""))
+        name = from_first(together(lambda: _empty_subfolder(path) if is_first() else ""))
         tensors: dict[str, Tensor] = {}
 
         def set_aside(key: str, t: Tensor, _: Tensor) -> Tensor:
             tensors[key] = t
             return torch.empty(t.shape, dtype=t.dtype, device="meta")
 
-        index = mapped(contents, model, optimizer, set_aside)
+        index = map_tensors(contents, module, optimizer, set_aside)
         index.extra = {**contents.extra, TENSORS: name}
         together(
-            lambda: _translated(
+            lambda: _with_our_errors(
                 path,
                 lambda: save(
                     tensors, storage_writer=FileSystemWriter(path / name), no_dist=not several()
@@ -82,7 +81,7 @@ class Folder:
         contents = read_file(path / INDEX)
         if contents.extra.get(TENSORS) not in _FOLDERS:
             raise CheckpointError(
-                f"{path / INDEX} does not say where its tensors are: it is a checkpoint by itself, "
+                f"{path / INDEX} names no folder with its tensors: it is a checkpoint by itself, "
                 "load it by its own path"
             )
         return contents
@@ -91,25 +90,23 @@ class Folder:
         self,
         path: Path,
         contents: Contents,
-        model: nn.Module,
+        module: nn.Module,
         optimizer: torch.optim.Optimizer | None,
     ) -> Contents:
-        """The contents with the tensors, in memory of their own, of which this process gets the
-        parts that it holds of the model.
-        """
+        """Return the contents with new tensors, in the layouts of the model's."""
         from torch.distributed.checkpoint.filesystem import FileSystemReader
         from torch.distributed.checkpoint.state_dict_loader import load
 
         name = contents.extra[TENSORS]
         tensors: dict[str, Tensor] = {}
 
-        def make_room(key: str, t: Tensor, own: Tensor) -> Tensor:
+        def allocate(key: str, t: Tensor, own: Tensor) -> Tensor:
             tensors[key] = torch.empty_like(own, dtype=t.dtype, requires_grad=False)
             return tensors[key]
 
-        filled = mapped(contents, model, optimizer, make_room)
+        filled = map_tensors(contents, module, optimizer, allocate)
         filled.extra = {key: value for key, value in contents.extra.items() if key != TENSORS}
-        _translated(
+        _with_our_errors(
             path,
             lambda: load(
                 tensors, storage_reader=FileSystemReader(path / name), no_dist=not several()
@@ -118,21 +115,22 @@ class Folder:
         return filled
 
 
-def _make_room(path: Path) -> str:
-    """Remove what a killed run has left and return the name of the folder that is free."""
+def _empty_subfolder(path: Path) -> str:
+    """The name of the subfolder that no index names, emptied of what a killed run has left."""
     if path.exists() and not path.is_dir():
         raise CheckpointError(
-            f"{path} is a file, and a path without a suffix stands for a folder: give another path"
+            f"{path} is a file, and a path without a suffix means a folder: give another path"
         )
     path.mkdir(parents=True, exist_ok=True)
-    taken = _tensors_named_by(path)
+    taken = _subfolder_in_use(path)
     free = next(name for name in _FOLDERS if name != taken)
     shutil.rmtree(path / free, ignore_errors=True)
     (path / free).mkdir()
     return free
 
 
-def _tensors_named_by(path: Path) -> str | None:
+def _subfolder_in_use(path: Path) -> str | None:
+    """The name of the subfolder that the index names, if there is an index."""
     try:
         name = read_file(path / INDEX).extra.get(TENSORS)
     except (FileNotFoundError, CheckpointError):
@@ -141,6 +139,7 @@ def _tensors_named_by(path: Path) -> str | None:
 
 
 def _commit(path: Path, name: str, index: Contents) -> None:
+    """Write the index that names this subfolder, and remove the other one."""
     sync_folder(path / name)
     sync_folder(path)
     write_file(path / INDEX, index)
@@ -149,9 +148,10 @@ def _commit(path: Path, name: str, index: Contents) -> None:
             shutil.rmtree(path / other, ignore_errors=True)
 
 
-def _translated(path: Path, action: Callable[[], T]) -> T:
-    """What the action returns; the errors of torch.distributed.checkpoint, which are no Exceptions,
-    become ours.
+def _with_our_errors(path: Path, action: Callable[[], T]) -> T:
+    """The action's result. Errors of torch.distributed.checkpoint become CheckpointErrors.
+
+    Its own class of error does not derive from Exception.
     """
     from torch.distributed.checkpoint.api import CheckpointException
 

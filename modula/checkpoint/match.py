@@ -1,4 +1,4 @@
-"""Whether a checkpoint belongs to a model and an optimizer, decided before either is touched."""
+"""Whether a checkpoint belongs to a model and an optimizer, decided before either is changed."""
 
 from __future__ import annotations
 
@@ -6,46 +6,74 @@ from collections.abc import Mapping
 from math import isclose
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from modula.checkpoint.contents import Contents, Description, State, describe
+from modula.checkpoint.contents import Contents, State
+from modula.checkpoint.description import Description, Model, describe, torch_module_of
 from modula.checks import listed
 from modula.errors import CheckpointError
 
 
-def check_match(
-    contents: Contents, model: nn.Module, optimizer: torch.optim.Optimizer | None
-) -> None:
-    """Refuse a checkpoint of another model, of another kind of optimizer, or of another division of
-    steps.
+def check_match(contents: Contents, model: Model, optimizer: torch.optim.Optimizer | None) -> None:
+    """Raise if a checkpoint is of another model, or of another optimizer or other coefficients.
 
     Raises:
         CheckpointError: the first difference.
     """
-    own = describe(model, optimizer)
-    _check_modules(contents.description["modules"], own["modules"])
-    _check_weights(contents.model, model.state_dict())
+    saved, own = contents.description, describe(model, optimizer)
+    _check_modules(saved["modules"], own["modules"])
+    _check_settings(saved["settings"], own)
+    _check_weights(contents.model, torch_module_of(model).state_dict())
     if optimizer is not None:
         _check_optimizer(contents, own)
-        _check_shares(contents.description["shares"], own["shares"])
+        _check_operations(saved["operations"] or {}, own["operations"] or {})
+        _check_coefficients(saved["coefficients"] or {}, own["coefficients"] or {})
 
 
 def _check_modules(saved: Mapping[str, str], own: Mapping[str, str]) -> None:
     for path in [*own, *saved]:
         theirs, ours = saved.get(path, "nothing"), own.get(path, "nothing")
         if theirs != ours:
-            place = f"at {path!r} it has" if path else "it is"
+            location = f"at {path!r} it has" if path else "it is"
             raise CheckpointError(
-                f"the checkpoint is of another model: {place} {theirs} in the checkpoint and "
+                f"the checkpoint is of another model: {location} {theirs} in the checkpoint and "
                 f"{ours} here"
             )
 
 
+def _check_settings(saved: Mapping[str, Mapping[str, str]], own: Description) -> None:
+    """Raise if a setting differs.
+
+    A private attribute that only one model has is not a setting: wrappers such as `fully_shard` set
+    some, while a class sets its own in all its instances.
+    """
+    for path, module in own["modules"].items():
+        theirs, ours = saved[path], own["settings"][path]
+        for name in [*ours, *theirs]:
+            wrappers = name.startswith("_") and not (name in theirs and name in ours)
+            if theirs.get(name) != ours.get(name) and not wrappers:
+                location = f" at {path!r}" if path else ""
+                raise CheckpointError(
+                    f"the checkpoint is of another model: {name} of {module}{location} is "
+                    f"{theirs.get(name, 'the default')} in the checkpoint and "
+                    f"{ours.get(name, 'the default')} here"
+                )
+
+
+def _check_operations(saved: Mapping[str, str], own: Mapping[str, str]) -> None:
+    for path in [*own, *saved]:
+        theirs, ours = saved.get(path, "nothing"), own.get(path, "nothing")
+        if theirs != ours:
+            raise CheckpointError(
+                f"the checkpoint is of another network over the same modules: at {path!r} it has "
+                f"{theirs} in the checkpoint and {ours} here. Make the network as it was made "
+                "before, or load the weights alone: load(path, model)"
+            )
+
+
 def _check_weights(saved: State, own: State) -> None:
-    missing, unknown = (
-        [name for name in own if name not in saved],
-        [name for name in saved if name not in own],
-    )
+    missing = [name for name in own if name not in saved]
+    unknown = [name for name in saved if name not in own]
     if missing or unknown:
         raise CheckpointError(
             f"the checkpoint is of another model: it lacks {listed(missing)}, and has "
@@ -66,7 +94,7 @@ def _check_optimizer(contents: Contents, own: Description) -> None:
     saved = contents.description
     if contents.optimizer is None:
         raise CheckpointError(
-            "the checkpoint holds no state of an optimizer: it was saved without one, so load it "
+            "the checkpoint has no state of an optimizer: it was saved without one, so load it "
             "without one"
         )
     if saved["optimizer"] != own["optimizer"]:
@@ -81,17 +109,15 @@ def _check_optimizer(contents: Contents, own: Description) -> None:
         )
 
 
-def _check_shares(saved: Mapping[str, float] | None, own: Mapping[str, float] | None) -> None:
-    """Weights that are divided up otherwise would make the run go on in another direction than it
-    had.
-    """
-    for name, ours in (own or {}).items():
-        theirs = (saved or {}).get(name, ours)
+def _check_coefficients(saved: Mapping[str, float], own: Mapping[str, float]) -> None:
+    """Raise if the coefficients differ, since a resumed run would take another direction."""
+    for name, ours in own.items():
+        theirs = saved.get(name, ours)
         if not isclose(theirs, ours, rel_tol=1e-9):
             raise CheckpointError(
-                f"the run that was saved gave {name!r} {theirs:.4g} of a step, this model gives it "
-                f"{ours:.4g}: masses or sensitivities were changed. Set them as they were "
-                "(model.tare), or load the weights alone: load(path, model)"
+                f"the coefficient of {name!r} is {theirs:.4g} in the checkpoint and {ours:.4g} "
+                "here, because masses or sensitivities differ: restore them (model.tare), or load "
+                "the weights alone: load(path, model)"
             )
 
 

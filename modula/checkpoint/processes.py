@@ -1,6 +1,4 @@
-"""Several processes that save or load one checkpoint: they do it together, and succeed or fail
-together.
-"""
+"""Several processes that save or load one checkpoint, and all succeed or all fail."""
 
 from __future__ import annotations
 
@@ -15,20 +13,20 @@ T = TypeVar("T")
 
 
 def several() -> bool:
-    """Whether this process is one of several."""
+    """Return whether this process is one of several."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def is_first() -> bool:
-    """Whether this process writes what is written once."""
+    """Return whether this process writes the files that one process writes."""
     return not several() or dist.get_rank() == 0
 
 
 def together(action: Callable[[], T]) -> T:
-    """What the action returns, once all processes have carried it out.
+    """Return the action's result, after all processes have carried it out.
 
     Raises:
-        Exception: what the action raised here.
+        Exception: the action raised it here.
         CheckpointError: it failed on another process.
     """
     if not several():
@@ -52,7 +50,7 @@ def together(action: Callable[[], T]) -> T:
 
 
 def from_first(value: T) -> T:
-    """The first process's value."""
+    """Return the first process's value."""
     if not several():
         return value
     values = [value]

@@ -1,5 +1,6 @@
-"""The weights alone in a safetensors file, which other libraries and languages read. Needs the
-package safetensors.
+"""The weights alone in a safetensors file, which other libraries and languages read.
+
+It needs the package safetensors.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from modula.checkpoint.atomic import write_whole
-from modula.checkpoint.contents import Contents, description_in
+from modula.atomic import write_whole
+from modula.checkpoint.contents import Contents
+from modula.checkpoint.description import read_description
 from modula.checkpoint.processes import is_first, together
 from modula.checkpoint.torch_file import DESCRIPTION, refuse_sharded
 from modula.errors import CheckpointError
@@ -21,28 +23,29 @@ EXTRA = "extra"
 
 
 class SafetensorsFile:
-    """The tensors of the model's state; the description and what the user adds as JSON in the
-    file's metadata.
+    """A file with the tensors of the model's state.
+
+    The description and the user's additions are JSON in its metadata.
     """
 
     def check(self, contents: Contents) -> None:
         _check_installed()
         if contents.optimizer is not None:
             raise CheckpointError(
-                "a .safetensors file holds weights alone: leave the optimizer out, or save to a "
+                "a .safetensors file contains weights alone: leave the optimizer out, or save to a "
                 ".pt file or a folder"
             )
         refuse_sharded(contents)
         for name, value in contents.model.items():
             if not isinstance(value, Tensor):
                 raise CheckpointError(
-                    f"a .safetensors file holds tensors alone, and {name!r} of the model is a "
+                    f"a .safetensors file contains tensors alone, and {name!r} of the model is a "
                     f"{type(value).__name__}"
                 )
         for name, value in contents.extra.items():
             if not _is_json(value):
                 raise CheckpointError(
-                    "a .safetensors file holds numbers, strings and lists of them beside the "
+                    "a .safetensors file contains numbers, strings and lists of them beside the "
                     f"weights, and {name!r} is not"
                 )
 
@@ -50,7 +53,7 @@ class SafetensorsFile:
         self,
         path: Path,
         contents: Contents,
-        model: nn.Module,
+        module: nn.Module,
         optimizer: torch.optim.Optimizer | None,
     ) -> None:
         from safetensors.torch import save
@@ -78,24 +81,24 @@ class SafetensorsFile:
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # it is no dict
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # it is not a dict
         except SafetensorError as error:
             raise CheckpointError(
-                f"{path} is cut short, or is no safetensors file: {error}"
+                f"{path} is truncated, or not a safetensors file: {error}"
             ) from error
         if DESCRIPTION not in metadata:
             raise CheckpointError(
                 f"{path} was not written by `save`: its metadata lacks the entry {DESCRIPTION!r}. "
                 "If these are weights of this model, use safetensors.torch.load_model"
             )
-        description = description_in(json.loads(metadata[DESCRIPTION]), path)
+        description = read_description(json.loads(metadata[DESCRIPTION]), path)
         return Contents(description, tensors, None, json.loads(metadata.get(EXTRA, "{}")))
 
     def fill(
         self,
         path: Path,
         contents: Contents,
-        model: nn.Module,
+        module: nn.Module,
         optimizer: torch.optim.Optimizer | None,
     ) -> Contents:
         return contents
@@ -110,7 +113,7 @@ def _check_installed() -> None:
 
 
 def _is_json(value: object) -> bool:
-    """Whether JSON gives back what it is given."""
+    """Whether JSON returns an equal value."""
     try:
         return bool(json.loads(json.dumps(value)) == value)
     except (TypeError, ValueError):

@@ -9,7 +9,8 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from modula.checkpoint.contents import Contents, contents_of, mapped, refuse_meta
+from modula.checkpoint.contents import Contents, contents_of, map_tensors, refuse_meta
+from modula.checkpoint.description import Model, torch_module_of
 from modula.checkpoint.folder import Folder
 from modula.checkpoint.match import check_match
 from modula.checkpoint.processes import together
@@ -22,25 +23,29 @@ AnyPath: TypeAlias = "str | os.PathLike[str]"
 
 
 class Format(Protocol):
-    """One way to lay a checkpoint down. Every process calls each of these."""
+    """One format of checkpoints. Every process calls each method.
+
+    All take the path; some the contents, the model's torch module, and the optimizer or None.
+    """
 
     def check(self, contents: Contents) -> None:
-        """Refuse what this format cannot hold."""
+        """Raise if this format cannot store the contents."""
         ...
 
     def write(
         self,
         path: Path,
         contents: Contents,
-        model: nn.Module,
+        module: nn.Module,
         optimizer: torch.optim.Optimizer | None,
     ) -> None:
-        """Write all of it or nothing."""
+        """Write all of the contents or nothing."""
         ...
 
     def read(self, path: Path) -> Contents:
-        """Read enough to tell whether it belongs to a model: tensors that `fill` would read are on
-        the meta device.
+        """Read enough to tell whether a checkpoint matches a model.
+
+        Tensors that `fill` is to read are on the meta device.
         """
         ...
 
@@ -48,47 +53,46 @@ class Format(Protocol):
         self,
         path: Path,
         contents: Contents,
-        model: nn.Module,
+        module: nn.Module,
         optimizer: torch.optim.Optimizer | None,
     ) -> Contents:
-        """The contents with all tensors that the model and the optimizer take, in memory of their
-        own.
-        """
+        """Return the contents with all tensors read, into new memory."""
         ...
 
 
 def format_of(path: Path) -> Format:
-    """The format that a path's suffix stands for."""
+    """Return the format of checkpoints at this path, by its suffix."""
     if path.suffix == ".safetensors":
         return SafetensorsFile()
     return TorchFile() if path.suffix else Folder()
 
 
 def save(
-    path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | None = None, **extra: object
+    path: AnyPath, model: Model, optimizer: torch.optim.Optimizer | None = None, **extra: object
 ) -> None:
     """Write a checkpoint, all of it or nothing.
 
-    The path decides how: a folder where it has no suffix ("runs/gpt/last"), by
-    torch.distributed.checkpoint, each process its part; the weights alone for ".safetensors"; for
-    every other suffix (".pt") one file of torch.save. What was at the path is replaced once the new
-    checkpoint is on the disk, in one step, so that a run that is killed at any moment leaves the
-    old one or the new one.
+    The path decides the format. Without a suffix ("runs/gpt/last") it is a folder, into which every
+    process writes its shards by torch.distributed.checkpoint; with ".safetensors", a file of the
+    weights alone; with any other suffix (".pt"), one file of torch.save. The new checkpoint
+    replaces the old one in one step, after all of it is on the disk. So a run that is killed at any
+    moment leaves the old one or the new one.
 
-    Of several processes, all must call this together. For a file the first writes.
+    If there are several processes, all must call this together. A file is written by the first.
 
     Args:
-        path: where to.
-        model: the model itself, not what wraps it.
-        optimizer: a SteepestDescent or any other of torch's.
-        extra: what else the run needs to go on, by name: numbers, strings, tensors, lists and dicts
-            of them. So `schedule=schedule.state_dict()`, `batches=generator.get_state()`,
-            `step=step`. Of several processes' the first one's is kept.
+        path: of the checkpoint.
+        model: a network or any torch module; the model itself, not a wrapper around it.
+        optimizer: a SteepestDescent or any other torch optimizer.
+        extra: anything else the run needs to go on, by name: numbers, strings, tensors, lists and
+            dicts of them. Examples are `schedule=schedule.state_dict()`,
+            `batches=generator.get_state()` and `step=step`. If there are several processes, those
+            of the first are saved.
 
     Raises:
-        CheckpointError: something cannot be saved, or not in this format. What was at the path is
-            untouched.
-        OSError: the disk is full, or the like. What was at the path is untouched.
+        CheckpointError: something cannot be saved, or not in this format. The old checkpoint is
+            unchanged.
+        OSError: the disk is full, or the like. The old checkpoint is unchanged.
         ImportError: ".safetensors" without the package safetensors.
 
     Example:
@@ -107,31 +111,30 @@ def save(
         form.check(contents)
         return contents
 
-    form.write(path, together(check), model, optimizer)
+    form.write(path, together(check), torch_module_of(model), optimizer)
 
 
 def load(
-    path: AnyPath, model: nn.Module, optimizer: torch.optim.Optimizer | None = None
+    path: AnyPath, model: Model, optimizer: torch.optim.Optimizer | None = None
 ) -> dict[str, object]:
-    """Take weights, and an optimizer's state, over from a checkpoint.
+    """Load weights, and an optimizer's state, from a checkpoint.
 
-    Both go to the dtypes and devices that the model has. All of the checkpoint is read and compared
-    with the model before anything of the model is overwritten. It may have been saved by more or
-    fewer processes, sharded in another way or not at all. Of several processes, all must call this
-    together.
+    Both are converted to the dtypes and devices of the model. All of the checkpoint is read and
+    compared with the model before anything of the model is overwritten. It may have been saved by
+    another number of processes, in another layout. If there are several processes, all must call
+    this together.
 
     Args:
-        path: as it was saved.
-        model: one that is composed like the one that was saved.
-        optimizer: of the same kind as the one that was saved. Without it only the weights are taken
-            over.
+        path: of the checkpoint.
+        model: a network or torch module, composed as the saved one was.
+        optimizer: of the class and rule of the saved one. Without it, only the weights are loaded.
 
     Returns:
-        What was saved as `extra`, on the CPU.
+        The `extra` of `save`, on the CPU.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        CheckpointError: it is cut short, damaged, not written by `save`, or of another model or
+        CheckpointError: it is truncated, damaged, not written by `save`, or of another model or
             optimizer. Nothing is changed.
         ImportError: ".safetensors" without the package safetensors.
 
@@ -151,28 +154,29 @@ def load(
     """
     path = Path(path)
     form = format_of(path)
+    module = torch_module_of(model)
 
     def read() -> Contents:
-        refuse_meta(model)
+        refuse_meta(module)
         contents = form.read(path)
         check_match(contents, model, optimizer)
         return contents
 
     contents = together(read)
-    filled = together(lambda: form.fill(path, contents, model, optimizer))
-    placed = mapped(filled, model, optimizer, _placed_like)
-    if optimizer is not None and placed.optimizer is not None:
+    filled = together(lambda: form.fill(path, contents, module, optimizer))
+    own = map_tensors(filled, module, optimizer, _sharded_like)
+    if optimizer is not None and own.optimizer is not None:
         try:
-            # first, because it may have an objection of its own
-            optimizer.load_state_dict(placed.optimizer)
+            # first, because the optimizer checks the state once more
+            optimizer.load_state_dict(own.optimizer)
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from error
-    model.load_state_dict(placed.model)
-    return placed.extra
+    module.load_state_dict(own.model)
+    return own.extra
 
 
-def _placed_like(name: str, t: Tensor, own: Tensor) -> Tensor:
-    """The parts of a whole tensor that the processes hold of their own; anything else as it is."""
+def _sharded_like(name: str, t: Tensor, own: Tensor) -> Tensor:
+    """A whole tensor in the layout of `own`; a sharded one unchanged."""
     if not is_sharded(own) or is_sharded(t):
         return t
     from torch.distributed.tensor import distribute_tensor

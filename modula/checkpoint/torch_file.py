@@ -10,20 +10,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from modula.checkpoint.atomic import write_whole
-from modula.checkpoint.contents import Contents, description_in
+from modula.atomic import write_whole
+from modula.checkpoint.contents import Contents
+from modula.checkpoint.description import read_description
 from modula.checkpoint.processes import is_first, together
 from modula.errors import CheckpointError
 from modula.sharding import is_sharded
 
 DESCRIPTION = "modula"
-"""The entry by which a checkpoint is known to be one."""
+"""The entry with the description, by which a checkpoint is recognised."""
 
 _OWN = (DESCRIPTION, "model", "optimizer")
 
 
 class TorchFile:
-    """The states under "model" and "optimizer", what the user adds beside them."""
+    """A file with entries "modula", "model" and "optimizer", and the user's beside them."""
 
     def check(self, contents: Contents) -> None:
         refuse_names(contents, DESCRIPTION)
@@ -33,7 +34,7 @@ class TorchFile:
         self,
         path: Path,
         contents: Contents,
-        model: nn.Module,
+        module: nn.Module,
         optimizer: torch.optim.Optimizer | None,
     ) -> None:
         together(lambda: write_file(path, contents) if is_first() else None)
@@ -50,14 +51,14 @@ class TorchFile:
         self,
         path: Path,
         contents: Contents,
-        model: nn.Module,
+        module: nn.Module,
         optimizer: torch.optim.Optimizer | None,
     ) -> Contents:
         return contents
 
 
 def refuse_names(contents: Contents, *own: str) -> None:
-    """Refuse extras that are called like an entry of the checkpoint itself.
+    """Raise if an extra has the name of an entry of the checkpoint itself.
 
     Raises:
         CheckpointError: there is one.
@@ -65,12 +66,12 @@ def refuse_names(contents: Contents, *own: str) -> None:
     for name in own:
         if name in contents.extra:
             raise CheckpointError(
-                f"{name!r} is the name of the checkpoint's own entry: give yours another one"
+                f"{name!r} is the name of the checkpoint's own entry: give yours another name"
             )
 
 
 def refuse_sharded(contents: Contents) -> None:
-    """Refuse DTensors, of which this process holds a part only.
+    """Raise if there is a DTensor, of which this process has only a shard.
 
     Raises:
         CheckpointError: there is one.
@@ -78,7 +79,7 @@ def refuse_sharded(contents: Contents) -> None:
     if any(is_sharded(t) for t in contents.tensors()):
         raise CheckpointError(
             "the model is sharded, and a file would gather all of it on one process: give a path "
-            "without a suffix, for a folder into which every process writes its part"
+            "without a suffix, for a folder into which every process writes its shards"
         )
 
 
@@ -98,42 +99,42 @@ def write_file(path: Path, contents: Contents) -> None:
 
 
 def read_file(path: Path) -> Contents:
-    """Read one file, all of it and into memory of its own.
+    """Read one file completely, into new memory.
 
     Raises:
         FileNotFoundError: there is none.
-        CheckpointError: it is cut short, damaged, or not written by `save`.
+        CheckpointError: it is truncated, damaged, or not written by `save`.
     """
     if path.is_dir():
         raise CheckpointError(
-            f"{path} is a folder, and no checkpoint that `save` has written to a path with a suffix"
+            f"{path} is a folder, and `save` writes a file to a path with a suffix"
         )
     _check_bytes(path)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
         raise CheckpointError(
-            f"{path} is no checkpoint: it is another kind of file, or holds objects that were not "
-            "saved by `save`"
+            f"{path} is not a checkpoint: it is another kind of file, or contains objects that "
+            "`save` does not write"
         ) from error
     if not isinstance(state, dict) or not set(_OWN) <= set(state):
-        held = (
+        found = (
             ", ".join(map(str, list(state)[:6]))
             if isinstance(state, dict)
             else f"a {type(state).__name__}"
         )
         raise CheckpointError(
-            f"{path} was not written by `save`: it holds {held}. If these are weights of this "
+            f"{path} was not written by `save`: it contains {found}. If these are weights of this "
             "model, use model.load_state_dict on them"
         )
     extra = {name: value for name, value in state.items() if name not in _OWN}
     return Contents(
-        description_in(state[DESCRIPTION], path), state["model"], state["optimizer"], extra
+        read_description(state[DESCRIPTION], path), state["model"], state["optimizer"], extra
     )
 
 
 def _check_bytes(path: Path) -> None:
-    """Hold every byte against its checksum, which torch.load does not do."""
+    """Verify the zip checksums, which `torch.load` does not."""
     with path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -146,7 +147,7 @@ def _check_bytes(path: Path) -> None:
             ValueError,
         ) as error:
             raise CheckpointError(
-                f"{path} is cut short or damaged, or is no checkpoint: {error}"
+                f"{path} is truncated or damaged, or not a checkpoint: {error}"
             ) from error
     if damaged is not None:
         raise CheckpointError(f"{path} is damaged: the checksum of its entry {damaged!r} is wrong")

@@ -28,6 +28,9 @@ class Vectors(Geometry):
         axes: the number of axes of a weight.
         axis: the axis of a weight along which its vectors extend.
 
+    Raises:
+        ValueError: the weight has no such axis.
+
     Example:
         >>> import torch
         >>> from modula import L2
@@ -42,6 +45,14 @@ class Vectors(Geometry):
     axes: int = 2
     axis: int = -1
 
+    def __post_init__(self) -> None:
+        if not -self.axes <= self.axis < self.axes:
+            raise ValueError(
+                f"Vectors have an axis among the weight's {self.axes}, got axis={self.axis}"
+            )
+        # Counted from the end, where it stays when weights are batched.
+        object.__setattr__(self, "axis", self.axis % self.axes - self.axes)
+
     def norm(self, weight: Tensor) -> Tensor:
         return self._over_vectors(self.vector_norm.norm(self._vectors_last(weight))).amax(dim=-1)
 
@@ -54,16 +65,13 @@ class Vectors(Geometry):
         return self.vector_norm.dualize(gradient.movedim(self.axis, -1)).movedim(-1, self.axis)
 
     def project(self, weight: Tensor) -> Tensor:
-        direction, _ = split_scale(weight, dim=self.axis)
-        length = self.vector_norm.norm(direction.movedim(self.axis, -1)).unsqueeze(self.axis)
-        return direction / torch.where(length == 0, 1, length)
+        return self._of_norm_one(weight)
 
     def sample(
         self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
     ) -> Tensor:
-        return self.project(
-            torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
-        )
+        weight = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
+        return self._of_norm_one(weight)
 
     @property
     def vector_axis(self) -> int | None:
@@ -74,6 +82,12 @@ class Vectors(Geometry):
             and own.dual_norm is Vectors.dual_norm
         )
         return self.axis if treats_vectors_alone else None
+
+    def _of_norm_one(self, weight: Tensor) -> Tensor:
+        """The weights with each vector rescaled to norm 1; zero stays zero."""
+        direction, _ = split_scale(weight, dim=self.axis)
+        length = self.vector_norm.norm(direction.movedim(self.axis, -1)).unsqueeze(self.axis)
+        return direction / torch.where(length == 0, 1, length)
 
     def _vectors_last(self, weight: Tensor) -> Tensor:
         return weight.movedim(self.axis, -1).to(working_dtype(weight.dtype))

@@ -116,7 +116,7 @@ class FeatureLearningReport(Report[Share]):
             range(len(shown)),
             [row.mass_share for _, row in shown],
             color="lightgray",
-            label="mass fraction, the bound of a well-normed network",
+            label="mass fraction, the bound",
         )
         axes.barh(
             range(len(shown)),

@@ -48,7 +48,8 @@ class Radii:
         if len(nodes) == 1:
             sources = list(self.graph.nodes[nodes[0]].inputs)  # one a slot: two may be the same
         else:
-            read = [j for i in nodes for j in self.graph.nodes[i].inputs if j not in nodes]
+            inside = set(nodes)
+            read = [j for i in nodes for j in self.graph.nodes[i].inputs if j not in inside]
             sources = list(dict.fromkeys(read))
         values = tuple([self.values[j] for j in sources or (0,)])
         return values[0] if len(values) == 1 else values
@@ -104,5 +105,5 @@ def weights_of(graph: Graph, nodes: Iterable[int]) -> list[str]:
 
 def weakest_claim(graph: Graph, nodes: Iterable[int]) -> Claim:
     """Return the least sure of the nodes' claims, on which the part's bounds rest."""
-    claims = [graph.nodes[i].operation.claim for i in nodes]
-    return min(claims, key=WEAKEST_FIRST.index, default="proved")
+    claims: list[Claim] = [graph.nodes[i].operation.claim for i in nodes]
+    return min(claims, key=WEAKEST_FIRST.index) if claims else "proved"

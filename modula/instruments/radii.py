@@ -110,7 +110,7 @@ class RadiiReport(Report[Size]):
         scatter_rows(axes, [row.radius for row in rows], "R, the bound", "black", bound=True)
         # a norm of 0 cannot be drawn on a logarithmic axis
         scatter_rows(axes, [row.measured or None for row in rows], "measured", "tab:blue")
-        axes.axvline(1.0, color="gray", linewidth=1, label="1, as the papers assume")
+        axes.axvline(1.0, color="gray", linestyle=":", label="1, as the papers assume")
         name_rows(axes, [f"{name}  {row.module}" for name, row in shown])
         axes.set(xscale="log", xlabel="norm of the output")
         caption(axes, "Radii")

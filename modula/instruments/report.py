@@ -247,5 +247,11 @@ def caption(axes: Axes, title: str, *, legend: bool = True) -> None:
     axes.set_title(title, pad=26 if legend else 6)
     if legend:
         axes.legend(
-            loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8, frameon=False
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=4,
+            columnspacing=0.8,
+            handletextpad=0.3,
+            fontsize=8,
+            frameon=False,
         )

@@ -110,7 +110,7 @@ class SpectraReport(Report[Spectrum]):
         )
         caption(
             axes,
-            f"{self.kind}: one line a matrix, from dark to light in the order of the parameters",
+            f"{self.kind}: one line a matrix, dark to light in the flow of data",
             legend=False,
         )
         return axes

@@ -243,7 +243,7 @@ class Watch:
         axes.set(xlabel="step")
         caption(
             axes,
-            pattern if few else f"{pattern}, from dark to light in the flow of data",
+            pattern if few else f"{pattern}, dark to light in the flow of data",
             legend=few,
         )
         return axes

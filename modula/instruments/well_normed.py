@@ -184,7 +184,7 @@ class WellNormedReport(Report[Bounds]):
         shown, _ = self._prominent()
         axes = canvas(axes, height=1.2 + 0.22 * len(shown))
         for label, color, ratios in (
-            ("‖∂f·Δw‖ / Σp·R‖Δw‖", "tab:blue", [row.tightness for _, row in shown]),
+            ("‖∂f·Δw‖ / (Σp·R)‖Δw‖", "tab:blue", [row.tightness for _, row in shown]),
             ("‖∂f·Δx‖ / s‖Δx‖", "tab:orange", [row.input for _, row in shown]),
             ("‖f(x)‖ / R", "tab:green", [row.output for _, row in shown]),
         ):
@@ -269,7 +269,7 @@ class _Context:
 
 def _weight_norms(graph: Graph) -> dict[str, float]:
     return {
-        name: float(weight.geometry.norm(weight.weight.detach()[None]))
+        name: float(weight.geometry.norm(weight.tensor.detach()[None]))
         for name, weight in graph.weights.items()
     }
 

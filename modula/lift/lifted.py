@@ -86,7 +86,7 @@ class LiftedWeight:
     mass: float
 
     @property
-    def weight(self) -> Tensor:
+    def tensor(self) -> Tensor:
         """The parameter, which is the module's own."""
         tensor: Tensor = getattr(self.owner, self.attribute)
         return tensor
@@ -104,7 +104,7 @@ class LiftedWeight:
         """
         source = torch.Generator().manual_seed(_seed(generator or torch.default_generator, 0))
         kind = self.measured.kinds[0]
-        self.weight.copy_(drawn(kind, self.geometry, self.weight, source)[0])
+        self.tensor.copy_(drawn(kind, self.geometry, self.tensor, source)[0])
 
     def __repr__(self) -> str:
         return repr(self.measured.name)
@@ -257,7 +257,7 @@ class Lifted(Network):
         if isinstance(calibrate, Mapping):
             return self._checked(calibrate)
         if calibrate == "auto":
-            if any(w.weight.is_meta for w in self._weights.values()):
+            if any(w.tensor.is_meta for w in self._weights.values()):
                 return "flat"
             is_tied = any("table" in m.kinds and "matrix" in m.kinds for m in self._norms.values())
             return "init" if is_tied else "drawn"
@@ -289,14 +289,14 @@ class Lifted(Network):
         sizes, values = {}, {}
         source = torch.Generator().manual_seed(self._seed)
         for name, one in self._norms.items():
-            weight = self._weights[name].weight
+            weight = self._weights[name].tensor
             values[name], sizes[name] = drawn(one.kinds[0], one.geometry, weight, source)
         found = self._gains(values, sizes, probes)
         self._leave_out(self._below_rounding(found.weights))
         # drawn weights can take another branch or another expert, and miss a weight
         if how == "drawn" and all(found.weights.values()):
             return self._note(found)
-        present = {name: self._weights[name].weight.detach() for name in self._norms}
+        present = {name: self._weights[name].tensor.detach() for name in self._norms}
         found_at_present = self._gains(present, sizes, probes)
         missed = {name for name, S in found.weights.items() if not S}
         self._leave_out(self._without_effect - {n for n in missed if found_at_present.weights[n]})
@@ -311,7 +311,7 @@ class Lifted(Network):
     def _below_rounding(self, sensitivities: Mapping[str, float]) -> frozenset[str]:
         """The weights whose gradient is rounding, such as a bias before a BatchNorm."""
         known = [S for S in sensitivities.values() if S > 0]
-        rounding = max(torch.finfo(w.weight.dtype).eps for w in self._weights.values())
+        rounding = max(torch.finfo(w.tensor.dtype).eps for w in self._weights.values())
         least = min(AT_MOST, ROUNDINGS * rounding) * median(known) if known else 0.0
         return frozenset([name for name, S in sensitivities.items() if least >= S])
 
@@ -340,7 +340,7 @@ class Lifted(Network):
         uses = tuple([f"{use.operation} in {use.call.path}" for use in one.uses])
         return Row(
             name,
-            tuple(self._weights[name].weight.shape),
+            tuple(self._weights[name].tensor.shape),
             tuple(dict.fromkeys(uses)),
             " and ".join(self._groups.get(name, ())),
             short(one.geometry) if is_used else "",

@@ -39,11 +39,11 @@ def rule_of_arguments(
     """
     resolve(method)
     average = Momentum(momentum, nesterov)
-    adam = Adam(tuple(betas) if isinstance(betas, list) else betas, eps)
+    adam = Adam(betas, eps)
     if base not in ("sgd", "adam"):
         raise ValueError(f'base is "sgd" or "adam", got {base!r}')
     of_momentum = (momentum, nesterov) != (MOMENTUM, NESTEROV)
-    of_adam = (adam.betas, eps) != (BETAS, EPS)
+    of_adam = (tuple(betas), eps) != (BETAS, EPS)
     if rule is not None:
         given = {
             "normalize": normalize,

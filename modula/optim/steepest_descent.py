@@ -172,7 +172,7 @@ class SteepestDescent(torch.optim.Optimizer):
         paths = {name: graph.nodes[i].path for i, name in reversed(list(graph.uses()))}
         found = {}
         for name, weight in graph.weights.items():
-            log = self.state.get(weight.weight, {}).get(LOG_MASS) if self._adapts else None
+            log = self.state.get(weight.tensor, {}).get(LOG_MASS) if self._adapts else None
             found[paths[name]] = weight.mass * (1.0 if log is None else log.exp().item())
         return found
 

@@ -1,8 +1,7 @@
-"""Training by many processes: sharing the duality map among replicas, and plans for tensor
-parallelism.
+"""Training by many processes: replicas that share the duality map, and tensor parallelism.
 
-Sharded parameters (`fully_shard`, `parallelize_module`, `distribute_tensor`) need nothing from
-here: `model.dualize` sees that they are DTensors, and the processes share the work. See
+Sharded parameters (`fully_shard`, `parallelize_module`, `distribute_tensor`) need nothing from this
+package: `model.dualize` recognises DTensors, and the processes share the work. See
 docs/scaling-out.md.
 """
 

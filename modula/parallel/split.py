@@ -1,4 +1,4 @@
-"""Sharing the duality map of plain tensors among replicas."""
+"""Replicas that share the duality maps of plain tensors."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from modula.sharding import split_meshes
 
 @contextmanager
 def split_over(mesh: DeviceMesh) -> Iterator[None]:
-    """Inside this context the processes of `mesh` share the duality maps of plain tensors, of which
-    all of them hold the same.
+    """Share the duality maps of plain tensors among the processes of a mesh, inside this context.
 
-    That is what DistributedDataParallel leaves: every process has all gradients. Without this
-    context every process dualizes all of them, which is right too, and needs no communication. With
-    it each process orthogonalises its share of the matrices, and one all-gather for each batch of
-    equal shapes gives the results to all. Vectors (rows of an embedding, biases, gains) are
-    dualized by every process, since that is cheaper than to send them. DTensors are shared out
-    whether in this context or not.
+    The tensors must be equal on all processes, as gradients are under DistributedDataParallel.
+    Without this context every process dualizes all of them, which gives the same result and needs
+    no communication. With it, each of N processes orthogonalises 1/N of the matrices, and one
+    all-gather for each batch of equal shapes sends the results to all. Vectors (rows of an
+    embedding, biases, gains) are dualized by every process, because that is cheaper than sending
+    them. Processes share the work on DTensors inside and outside of this context.
 
-    All processes of the mesh must enter with the same gradients. If they do not (a gradient that
-    was not reduced), each matrix is moved by what the one process saw that dualized it.
+    If gradients differ between processes (because they were not reduced), the update of each matrix
+    follows from the gradient of the process that dualized it.
 
     Args:
-        mesh: as `torch.distributed.device_mesh.init_device_mesh` makes it.
+        mesh: of `torch.distributed.device_mesh.init_device_mesh`.
 
     Example:
         >>> import torch

@@ -1,8 +1,10 @@
-"""Plans for tensor parallelism: modules of which every process computes a part."""
+"""Plans for tensor parallelism: layers of which every process computes a shard."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -11,21 +13,22 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_modul
 from torch.distributed.tensor.parallel import ParallelStyle
 from torch.distributed.tensor.placement_types import Placement
 
+from modula.checks import Acts
 from modula.graph import Node
 from modula.network import Network
 
 
 class Sharded(ParallelStyle):
-    """A module of which every process computes a part; a style for
-    `torch.distributed.tensor.parallel.parallelize_module`.
+    """A module of which every process computes a shard.
 
-    What torch's ColwiseParallel and RowwiseParallel are for nn.Linear, for a module of modula's.
-    Inputs and outputs are plain tensors, the parts that the process holds.
+    A style for `torch.distributed.tensor.parallel.parallelize_module`, as torch's ColwiseParallel
+    and RowwiseParallel are for nn.Linear. Inputs and outputs are plain tensors: the process's
+    shards.
 
     Args:
-        taken: how the input lies on the processes.
-        given: how the output is to lie.
-        weight: how the weight is to lie; None for a module without one.
+        taken: the layout of the input.
+        given: the layout of the output.
+        weight: the layout of the weight; None for a module without one.
     """
 
     def __init__(self, taken: Placement, given: Placement, weight: Placement | None = None) -> None:
@@ -36,12 +39,14 @@ class Sharded(ParallelStyle):
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         self._check(module, device_mesh.size())
-        # torch annotates the last two as returning None, and uses what they return.
-        return distribute_module(module, device_mesh, self._spread, self._take, self._give)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        # torch annotates the last two as returning None, and uses their return values.
+        return distribute_module(module, device_mesh, self._shard, self._take, self._give)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
     def _check(self, module: nn.Module, processes: int) -> None:
-        """Refuse a module whose parts would not be equal, where the next module must know how large
-        its part is.
+        """Raise if shards would differ in size where the next module must know the size.
+
+        Raises:
+            ValueError: rows or columns do not split evenly among the processes.
         """
         if isinstance(self.weight, Shard) and not (
             self.taken.is_replicate() and self.given.is_replicate()
@@ -54,12 +59,12 @@ class Sharded(ParallelStyle):
                     processes,
                 )
 
-    def _spread(self, name: str, module: nn.Module, mesh: DeviceMesh) -> None:
+    def _shard(self, name: str, module: nn.Module, mesh: DeviceMesh) -> None:
         for own, parameter in list(module.named_parameters(recurse=False)):
             placements = [Replicate() if self.weight is None else self.weight]
-            spread = distribute_tensor(parameter.detach(), mesh, placements)
+            sharded = distribute_tensor(parameter.detach(), mesh, placements)
             module.register_parameter(
-                own, nn.Parameter(spread, requires_grad=parameter.requires_grad)
+                own, nn.Parameter(sharded, requires_grad=parameter.requires_grad)
             )
 
     def _take(self, module: nn.Module, inputs: tuple[Tensor], mesh: DeviceMesh) -> DTensor:
@@ -82,7 +87,7 @@ class _HasHeads(Protocol):
 
 
 class ShardedHeads(Sharded):
-    """`SplitIntoHeads` of features that are divided among the processes: each gets whole heads."""
+    """`SplitIntoHeads` on sharded features, after which every process has some of the heads."""
 
     def __init__(self) -> None:
         super().__init__(taken=Shard(-1), given=Shard(-3))
@@ -92,49 +97,52 @@ class ShardedHeads(Sharded):
             _refuse_uneven(module, module.num_heads, "heads", processes)
 
 
-def _refuse_uneven(module: nn.Module, count: int, what: str, processes: int) -> None:
+def _refuse_uneven(module: nn.Module, count: int, unit: str, processes: int) -> None:
     if count % processes:
         raise ValueError(
-            f"{module!r} cannot be divided among {processes} processes, since its {count} {what} "
+            f"{module!r} cannot be sharded over {processes} processes, since its {count} {unit} "
             "do not split evenly: change the width or the size of the mesh, or leave the module "
             "out of the plan"
         )
 
 
 def column_parallel() -> Sharded:
-    """A Linear whose outputs are divided among the processes, by the rows of its weight."""
+    """Return the style of a Linear whose outputs are sharded, by the rows of its weight."""
     return Sharded(taken=Replicate(), given=Shard(-1), weight=Shard(0))
 
 
 def row_parallel() -> Sharded:
-    """A Linear whose inputs are divided among the processes, by the columns of its weight; the
-    outputs are summed over them.
+    """Return the style of a Linear whose inputs are sharded, by the columns of its weight.
+
+    Its outputs are summed over the processes.
     """
     return Sharded(taken=Shard(-1), given=Replicate(), weight=Shard(1))
 
 
 def vocabulary_parallel() -> Sharded:
-    """A table, or a Linear that stands alone: divided by the rows of its weight, with the whole
-    output on every process.
+    """Return the style of an Embed, or of a Linear without a partner.
+
+    Its weight is sharded by rows, and its output is gathered on every process.
     """
     return Sharded(taken=Replicate(), given=Replicate(), weight=Shard(0))
 
 
 def tensor_parallel_plan(model: Network) -> dict[str, ParallelStyle]:
-    """Return how the modules inside are divided, for torch's `parallelize_module`.
+    """Return how the modules inside are sharded, for torch's `parallelize_module`.
 
-    In attention each process has some of the heads. A Linear that is followed by another one with
-    nothing but functions of single entries between them, as in an MLP, is divided by rows and the
-    other by columns, so that the features between them stay divided. Every other Linear, and every
-    Embed, is divided by rows and its output gathered. Modules of other kinds stay whole on every
-    process.
+    Attention is sharded by heads: a Linear before SplitIntoHeads by rows, the Linear after
+    MergeHeads by columns. All operations between must treat each head by itself, as those of
+    `modula.bonds` do. Of two Linears with nothing but functions of single entries between them, as
+    in an MLP, the first is sharded by rows and the second by columns, so that the features between
+    them stay sharded. Every other Linear, and every Embed, is sharded by rows and its output
+    gathered. Everything else is replicated: modules of other kinds, and those that are used more
+    than once or share their weight.
 
     Args:
         model: a network, or a part of one.
 
     Returns:
-        Styles by the paths of modules. It is an ordinary dict: take entries out, or put your own
-        in.
+        Styles by the paths of modules. It is an ordinary dict: remove entries, or add your own.
 
     Raises:
         ValueError: in `parallelize_module`, where heads, rows or columns do not split evenly among
@@ -150,24 +158,59 @@ def tensor_parallel_plan(model: Network) -> dict[str, ParallelStyle]:
 
     Source: Shoeybi et al. 2019, *Megatron-LM* (arXiv:1909.08053), section 3.
     """
-    nodes = model.graph().nodes
-    follower = _only_followers(nodes)
-    plan: dict[str, ParallelStyle] = {}
-    for i, node in enumerate(nodes):
-        if node.operation.acts == "matrix" and node.path not in plan:
-            plan |= _from_matrix(nodes, follower, i)
-        elif node.operation.acts == "merge_heads":
-            after = follower.get(i)
-            if after is not None and nodes[after].operation.acts == "matrix":
-                plan[nodes[after].path] = row_parallel()
-    for node in nodes:
-        if node.operation.acts in ("matrix", "table"):
-            plan.setdefault(node.path, vocabulary_parallel())
+    flow = _Flow.of(model.graph().nodes)
+    plan = _by_heads(flow)
+    plan |= _in_pairs(flow, plan)
+    for i in sorted(flow.matrices | flow.tables):
+        plan.setdefault(flow.nodes[i].path, vocabulary_parallel())
     return plan
 
 
-def _only_followers(nodes: Sequence[Node]) -> dict[int, int]:
-    """For each node that a single other one reads, by itself alone, that other."""
+@dataclass(frozen=True)
+class _Flow:
+    """The nodes of a graph, and which of them can be sharded.
+
+    Args:
+        nodes: in topological order.
+        matrices, tables, splits: nodes that multiply by a matrix, look up in a table, or split
+            features into heads, by their positions. Their modules and weights are used once.
+        reader: for each node that one other node reads, by itself alone, that other node.
+    """
+
+    nodes: Sequence[Node]
+    matrices: frozenset[int]
+    tables: frozenset[int]
+    splits: frozenset[int]
+    reader: Mapping[int, int]
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node]) -> _Flow:
+        paths = Counter(node.path for node in nodes[1:])
+        operations = Counter(id(node.operation) for node in nodes)
+        weights = Counter(node.weight for node in nodes)
+
+        def used_once(acts: Acts) -> frozenset[int]:
+            return frozenset(
+                i
+                for i, node in enumerate(nodes)
+                if node.operation.acts == acts
+                and paths[node.path] == operations[id(node.operation)] == 1
+                and (node.weight is None or weights[node.weight] == 1)
+            )
+
+        return cls(
+            nodes,
+            used_once("matrix"),
+            used_once("table"),
+            used_once("split_heads"),
+            _only_readers(nodes),
+        )
+
+    def acts(self, i: int) -> Acts:
+        return self.nodes[i].operation.acts
+
+
+def _only_readers(nodes: Sequence[Node]) -> dict[int, int]:
     readers: dict[int, list[int]] = {}
     for i, node in enumerate(nodes):
         for j in node.inputs:
@@ -179,16 +222,72 @@ def _only_followers(nodes: Sequence[Node]) -> dict[int, int]:
     }
 
 
-def _from_matrix(
-    nodes: Sequence[Node], follower: Mapping[int, int], start: int
-) -> dict[str, ParallelStyle]:
-    """The styles of a matrix, and of what makes use of its divided output."""
-    first = nodes[start].path
-    after = follower.get(start)
-    if after is not None and nodes[after].operation.acts == "split_heads":
-        return {first: column_parallel(), nodes[after].path: ShardedHeads()}
-    while after is not None and nodes[after].operation.acts == "entrywise":
-        after = follower.get(after)
-    if after is not None and nodes[after].operation.acts == "matrix":
-        return {first: column_parallel(), nodes[after].path: row_parallel()}
-    return {}
+def _by_heads(flow: _Flow) -> dict[str, ParallelStyle]:
+    """The styles of layers around heads, where heads can stay sharded from split to merge."""
+    matrix_before = {flow.reader[i]: i for i in flow.matrices if flow.reader.get(i) in flow.splits}
+    origins = _origins(flow, matrix_before)
+    while broken := _broken(flow, matrix_before, origins):
+        matrix_before = {i: j for i, j in matrix_before.items() if i not in broken}
+        origins = _origins(flow, matrix_before)
+    plan: dict[str, ParallelStyle] = {}
+    for split, matrix in matrix_before.items():
+        plan[flow.nodes[matrix].path] = column_parallel()
+        plan[flow.nodes[split].path] = ShardedHeads()
+    for i, node in enumerate(flow.nodes):
+        if flow.acts(i) == "merge_heads" and origins[node.inputs[0]]:
+            plan[flow.nodes[flow.reader[i]].path] = row_parallel()
+    return plan
+
+
+def _origins(flow: _Flow, matrix_before: Mapping[int, int]) -> list[frozenset[int]]:
+    """For each node the splits whose sharded heads reach its output."""
+    origins: list[frozenset[int]] = []
+    for i, node in enumerate(flow.nodes):
+        if i in matrix_before:
+            origins.append(frozenset({i}))
+        elif flow.acts(i) == "merge_heads":
+            origins.append(frozenset())
+        else:
+            origins.append(frozenset().union(*[origins[j] for j in node.inputs]))
+    return origins
+
+
+def _broken(
+    flow: _Flow, matrix_before: Mapping[int, int], origins: Sequence[frozenset[int]]
+) -> frozenset[int]:
+    """The splits whose heads reach a node that must have all of them.
+
+    It must if it has a weight, if it has another input that is whole, or if it is the output. A
+    merge must unless it is followed by a matrix that can be sharded by columns.
+    """
+    broken: frozenset[int] = origins[-1]
+    for i, node in enumerate(flow.nodes):
+        entering = [origins[j] for j in node.inputs]
+        if i in matrix_before or not any(entering):
+            continue
+        if flow.acts(i) == "merge_heads":
+            after = flow.reader.get(i)
+            keeps = after in flow.matrices and after not in matrix_before.values()
+        else:
+            keeps = node.weight is None and all(entering)
+        if not keeps:
+            broken = broken.union(*entering)
+    return broken
+
+
+def _in_pairs(flow: _Flow, plan: Mapping[str, ParallelStyle]) -> dict[str, ParallelStyle]:
+    """The styles of two matrices with functions of single entries between them.
+
+    Matrices that have a style in `plan` are passed over.
+    """
+    pairs: dict[str, ParallelStyle] = {}
+    for i in sorted(flow.matrices):
+        after = flow.reader.get(i)
+        while after is not None and flow.acts(after) == "entrywise":
+            after = flow.reader.get(after)
+        if after is None or after not in flow.matrices:
+            continue
+        first, second = flow.nodes[i].path, flow.nodes[after].path
+        if not {first, second} & (plan.keys() | pairs.keys()):
+            pairs |= {first: column_parallel(), second: row_parallel()}
+    return pairs

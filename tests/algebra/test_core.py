@@ -1,6 +1,4 @@
-"""Modules and their algebra: what composition, sums, powers and tare do to the map, the types and
-the numbers.
-"""
+"""The algebra of modules: the map, the spaces and the constants of composed modules."""
 
 import copy
 import math
@@ -10,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from modula import (
     L1,
@@ -52,9 +51,7 @@ def linear() -> Linear:
 
 
 def numbers(model: Module, seed: int = 0) -> list[torch.Tensor]:
-    """All that the tree decides: mass, sensitivity, the dual norm of one gradient and its update,
-    in parameter order.
-    """
+    """Mass, sensitivity, and the dual norm and update of one gradient, in parameter order."""
     gradient = random_gradient(model, seed)
     return [
         torch.tensor([model.mass, model.sensitivity]),
@@ -103,7 +100,7 @@ def test_parameters_come_in_the_order_of_the_data():
     ]
 
 
-def test_entries_of_a_tuple_come_in_order():
+def test_weights_of_a_tuple_come_in_the_order_of_the_tuple():
     entrance, left, right, last = linear(), linear(), linear(), linear()
     model = last @ Add() @ (left, right) @ entrance
     assert list(map(id, model.weights.tensors)) == [
@@ -178,7 +175,7 @@ def test_a_multiple_is_composition_with_mul(f, a):
 
 @few
 @given(f=feature_trees(WIDTH), a=scalars)
-def test_a_scalar_stands_on_either_side(f, a):
+def test_multiplication_by_a_scalar_commutes(f, a):
     assert_same_module(a * f, f * a)
 
 
@@ -198,7 +195,7 @@ def test_a_multiple_scales_output_and_sensitivity(f, a):
 
 @few
 @given(f=feature_trees(WIDTH), a=scalars)
-def test_a_multiple_leaves_the_mass(f, a):
+def test_a_multiple_has_the_same_mass(f, a):
     assert (a * f).mass == f.mass
 
 
@@ -236,7 +233,7 @@ def test_a_nested_tuple_is_a_nested_concatenation():
     close(two + one, three, rtol=1e-6)
 
 
-def test_same_numbers_for_a_named_composition():
+def test_a_named_composition_has_the_same_constants():
     class Block(Composition[RMS, RMS]):
         pass
 
@@ -247,7 +244,7 @@ def test_same_numbers_for_a_named_composition():
         close(a, b)
 
 
-def test_a_named_composition_stands_as_one_node():
+def test_a_named_composition_is_one_component():
     class Block(Composition[RMS, RMS]):
         pass
 
@@ -282,7 +279,7 @@ def test_power_draws_fresh_weights(n):
     assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
 
 
-def test_power_keeps_masses_and_sensitivities_of_the_parts():
+def test_power_copies_masses_and_sensitivities():
     f = linear() @ ReLU()
     f[0].sensitivity, f[1].mass = 0.5, 0.25
     assert [part.mass for part in f**2] == [0, 0.25, 0, 0.25]
@@ -340,7 +337,7 @@ def test_a_massless_module_cannot_be_tared_to_something(model):
 
 
 @pytest.mark.parametrize("mass", [-1.0, math.nan, math.inf, True, "1"])
-def test_tare_refuses_what_is_no_mass(mass):
+def test_tare_refuses_an_invalid_mass(mass):
     model = linear() @ linear()
     before = snapshot(model)
     with pytest.raises(ValueError, match="must be a finite number ≥ 0"):
@@ -354,13 +351,13 @@ def test_tare_of_a_path_is_tare_of_the_module_there():
     close([atom.mass for atom in reference.atoms(model)], [0.5, 1.5, 1.0])
 
 
-def test_tare_of_a_class_shares_the_mass_among_its_modules_as_before():
+def test_tare_of_a_class_keeps_the_ratios_among_its_modules():
     model = Gain(WIDTH) @ linear().tare(3.0) @ Bias(WIDTH) @ linear()
     model.tare(8.0, "Linear")
     close([atom.mass for atom in reference.atoms(model)], [2.0, 1.0, 6.0, 1.0])
 
 
-def test_tare_of_several_parts_leaves_the_others_alone():
+def test_tare_of_several_modules_changes_no_other_mass():
     model = Gain(WIDTH) @ linear() @ Bias(WIDTH) @ linear()
     close(
         [atom.mass for atom in reference.atoms(model.tare({"Linear": 8.0, "1": 0.0}))],
@@ -379,7 +376,7 @@ def test_tare_of_several_parts_leaves_the_others_alone():
     ],
     ids=["missing", "overlapping", "whole and part", "negative", "massless"],
 )
-def test_tare_of_impossible_parts_changes_nothing(masses, message):
+def test_a_failed_tare_changes_nothing(masses, message):
     model = linear() @ ReLU() @ linear()
     before = snapshot(model)
     with pytest.raises(ValueError, match=message):
@@ -387,12 +384,12 @@ def test_tare_of_impossible_parts_changes_nothing(masses, message):
     assert_unchanged(model, before)
 
 
-def test_tare_names_its_parts_once():
+def test_tare_refuses_a_mapping_with_a_path():
     with pytest.raises(TypeError, match=r"as in \{'0': 1.0\}, or one part as at='0'; got both"):
         (linear() @ linear()).tare({"0": 1.0}, "0")
 
 
-# Types and widths
+# Spaces and widths
 
 
 @pytest.mark.parametrize(
@@ -413,7 +410,7 @@ def test_tare_names_its_parts_once():
     ],
     ids=str,
 )
-def test_ends_are_inferred(model, signature):
+def test_signatures_are_inferred(model, signature):
     assert (str(model.domain), str(model.codomain)) == signature
 
 
@@ -423,14 +420,14 @@ def test_widths_travel_through_elementwise_bonds_from_either_side():
     assert (Linear(4, 5) @ ReLU() @ Tanh()).domain == Space(RMS, 5)
 
 
-def test_heads_know_the_width_of_the_vector():
+def test_the_width_of_a_vector_follows_from_its_heads():
     assert (
         FunctionBond(torch.sin, domain=HeadRMS, codomain=HeadRMS) @ SplitIntoHeads(2) @ Linear(6, 4)
     ).domain == Space(RMS, 4)
     assert MergeHeads().domain == Space(HeadRMS)
 
 
-WIDTHS_THAT_DO_NOT_MEET = [
+MISMATCHES = [
     (lambda: Linear(3, 4) @ Linear(5, 6), ["Linear(3, 4)", "Linear(5, 6)", "RMS(4)", "RMS(5)"]),
     (lambda: Linear(3, 4) @ ReLU() @ Linear(5, 6), ["Linear(3, 4)", "ReLU()", "RMS(4)", "RMS(5)"]),
     (
@@ -460,13 +457,59 @@ WIDTHS_THAT_DO_NOT_MEET = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("build", "told"), WIDTHS_THAT_DO_NOT_MEET, ids=range(len(WIDTHS_THAT_DO_NOT_MEET))
-)
-def test_modules_that_do_not_fit_are_told_with_both_names_and_spaces(build, told):
+@pytest.mark.parametrize(("build", "named"), MISMATCHES, ids=range(len(MISMATCHES)))
+def test_an_error_of_composition_names_both_modules_and_spaces(build, named):
     with pytest.raises(CompositionError) as caught:
         build()
-    assert [word for word in told if word not in str(caught.value)] == []
+    assert [word for word in named if word not in str(caught.value)] == []
+
+
+class Gated(nn.Module):
+    """A torch module with a parameter to train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.ones(WIDTH))
+
+
+@pytest.mark.parametrize(
+    ("operand", "advice"),
+    [
+        (nn.Linear(3, 3), r"Linear\(fan_out, fan_in\), with Bias\(fan_out\) @ before it"),
+        (nn.Embedding(9, 3), r"Embed\(d_embed, num_embed\)"),
+        (nn.Conv2d(3, 3, 1), r"Conv2D\(out_channels, in_channels\)"),
+        (nn.Tanh(), r"FunctionBond\(Tanh\(…\), domain=RMS, codomain=RMS, sensitivity=…\)"),
+        (Gated(), r"Gated has parameters to train: write an Atom for each, or compose atoms"),
+        (Gated().requires_grad_(False), r"FunctionBond\(Gated\(…\)"),
+        (nn.Linear, r"this is a class; write Linear\(…\) to make a module"),
+        (ReLU, r"this is a class; write ReLU\(…\) to make a module"),
+    ],
+    ids=["Linear", "Embedding", "Conv2d", "weightless", "trained", "frozen", "class", "own class"],
+)
+def test_the_error_for_a_torch_layer_says_how_to_write_it(operand, advice):
+    with pytest.raises(TypeError, match=f"has no meaning: .*{advice}"):
+        linear() @ operand
+
+
+def test_the_advice_for_a_torch_linear_computes_the_same_map():
+    layer = nn.Linear(4, 3, dtype=torch.float64)
+    model = Bias(3, dtype=torch.float64) @ Linear(3, 4, dtype=torch.float64)
+    model[0].weight.data, model[1].weight.data = layer.weight.data, layer.bias.data
+    x = rand(0, 5, 4)
+    close(model(x), layer(x))
+
+
+def test_the_advice_for_a_torch_embedding_computes_the_same_map():
+    layer, ids = nn.Embedding(9, 4), torch.tensor([[0, 8, 3]])
+    model = Embed(4, 9)
+    model.weight.data = layer.weight.data
+    close(model(ids), layer(ids))
+
+
+def test_the_advice_for_a_weightless_torch_module_computes_the_same_map():
+    bond = FunctionBond(nn.Tanh(), domain=RMS, codomain=RMS, sensitivity=1.0)
+    x = rand(0, 5, WIDTH)
+    close((bond @ Identity())(x), torch.tanh(x))
 
 
 def test_a_composition_error_is_a_type_error():
@@ -487,24 +530,41 @@ def test_an_input_of_another_width_is_refused_by_name():
         (Linear(3, 4) @ ReLU())(torch.ones(2, 5))
 
 
-# Replacing a child
+# Replacing a component
 
 
-def test_a_child_is_replaced_by_index():
+def test_a_component_is_replaced_by_index():
     model = linear() @ ReLU() @ linear()
     model[1] = Tanh()
     x = torch.ones(2, WIDTH)
     close(model(x), model[2](torch.tanh(model[0](x))))
 
 
-def test_a_child_is_replaced_from_the_end():
+def test_a_component_is_replaced_by_a_negative_index():
     model = linear() @ ReLU() @ linear()
     last = linear()
     model[-1] = last
     assert model[2] is last
 
 
-def test_order_survives_replacement():
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        ((ReLU(), Tanh()), r"write Concatenation\(f, g\)"),
+        (nn.Tanh(), r"FunctionBond\(Tanh\(…\)"),
+        (None, "a component is a module"),
+    ],
+    ids=["tuple", "torch module", "None"],
+)
+def test_a_component_that_is_not_a_module_is_refused(value, advice):
+    model = linear() @ ReLU() @ linear()
+    before = snapshot(model)
+    with pytest.raises(TypeError, match=rf"\[1\] = .* has no meaning: .*{advice}"):
+        model[1] = value
+    assert_unchanged(model, before)
+
+
+def test_the_order_of_parameters_survives_replacement():
     model = linear() @ ReLU() @ linear()
     model[0] = linear()
     assert list(map(id, model.parameters())) == [id(model[0].weight), id(model[2].weight)]
@@ -523,7 +583,7 @@ def test_a_replacement_that_does_not_fit_is_refused(replacement):
     assert_unchanged(model, before)
 
 
-def test_a_replacement_may_not_change_the_ends():
+def test_a_replacement_with_another_signature_is_refused():
     model = Linear(3, 4) @ Linear(4, 5)
     before = snapshot(model)
     with pytest.raises(CompositionError, match=r"from RMS\(5\) → RMS\(3\) to RMS\(6\) → RMS\(3\)"):
@@ -532,19 +592,19 @@ def test_a_replacement_may_not_change_the_ends():
 
 
 @pytest.mark.parametrize("index", [3, -4])
-def test_a_place_that_is_not_there_cannot_be_filled(index):
+def test_an_index_out_of_range_is_an_index_error(index):
     model = linear() @ ReLU() @ linear()
     with pytest.raises(IndexError):
         model[index] = ReLU()
 
 
-def test_a_replacement_that_stands_elsewhere_is_used_twice():
+def test_a_component_used_twice_has_one_weight():
     model = linear() @ ReLU() @ linear()
     model[0] = model[2]
     assert model.weights.names == ("0.weight",)
 
 
-def test_a_replacement_that_stands_elsewhere_in_the_outer_tree_is_used_twice():
+def test_a_component_shared_with_the_outer_network_has_one_weight():
     class Block(Composition[RMS, RMS]):
         pass
 
@@ -557,7 +617,7 @@ def test_a_replacement_that_stands_elsewhere_in_the_outer_tree_is_used_twice():
     assert len(model.weights) == 1
 
 
-def test_the_same_child_may_be_put_where_it_is():
+def test_a_component_may_replace_itself():
     model = linear() @ ReLU()
     child = model[1]
     model[1] = child
@@ -569,10 +629,10 @@ def test_iteration_is_in_the_order_of_the_data():
     assert list(h @ g @ f) == [f, g, h]
 
 
-# Modules of one's own
+# Modules written by a user
 
 
-def test_a_bond_of_ones_own_needs_forward_and_sensitivity_only():
+def test_a_bond_needs_forward_and_sensitivity_only():
     class Shift(Bond[RMS, RMS]):
         sensitivity = 0.5
 
@@ -583,7 +643,7 @@ def test_a_bond_of_ones_own_needs_forward_and_sensitivity_only():
     assert (model.sensitivity, model.mass) == (0.5, 2)
 
 
-def test_a_function_bond_declares_its_ends():
+def test_a_function_bond_declares_its_spaces():
     bond = FunctionBond(torch.sin, domain=L1, codomain=Linf, sensitivity=2.0)
     assert (bond.domain, bond.codomain, bond.sensitivity) == (Space(L1), Space(Linf), 2.0)
 
@@ -648,7 +708,7 @@ def test_initialized_weights_have_norm_one_but_for_biases(model):
 
 @given(model=trees(), seed=seeds)
 @few
-def test_project_leaves_no_norm_above_one(model, seed):
+def test_projected_weights_have_norms_of_at_most_one(model, seed):
     model.weights += 10 * model.normalize(
         type(model.weights - model.weights)(dict(random_gradient(model, seed).items()))
     )
@@ -657,7 +717,7 @@ def test_project_leaves_no_norm_above_one(model, seed):
         assert reference.atom_norm(atom, atom.weight.detach().numpy()) <= 1.01
 
 
-def test_project_leaves_fresh_weights_about_where_they_are():
+def test_project_hardly_changes_initial_weights():
     model = Linear(3, 4) @ Bias(4) @ Gain(4) @ Embed(4, 7)
     before = [w.detach().clone() for w in model.weights.tensors]
     model.project()
@@ -681,7 +741,7 @@ def test_gradient_of_a_loss_is_that_of_autograd():
     )
 
 
-def test_gradient_of_a_loss_leaves_grad_alone():
+def test_gradient_of_a_loss_does_not_write_grad():
     model = linear()
     model.gradient(regression(model))
     assert model.weight.grad is None
@@ -729,7 +789,7 @@ def test_print_names_every_atom_shape(model):
         assert "×".join(map(str, atom.weight.shape)) in str(model)
 
 
-def test_print_shows_shares_and_sensitivity_in_the_order_of_the_data():
+def test_print_shows_mass_fractions_and_sensitivities_in_the_order_of_the_data():
     lines = str((2 * Linear(3, 4)) @ ReLU() @ Linear(4, 5).tare(3.0)).splitlines()
     assert [line.split()[-2] for line in lines[2:3]] == ["1"]
     assert "75.0%" in lines[2]

@@ -273,6 +273,43 @@ def closure(layer: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda x: layer(x)
 
 
+def closure_of(value: object) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor) -> Tensor:
+        return (value, x)[1]
+
+    return run
+
+
+def default_of(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor, layer: nn.Module = layer) -> Tensor:
+        return layer(x)
+
+    return run
+
+
+def apply(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return f(x)
+
+
+def in_globals(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    scope: dict[str, object] = {"layer": layer}
+    exec("def run(x):\n    return layer(x)", scope)
+    return scope["run"]
+
+
+class Held:
+    """An object of one's own with a layer inside."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
 FUNCTIONS = {
     "a module": lambda layer: layer,
     "a bound method": lambda layer: layer.forward,
@@ -280,6 +317,14 @@ FUNCTIONS = {
     "a partial function of one": lambda layer: partial(partial(F.linear, weight=layer.weight)),
     "a partial function of a bound method": lambda layer: partial(layer.forward),
     "a closure": closure,
+    "a closure of a closure": lambda layer: closure_of(closure(layer)),
+    "a list in a closure": lambda layer: closure_of([layer]),
+    "a dict in a closure": lambda layer: closure_of({"layer": layer}),
+    "a default": default_of,
+    "a method of an object": lambda layer: Held(layer).apply,
+    "an object that is called": lambda layer: Held(layer),
+    "a function given to a partial one": lambda layer: partial(apply, closure(layer)),
+    "a global": in_globals,
 }
 
 
@@ -444,9 +489,10 @@ OLD_STYLE = [name for name in ("weight_norm", "spectral_norm") if hasattr(torch.
 @pytest.mark.parametrize("name", OLD_STYLE)
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_an_old_parametrisation_is_refused(name):
-    layer = chain()[0]
-    with pytest.raises(ParameterError, match=r"weight_(g|orig)"):
-        getattr(torch.nn.utils, name)(layer)
+    model = chain()
+    getattr(torch.nn.utils, name)(model[0])
+    with pytest.raises(ParameterError, match=r"'0\.weight"):
+        model.weights
 
 
 @pytest.mark.parametrize("alone", [False, True])

@@ -2,16 +2,11 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from modula import RMS, Bias, Gain
 from tests.helpers import close, full, largest_gain, largest_weight_gain, rand
-from tests.strategies import seeds
 
-few = settings(max_examples=10)
 both = pytest.mark.parametrize("kind", [Bias, Gain])
-widths = st.integers(1, 6)
 
 
 def atom(kind: type, d: int, seed: int) -> Bias | Gain:
@@ -21,21 +16,6 @@ def atom(kind: type, d: int, seed: int) -> Bias | Gain:
     with torch.no_grad():
         made.weight.copy_(weight / made.geometry.norm(weight[None]))
     return made
-
-
-@both
-@few
-@given(seed=seeds, d=widths)
-def test_no_change_of_the_input_grows_beyond_the_sensitivity(kind, seed, d):
-    assert largest_gain(atom(kind, d, seed), rand(seed + 1, 2, d)) <= 1 + 1e-9
-
-
-@both
-@few
-@given(seed=seeds, d=widths)
-def test_no_change_of_the_weight_moves_the_output_beyond_its_norm(kind, seed, d):
-    made = atom(kind, d, seed)
-    assert largest_weight_gain(made, full(made.domain, rand(seed + 1, 2, d))) <= 1 + 1e-9
 
 
 @both

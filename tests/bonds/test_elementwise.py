@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
 from modula import (
     GELU,
@@ -33,7 +32,6 @@ NORMS = [RMS, L1, L2, Linf]
 
 every_bond = pytest.mark.parametrize("bond", BONDS, ids=repr)
 every_norm = pytest.mark.parametrize("norm", NORMS)
-scales = st.sampled_from([1e-3, 1.0, 30.0])
 
 
 def slopes(bond) -> torch.Tensor:
@@ -50,27 +48,6 @@ def test_no_slope_exceeds_the_sensitivity(bond):
 @every_bond
 def test_the_sensitivity_is_the_largest_slope(bond):
     close(slopes(bond).max(), bond.sensitivity, rtol=1e-7)
-
-
-@every_bond
-@every_norm
-@settings(max_examples=8)
-@given(seed=seeds, scale=scales)
-def test_no_change_of_the_input_grows_beyond_the_sensitivity(bond, norm, seed, scale):
-    signature = Space(norm), Space(norm)
-    assert largest_gain(bond, scale * rand(seed, 2, 4), signature, starts=3) <= bond.sensitivity * (
-        1 + 1e-9
-    )
-
-
-@every_bond
-@every_norm
-@given(seed=seeds, scale=scales, size=scales)
-def test_no_random_step_grows_beyond_the_sensitivity(bond, norm, seed, scale, size):
-    signature = Space(norm), Space(norm)
-    assert step_gain(
-        bond, scale * rand(seed, 2, 4), size * rand(seed + 1, 2, 4), signature
-    ) <= bond.sensitivity * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -111,11 +88,6 @@ def test_relu_halves_the_mean_square_of_symmetric_inputs_but_not_of_aligned_chan
     x = torch.tensor([[1.0, -1.0]])
     close(RMS.measure(ReLU()(x)), 1 / math.sqrt(2), rtol=1e-6)
     close(step_gain(ReLU(), x, torch.tensor([[1.0, 0.0]]), (Space(RMS), Space(RMS))), 1.0)
-
-
-@every_bond
-def test_it_has_no_mass_and_no_weights(bond):
-    assert bond.mass == len(bond.weights) == 0
 
 
 @pytest.mark.parametrize("scale", [0, 0.0, math.nan, math.inf, -math.inf])

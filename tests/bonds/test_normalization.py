@@ -14,19 +14,12 @@ from tests.strategies import seeds
 
 few = settings(max_examples=15)
 widths = st.integers(2, 6)
-VECTOR = Space(RMS), Space(RMS)
 
 
 def sized(seed: int, d: int, size: float) -> torch.Tensor:
     """Vectors whose RMS is `size`."""
     x = rand(seed, 3, d)
     return size * x / RMS.norm(x).unsqueeze(-1)
-
-
-@few
-@given(seed=seeds, d=widths)
-def test_mean_subtract_grows_no_change(seed, d):
-    assert largest_gain(MeanSubtract(), rand(seed, 3, d)) <= 1 + 1e-9
 
 
 def test_mean_subtract_attains_its_sensitivity():
@@ -38,13 +31,6 @@ def test_mean_subtract_is_a_projection(seed, d):
     once = MeanSubtract()(rand(seed, 3, d))
     close(once.mean(dim=-1), torch.zeros(3))
     close(MeanSubtract()(once), once)
-
-
-@pytest.mark.parametrize("axis", [-2, -3])
-@few
-@given(seed=seeds, d=widths)
-def test_mean_grows_no_change(axis, seed, d):
-    assert largest_gain(Mean(axis), rand(seed, 2, 3, d)) <= 1 + 1e-9
 
 
 def test_mean_attains_its_sensitivity():

@@ -1,4 +1,4 @@
-"""Kill a run in the middle of its writes, again and again. Prints as JSON what became of it.
+"""Kill a run in the middle of its writes, again and again, and print its steps as JSON.
 
 One process, so that torch is imported once; each run is a fork of it.
 """
@@ -21,11 +21,11 @@ from modula import checkpoint
 from tests.checkpoint.run import fingerprint, go_on, start
 
 POLL = 2e-4
-"""Seconds between two looks at the disk."""
+"""Seconds between two reads of the folder."""
 
 
 def fork(action: Callable[[], object]) -> int:
-    """Carry out an action in a process of its own, and return its id."""
+    """Start an action in a process of its own, and return the id of the process."""
     child = os.fork()
     if child == 0:
         try:
@@ -38,7 +38,7 @@ def fork(action: Callable[[], object]) -> int:
 
 
 def unfinished(path: Path) -> list[Path]:
-    """What a write that is under way keeps on the disk."""
+    """The files of a write that is not finished."""
     if path.suffix:
         return list(path.parent.glob(f".{path.name}.*"))
     return [
@@ -47,8 +47,10 @@ def unfinished(path: Path) -> list[Path]:
 
 
 def kill_in_a_write(child: int, path: Path, delay: float, skipped: int) -> bool:
-    """Wait for some writes to pass and kill the process a moment after it has begun the next one.
-    Whether it was in the write still.
+    """Wait for some writes, and kill the process a moment after the start of the next one.
+
+    Returns:
+        Whether the process was still in that write.
     """
     deadline = time.monotonic() + 60
     for _ in range(skipped + 1):
@@ -65,7 +67,7 @@ def kill_in_a_write(child: int, path: Path, delay: float, skipped: int) -> bool:
 
 
 def steps_saved(path: Path) -> int:
-    """The step of the checkpoint, which must load."""
+    """The step of the checkpoint, which must load; 0 if there is none."""
     model, optimizer, _, _ = start()
     try:
         return checkpoint.load(path, model, optimizer)["step"]

@@ -1,4 +1,4 @@
-"""A training run that saves after every step, for the tests that stop it and let it go on."""
+"""A training run that saves after every step, for the tests that stop and resume it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def start() -> tuple[GPT, SteepestDescent, LambdaLR, torch.Generator]:
 
 
 def go_on(path: Path, until: int) -> GPT:
-    """Load the checkpoint if there is one, and train up to step `until`."""
+    """Load the checkpoint, if it exists, and train up to step `until`."""
     model, optimizer, schedule, batches = start()
     step = 0
     try:
@@ -58,7 +58,7 @@ def go_on(path: Path, until: int) -> GPT:
 
 
 def fingerprint(model: GPT) -> str:
-    """The same for the same bits."""
+    """A hash of the weights, bit for bit."""
     return hashlib.sha256(
         b"".join(w.detach().numpy().tobytes() for w in model.weights.tensors)
     ).hexdigest()

@@ -1,8 +1,8 @@
-"""Saves and loads of the GPT by one, two and four processes, the latter by
-`python -m tests.checkpoint.sharded FOLDER` under torchrun.
+"""Saves and loads of a GPT by one, two and four processes.
 
-Each launch loads every checkpoint that is there, holds it to the numbers that were saved with it,
-trains one step on, and then saves its own. Every process leaves as JSON what went wrong.
+Several processes run `python -m tests.checkpoint.sharded FOLDER` under torchrun. Each launch loads
+every checkpoint in the folder, compares it with the numbers that were saved beside it, trains one
+more step, and then saves its own. Every process writes its problems as JSON.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ SAVED = {
     2: [("fsdp", ""), (PLAIN, ".pt")],
     4: [("fsdp", ""), ("hsdp", ""), ("tp", ""), ("tp, fsdp", "")],
 }
-"""By the number of processes, the ways in which the model is spread, and the suffix of the
-checkpoint."""
+"""By the number of processes, the ways to distribute the model, and the checkpoint's suffix."""
 
 EXACT = 0.0
 ROUNDING = 1e-5
 
 
 def made(way: str) -> tuple[GPT, SteepestDescent]:
-    """A GPT spread in that way over all processes, with its optimizer."""
+    """A GPT distributed in that way over all processes, with its optimizer."""
     model = gpt()
     if way != PLAIN:
         ways()[way].wrap(model)
@@ -50,14 +49,14 @@ def made(way: str) -> tuple[GPT, SteepestDescent]:
 
 
 def step(model: GPT, optimizer: SteepestDescent, seed: int) -> None:
-    """One step on a batch, of which every process sees all."""
+    """One step, for which every process has the whole batch."""
     optimizer.zero_grad()
     loss_of(model, *batch(seed)).backward()
     optimizer.step()
 
 
 def numbers(model: GPT, optimizer: SteepestDescent) -> dict[str, Tensor]:
-    """All weights and averages as they are now, whole."""
+    """Copies of all weights and averages, gathered."""
     averages = {
         f"average of {name}": whole(optimizer.state[w]["momentum_buffer"])
         for name, w in model.weights.items()
@@ -75,9 +74,7 @@ def differences(
 
 
 def save(path: Path, way: str) -> None:
-    """A checkpoint after a few steps, and beside it the numbers that it stands for and those of the
-    step that follows.
-    """
+    """Save a checkpoint, and beside it the numbers at that step and after the next one."""
     model, optimizer = made(way)
     for seed in range(STEPS):
         step(model, optimizer, seed)
@@ -92,10 +89,10 @@ def save(path: Path, way: str) -> None:
 
 
 def load(path: Path, way: str) -> Iterator[str]:
-    """What is not as it was saved, and what comes of it after one step more."""
+    """Yield the differences from the saved numbers, after loading and after one more step."""
     model, optimizer = made(way)
     if checkpoint.load(path, model, optimizer) != {"step": STEPS}:
-        yield "the extras are others"
+        yield "the extras differ"
     at_save, after = torch.load(path.with_name(path.name + ".numbers"), weights_only=True)
     yield from differences(numbers(model, optimizer), at_save, EXACT)
     step(model, optimizer, STEPS)
@@ -103,7 +100,7 @@ def load(path: Path, way: str) -> Iterator[str]:
 
 
 def refusals(path: Path) -> None:
-    """Errors of one process, and of all."""
+    """Check errors that all processes raise, and those that one raises."""
     model = shard(gpt(), mesh_of(dist.get_world_size()))
     with pytest.raises(CheckpointError, match="a path without a suffix"):
         checkpoint.save(path / "run.pt", model)
@@ -125,14 +122,14 @@ def refusals(path: Path) -> None:
 
 
 def fails_on_one(path: Path) -> None:
-    """An extra that only one process cannot save: all raise, none waits for the others."""
+    """If one process cannot save its extra, all raise, and none waits for the others."""
     extra = object() if dist.get_rank() == 1 else 1
     with pytest.raises(CheckpointError, match="extra is a object"):
         checkpoint.save(path / "one", shard(gpt(), mesh_of(dist.get_world_size())), extra=extra)
 
 
 def main(folder: Path, processes: int) -> dict[str, list[str]]:
-    """Load, compare and save. What is wrong, by what was done."""
+    """Load, compare and save. Returns the problems of each check."""
     found: dict[str, list[str]] = {}
     for path in sorted(path for path in folder.glob("saved by *") if path.suffix != ".numbers"):
         for way in dict.fromkeys(way for way, _ in SAVED[processes]):

@@ -1,6 +1,4 @@
-"""What some processes save, others load, in any number: the same numbers, and the same next
-step.
-"""
+"""A checkpoint of some processes loads on any other number, with the same next step."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from tests.parallel.launcher import torchrun
 
 
 def launch(processes: int, folder: Path) -> dict[str, list[str]]:
-    """Run the checks under torchrun. What is wrong, by what was done, of all processes."""
+    """Run the checks under torchrun, and return the problems that all processes found, by check."""
     done = torchrun(processes, "-m", "tests.checkpoint.sharded", str(folder), timeout=600)
     reports = [folder / f"{processes}.{rank}.json" for rank in range(processes)]
     assert all(path.exists() for path in reports), done.stdout[-3000:]
@@ -23,7 +21,7 @@ def launch(processes: int, folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def test_any_number_of_processes_goes_on_where_another_stopped(tmp_path: Path) -> None:
+def test_any_number_of_processes_resumes_a_run(tmp_path: Path) -> None:
     found = main(tmp_path, 1) | launch(2, tmp_path) | launch(4, tmp_path) | main(tmp_path, 1)
     assert not {name: problems for name, problems in found.items() if problems}
     for saved, loaded in ((1, 2), (2, 1), (2, 4), (1, 4), (4, 1)):

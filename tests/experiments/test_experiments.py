@@ -1,13 +1,10 @@
-"""Each experiment's command runs at toy size, goes on where it was stopped, and measures what it
-says.
-"""
+"""Each experiment's command runs at a small size, continues where it was stopped, and measures."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import math
-import random
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,26 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-EXPERIMENTS = Path(__file__).parents[2] / "examples" / "experiments"
-
-
-@pytest.fixture(autouse=True)
-def _on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The experiments find their neighbours, as they do when run as scripts."""
-    monkeypatch.syspath_prepend(str(EXPERIMENTS.parent))
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+pytestmark = pytest.mark.usefixtures("examples_on_path")
 
 
 def load(name: str) -> ModuleType:
     return importlib.import_module(name)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    words = random.Random(0).choices(["dual", "norm", "mass", "atom", "bond"], k=3000)
-    path = tmp_path_factory.mktemp("data") / "words.txt"
-    path.write_text(" ".join(words))
-    return path
 
 
 LR_TRANSFER = [
@@ -116,7 +98,7 @@ def test_the_command_leaves_a_picture_numbers_and_a_table(
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     content = json.loads(
         (tmp_path / f"{name}.json").read_text(),
-        parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"),
+        parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"),
     )
     assert {run["trial"]["seed"] for run in content["runs"]} == {0, 1}
     assert "| --- |" in capsys.readouterr().out
@@ -152,6 +134,12 @@ def test_an_interrupted_experiment_ends_at_the_same_numbers(
     )
     assert parts == whole
     assert len(json.loads(first)["runs"]) == 5
+
+
+def test_the_prose_of_a_page_is_wrapped_and_its_tables_are_not() -> None:
+    row, prose = f"| {'cell ' * 30}|", "word " * 30
+    wrapped = load("trials").wrapped(f"{row}\n\n{prose}").splitlines()
+    assert wrapped == [row, "", ("word " * 20).strip(), ("word " * 10).strip()]
 
 
 @dataclass(frozen=True)
@@ -268,7 +256,7 @@ def test_sums_are_split_without_overlap() -> None:
     assert torch.equal(torch.cat((x, unseen))[:, :2].sum(dim=-1) % 7, torch.cat((y, hidden)))
 
 
-def test_steps_to_a_level_are_those_of_the_first_look_that_reached_it() -> None:
+def test_steps_to_a_level_are_those_of_the_first_measurement_that_reached_it() -> None:
     steps_to = load("grokking").steps_to
     assert steps_to([0.1, 0.96, 0.9, 1.0], 0.95, every=20) == 40
     assert steps_to([0.1], 0.95, every=20) is None

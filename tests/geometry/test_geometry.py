@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from modula import L1, L2, RMS, ChannelRMS, HeadRMS, Linear, Linf, NormPairError, OneHot, VectorNorm
-from modula.geometry import BallVectors, Spectral, Taps, Vectors, operator_geometry
+from modula.geometry import BallVectors, Taps, Vectors, operator_geometry
 from tests import reference
 from tests.helpers import PAIRS, close, rand
 from tests.strategies import matrices, seeds
@@ -61,14 +61,6 @@ def test_dualize_attains_dual_norm(pair, data):
 
 
 @every_pair
-@given(data=st.data(), seed=seeds)
-def test_hoelder_inequality(pair, data, seed):
-    geometry, g = operator_geometry(*pair), data.draw(weights(pair))
-    u = rand(seed, *g.shape)
-    assert (pairing(g, u) <= geometry.dual_norm(g) * geometry.norm(u) * (1 + 1e-10)).all()
-
-
-@every_pair
 @given(data=st.data())
 def test_norm_agrees_with_its_definition(pair, data):
     geometry, w = operator_geometry(*pair), data.draw(weights(pair))
@@ -97,59 +89,10 @@ def test_dualize_agrees_with_its_definition(pair, seed):
 
 
 @every_pair
-@given(data=st.data(), c=st.floats(1e-6, 1e6))
-def test_dualize_ignores_a_positive_scale(pair, data, c):
-    geometry, g = operator_geometry(*pair), data.draw(weights(pair))
-    close(geometry.dualize(c * g, "svd"), geometry.dualize(g, "svd"), atol=1e-8)
-
-
-@every_pair
-@given(data=st.data(), c=st.floats(1e-6, 1e6))
-@pytest.mark.parametrize("measure", ["norm", "dual_norm"])
-def test_norms_are_homogeneous(pair, measure, data, c):
-    geometry, g = operator_geometry(*pair), data.draw(weights(pair))
-    close(getattr(geometry, measure)(-c * g) / c, getattr(geometry, measure)(g), atol=0)
-
-
-@every_pair
 @pytest.mark.parametrize("method", ["svd", "polar_express", "newton_schulz"])
 def test_zero_gradient_gives_zero(pair, method):
     geometry = operator_geometry(*pair)
     assert not geometry.dualize(torch.zeros(2, 3, 4, *(2, 2)[: 2 * (pair == TAPS)]), method).any()
-
-
-@every_pair
-@pytest.mark.parametrize("measure", ["norm", "dual_norm"])
-def test_zero_has_zero_norm(pair, measure):
-    zeros = torch.zeros(2, 3, 4, *(2, 2)[: 2 * (pair == TAPS)])
-    assert getattr(operator_geometry(*pair), measure)(zeros).tolist() == [0.0, 0.0]
-
-
-@every_pair
-@pytest.mark.parametrize("measure", ["norm", "dual_norm", "dualize", "project"])
-def test_batching_equals_looping(pair, measure):
-    geometry, w = operator_geometry(*pair), rand(0, 4, 3, 5, *(2, 2)[: 2 * (pair == TAPS)])
-    computed = getattr(geometry, measure)
-    close(computed(w), torch.cat([computed(each[None]) for each in w]))
-
-
-@every_pair
-@pytest.mark.parametrize("measure", ["norm", "dual_norm"])
-@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
-def test_a_broken_weight_spoils_no_other_norm(pair, measure, broken):
-    w = rand(0, 3, 2, 2, *(2, 2)[: 2 * (pair == TAPS)])
-    whole = getattr(operator_geometry(*pair), measure)(w)
-    w[1, 0, 0] = broken
-    now = getattr(operator_geometry(*pair), measure)(w)
-    assert (now[[0, 2]] == whole[[0, 2]]).all()
-    assert not now[1].isfinite()
-
-
-@every_pair
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_dualize_keeps_the_dtype(pair, dtype):
-    g = rand(0, 2, 3, 4, *(2, 2)[: 2 * (pair == TAPS)], dtype=dtype)
-    assert operator_geometry(*pair).dualize(g).dtype == dtype
 
 
 @every_pair
@@ -309,36 +252,9 @@ def test_a_norm_without_a_dual_says_what_to_define():
 
 
 @every_pair
-def test_draw_has_norm_one(pair):
-    geometry = operator_geometry(*pair)
-    for shape in ((3, 5), (5, 3), (1, 4), (4, 1)):
-        weight = geometry.sample((*shape, *(3, 2)[: 2 * (pair == TAPS)]), None, torch.device("cpu"))
-        close(geometry.norm(weight[None])[0], 1.0, rtol=1e-5)
-
-
-@every_pair
-def test_draw_is_reproducible(pair):
-    shape = (3, 4, *(2, 2)[: 2 * (pair == TAPS)])
-    first, second = (
-        operator_geometry(*pair).sample(
-            shape, torch.Generator().manual_seed(7), torch.device("cpu")
-        )
-        for _ in range(2)
-    )
-    assert torch.equal(first, second)
-
-
-@every_pair
 def test_project_has_norm_one(pair):
     geometry, w = operator_geometry(*pair), rand(0, 3, 4, 6, *(2, 2)[: 2 * (pair == TAPS)])
     close(geometry.norm(geometry.project(1e6 * w)), torch.ones(3), rtol=5e-3)
-
-
-@every_pair
-def test_project_is_idempotent(pair):
-    geometry, w = operator_geometry(*pair), rand(0, 3, 4, 6, *(2, 2)[: 2 * (pair == TAPS)])
-    once = geometry.project(w)
-    close(geometry.project(once), once, atol=5e-3)
 
 
 @pytest.mark.parametrize(
@@ -374,14 +290,6 @@ def test_a_ball_pulls_what_lies_outside_to_its_surface(norm):
     close(BallVectors(norm, axes=1).project(outside), outside / 7)
 
 
-@pytest.mark.parametrize(
-    "geometry", [Spectral(RMS, RMS), Vectors(RMS), BallVectors(RMS, axes=1), Taps()]
-)
-def test_project_keeps_zero(geometry):
-    zeros = torch.zeros(2, *(3, 4, 2, 2)[: geometry.axes])
-    assert torch.equal(geometry.project(zeros), zeros)
-
-
 def test_equal_geometries_are_one_key():
     assert (
         len(
@@ -395,3 +303,25 @@ def test_equal_geometries_are_one_key():
         )
         == 3
     )
+
+
+@pytest.mark.parametrize("geometry", [BallVectors(RMS, axes=1), BallVectors(Linf), Vectors(RMS)])
+def test_vectors_are_sampled_on_the_unit_sphere(geometry):
+    shape = (5,) * geometry.axes
+    sample = geometry.sample(shape, torch.Generator().manual_seed(0), torch.device("cpu"))
+    close(geometry.norm(sample[None]), [1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, -2])
+def test_an_axis_is_one_of_the_weight_from_either_end(axis):
+    w = rand(0, 3, 4, 5)
+    geometry = Vectors(RMS, axis=axis)
+    assert geometry == Vectors(RMS, axis=axis % 2 - 2)
+    lengths = w.square().mean(dim=1 + axis % 2).sqrt()
+    close(geometry.norm(w), lengths.amax(dim=-1))
+    close(geometry.dualize(w), w / lengths.unsqueeze(1 + axis % 2))
+
+
+def test_an_axis_that_a_weight_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="axis among the weight's 2, got axis=2"):
+        Vectors(RMS, axis=2)

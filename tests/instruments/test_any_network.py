@@ -72,7 +72,7 @@ class Trained:
     mass: float = 1.0
 
     @property
-    def weight(self) -> Tensor:
+    def tensor(self) -> Tensor:
         return self.owner.get_parameter(self.name)
 
     def initialize_weight(self, generator: torch.Generator | None) -> None:

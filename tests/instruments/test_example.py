@@ -16,7 +16,10 @@ def test_it_leaves_a_picture_for_every_instrument_and_the_table_of_the_page(
     words = tmp_path / "words.txt"
     words.write_text(" ".join(random.Random(0).choices(["dual", "norm", "mass"], k=3000)))
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- bounds:begin -->\nold\n<!-- bounds:end -->\nafter\n")
+    page.write_text(
+        "before\n<!-- bounds:begin -->\nold\n<!-- bounds:end -->\nbetween\n"
+        "<!-- radii:begin -->\nold\n<!-- radii:end -->\nafter\n"
+    )
     small = [
         "--steps",
         "3",
@@ -52,6 +55,7 @@ def test_it_leaves_a_picture_for_every_instrument_and_the_table_of_the_page(
     assert pictures == {
         "sensitivity",
         "well_normed",
+        "radii",
         "feature_learning",
         "alignment",
         "spectra",
@@ -59,5 +63,10 @@ def test_it_leaves_a_picture_for_every_instrument_and_the_table_of_the_page(
         "watch",
         "mass_sweep",
     }
-    assert "| `RMSNorm` | conditional |" in page.read_text()
-    assert "old" not in page.read_text()
+    lines = page.read_text().splitlines()
+    assert [line for line in lines if line in ("before", "between", "after", "old")] == [
+        "before",
+        "between",
+        "after",
+    ]
+    assert sum(line.startswith("| `RMSNorm` | ") for line in lines) == 2

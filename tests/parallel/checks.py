@@ -1,7 +1,6 @@
-"""What holds on several processes. `worker.py` runs these under torchrun, and `test_distributed.py`
-reports each as a test.
+"""Checks on several processes. `worker.py` runs them; `test_parallel.py` reports each as a test.
 
-A check is a function without arguments that every process calls. It raises what it finds wrong.
+A check is a function without arguments that every process calls. It raises if it fails.
 """
 
 from __future__ import annotations
@@ -30,15 +29,20 @@ from benchmarks.communication import (
 from modula import (
     L1,
     RMS,
+    Attention,
     Bias,
+    ComposedAttention,
     Conv2D,
     Embed,
     Gain,
     Gradient,
     Linear,
     Linf,
+    MergeHeads,
     Module,
     ReLU,
+    ResMLP,
+    SplitIntoHeads,
     SteepestDescent,
     Weights,
 )
@@ -48,6 +52,8 @@ from modula.workspace import set_workspace_limit
 from tests.helpers import random_gradient
 from tests.parallel.setup import (
     batch,
+    distributed,
+    distributed_like,
     gathered,
     gpt,
     loss_of,
@@ -55,8 +61,6 @@ from tests.parallel.setup import (
     pairs,
     same,
     shard,
-    spread,
-    spread_like,
     train,
     ways,
     whole,
@@ -70,8 +74,8 @@ EXACT = 1e-10
 WAYS = ["ddp", "ddp, split", "fsdp", "hsdp", "tp", "tp, fsdp"]
 
 
-# Every operation, on every atom, wherever it is cut. Widths that no number of processes divides;
-# fewer matrices than processes.
+# Every operation, on every atom, in every layout. No number of processes divides the widths, and
+# there are fewer matrices than processes.
 
 
 def zoo() -> dict[str, Module]:
@@ -93,7 +97,7 @@ def zoo() -> dict[str, Module]:
 
 
 def layouts() -> Iterator[tuple[str, Module, Module]]:
-    """Every model, plain and spread in every way, and the name of the case."""
+    """Yield the name of each case, a plain model, and the model in a layout."""
     rows, columns = Shard(0), Shard(1)
     on_a_line: list[list[Placement]] = [[Replicate()], [rows], [columns]]
     on_a_grid: list[list[Placement]] = [
@@ -108,7 +112,7 @@ def layouts() -> Iterator[tuple[str, Module, Module]]:
             yield (
                 f"{name} on {placements}",
                 model,
-                spread(model, mesh_of(2) if line else mesh_of(2, 2), placements),
+                distributed(model, mesh_of(2) if line else mesh_of(2, 2), placements),
             )
 
 
@@ -122,55 +126,55 @@ def operation(compare: Callable[[Module, Module, list], None]) -> None:
 
 
 def dualize(model: Module, sharded: Module, vectors: list) -> None:
-    (gradient, _), (parts, _) = vectors
-    same(sharded.dualize(parts, 0.5), model.dualize(gradient, 0.5), EXACT)
+    (gradient, _), (shards, _) = vectors
+    same(sharded.dualize(shards, 0.5), model.dualize(gradient, 0.5), EXACT)
 
 
 def layout_of_the_update(model: Module, sharded: Module, vectors: list) -> None:
-    _, (parts, _) = vectors
-    assert [u.placements for u in sharded.dualize(parts).tensors] == [
+    _, (shards, _) = vectors
+    assert [u.placements for u in sharded.dualize(shards).tensors] == [
         w.placements for w in sharded.weights.tensors
     ]
 
 
 def norm(model: Module, sharded: Module, vectors: list) -> None:
-    (_, update), (_, parts) = vectors
-    torch.testing.assert_close(sharded.norm(parts), model.norm(update), rtol=EXACT, atol=0)
+    (_, update), (_, shards) = vectors
+    torch.testing.assert_close(sharded.norm(shards), model.norm(update), rtol=EXACT, atol=0)
 
 
 def dual_norm(model: Module, sharded: Module, vectors: list) -> None:
-    (gradient, _), (parts, _) = vectors
+    (gradient, _), (shards, _) = vectors
     torch.testing.assert_close(
-        sharded.dual_norm(parts), model.dual_norm(gradient), rtol=EXACT, atol=0
+        sharded.dual_norm(shards), model.dual_norm(gradient), rtol=EXACT, atol=0
     )
 
 
 def normalize(model: Module, sharded: Module, vectors: list) -> None:
-    (_, update), (_, parts) = vectors
-    same(sharded.normalize(parts, 0.5), model.normalize(update, 0.5), EXACT)
+    (_, update), (_, shards) = vectors
+    same(sharded.normalize(shards, 0.5), model.normalize(update, 0.5), EXACT)
 
 
 def pairing(model: Module, sharded: Module, vectors: list) -> None:
-    (gradient, update), (gradient_parts, update_parts) = vectors
+    (gradient, update), (gradient_shards, update_shards) = vectors
     torch.testing.assert_close(
-        gradient_parts @ update_parts, gradient @ update, rtol=EXACT, atol=EXACT
+        gradient_shards @ update_shards, gradient @ update, rtol=EXACT, atol=EXACT
     )
 
 
 def arithmetic(model: Module, sharded: Module, vectors: list) -> None:
-    (gradient, update), (gradient_parts, update_parts) = vectors
+    (gradient, update), (gradient_shards, update_shards) = vectors
     same(
-        2 * gradient_parts - gradient_parts / 3 + gradient_parts,
+        2 * gradient_shards - gradient_shards / 3 + gradient_shards,
         2 * gradient - gradient / 3 + gradient,
         EXACT,
     )
-    same(sharded.weights - update_parts, model.weights - update, EXACT)
-    same((sharded.weights + update_parts) - sharded.weights, update, EXACT)
+    same(sharded.weights - update_shards, model.weights - update, EXACT)
+    same((sharded.weights + update_shards) - sharded.weights, update, EXACT)
 
 
 def in_place(model: Module, sharded: Module, vectors: list) -> None:
-    (_, update), (_, update_parts) = vectors
-    sharded.weights -= update_parts
+    (_, update), (_, update_shards) = vectors
+    sharded.weights -= update_shards
     expected = model.weights - update
     same(sharded.weights, expected, EXACT)
 
@@ -183,7 +187,7 @@ def project(model: Module, sharded: Module, vectors: list) -> None:
 
 
 def pending_sums() -> None:
-    """A gradient whose sum over processes was not carried out yet."""
+    """A gradient whose sum over processes is still pending."""
     model = zoo()["matrices"]
     mesh = mesh_of(dist.get_world_size())
     own = random_gradient(model, seed=dist.get_rank())
@@ -193,20 +197,18 @@ def pending_sums() -> None:
 
 
 def a_batch_at_a_time() -> None:
-    """Where the workspace holds one matrix, every process still has one of its own at a time,
-    however the rows are divided.
-    """
+    """A workspace of one matrix still gives every process one whole matrix at a time."""
     torch.manual_seed(0)
     model = (Linear(5, 5) ** 6).double()
-    sharded = spread(model, mesh_of(dist.get_world_size()), [Shard(0)])
+    sharded = distributed(model, mesh_of(dist.get_world_size()), [Shard(0)])
     gradient = random_gradient(model, 1)
-    parts = Gradient(spread_like(gradient, sharded))
+    shards = Gradient(distributed_like(gradient, sharded))
     try:
         set_workspace_limit(1)
         with patch.object(
             Spectral, "dualize", autospec=True, side_effect=Spectral.dualize
         ) as dualized:
-            update = sharded.dualize(parts)
+            update = sharded.dualize(shards)
     finally:
         set_workspace_limit(2**30)
     same(update, model.dualize(gradient), EXACT)
@@ -217,7 +219,7 @@ def a_batch_at_a_time() -> None:
 
 
 def gradient_of(way_name: str, dtype: torch.dtype) -> tuple[Module, Gradient, Module, Gradient]:
-    """A GPT and its gradient on one process, and spread."""
+    """A GPT and its gradient, plain and distributed."""
     way = ways()[way_name]
     model, sharded = gpt().to(dtype), gpt().to(dtype)
     forward = way.wrap(sharded)
@@ -252,18 +254,14 @@ def twenty_steps(way: str) -> None:
 
 
 def mixed_precision() -> None:
-    """A forward pass in bfloat16 leaves float32 gradients, which are dualized as those of one
-    process are.
-    """
-    model, _, sharded, parts = gradient_of("fsdp, bfloat16", torch.float32)
-    assert {g.dtype for g in parts.tensors} == {torch.float32}
-    same(sharded.dualize(parts), model.dualize(Gradient(gathered(parts))), 1e-5)
+    """A forward pass in bfloat16 gives float32 gradients, dualized as on one process."""
+    model, _, sharded, shards = gradient_of("fsdp, bfloat16", torch.float32)
+    assert {g.dtype for g in shards.tensors} == {torch.float32}
+    same(sharded.dualize(shards), model.dualize(Gradient(gathered(shards))), 1e-5)
 
 
 def replicas_agree() -> None:
-    """After steps in which each replica dualized other matrices, all hold the same weights, bit for
-    bit.
-    """
+    """Replicas that each dualize other matrices have the same weights, bit for bit."""
     model = gpt()
     train(model, ways()["ddp, split"], steps=5)
     for w in model.weights.tensors:
@@ -287,7 +285,7 @@ def frozen_weights() -> None:
 
 
 def plain_weights_beside_sharded_ones() -> None:
-    """A Gain is in no plan for tensor parallelism, and stays a plain tensor."""
+    """A Gain is in no plan for tensor parallelism, and its weight stays a plain tensor."""
     torch.manual_seed(0)
     model = (Linear(4, 8) @ Gain(8) @ Linear(8, 8) @ ReLU() @ Linear(8, 4)).double()
     sharded = copy.deepcopy(model)
@@ -303,8 +301,25 @@ def plain_weights_beside_sharded_ones() -> None:
     same(sharded.weights, model.weights, EXACT)
 
 
+def tensor_parallel_outputs() -> None:
+    """Under its plan every network computes the outputs that it computes on one process."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 8, dtype=torch.float64)
+    layer = Linear(8, 8)
+    for model in (
+        ResMLP(3, 8, width=8, num_blocks=2, block_depth=4),
+        ComposedAttention(8, 4),
+        MergeHeads() @ SplitIntoHeads(4) @ Linear(8, 8),
+        Linear(8, 8) @ Bias(8) @ MergeHeads() @ SplitIntoHeads(4) @ Linear(8, 8),
+        Attention(8, 4) @ layer @ ReLU() @ layer,
+    ):
+        expected = model.double()(x)
+        parallelize_module(model, mesh_of(dist.get_world_size()), tensor_parallel_plan(model))
+        torch.testing.assert_close(whole(model(x)), expected.detach(), rtol=0, atol=EXACT)
+
+
 def nan_on_one_process() -> None:
-    """nonfinite="skip": every process leaves the step out, though only one has the entry."""
+    """nonfinite="skip": every process skips the step, though only one has the entry."""
     model = gpt()
     forward = ways()["fsdp"].wrap(model)
     optimizer = SteepestDescent(model, lr=0.1, nonfinite="skip")
@@ -318,7 +333,7 @@ def nan_on_one_process() -> None:
 
 
 def adaptive_masses() -> None:
-    """Gradients and updates that are divided over processes agree as much as whole ones do."""
+    """Agreements of sharded gradients and updates are those of whole ones."""
     model, sharded = gpt().double(), gpt().double()
     optimizers = [
         SteepestDescent(each, lr=0.1, adapt_masses=0.1)
@@ -340,9 +355,7 @@ def adaptive_masses() -> None:
 
 
 def meta_construction() -> None:
-    """Built on the meta device, sharded, then drawn: the weights of one process, for equal
-    seeds.
-    """
+    """A model that is sharded on the meta device draws the weights of one process."""
     model = gpt()
     model.initialize(torch.Generator().manual_seed(3))
     with torch.device("meta"):
@@ -353,9 +366,7 @@ def meta_construction() -> None:
 
 
 def seeds_that_differ() -> None:
-    """All processes take the first one's weights, so that matrices are semi-orthogonal as a
-    whole.
-    """
+    """All processes take the first one's values, so that whole matrices are semi-orthogonal."""
     sharded = shard(gpt(), mesh_of(dist.get_world_size()))
     sharded.initialize(torch.Generator().manual_seed(dist.get_rank()))
     model = gpt()
@@ -367,7 +378,7 @@ def seeds_that_differ() -> None:
 
 
 def counted(way_name: str, exchange: Callable) -> tuple[Traffic, list]:
-    """What a step of the optimizer sends, and the batches that it dualizes."""
+    """The traffic of a step of the optimizer, and the batches that it dualizes."""
     way = ways()[way_name]
     model = gpt()
     forward = way.wrap(model)
@@ -391,14 +402,14 @@ def sends_when_sharded(way: str) -> None:
     }
 
 
-def sends_vectors_that_are_cut() -> None:
-    """A bias and a gain, sharded entry by entry, travel as matrices of one column do."""
+def sends_sharded_vectors() -> None:
+    """A bias and a gain, sharded by entries, are sent as matrices of one column are."""
     model = Linear(6, 5) @ Bias(5) @ Gain(5)
     gradient = random_gradient(model, 0)
-    sharded = spread(model, mesh_of(dist.get_world_size()), [Shard(0)])
-    parts = Gradient(spread_like(gradient, sharded))
+    sharded = distributed(model, mesh_of(dist.get_world_size()), [Shard(0)])
+    shards = Gradient(distributed_like(gradient, sharded))
     with exchange_as_on_gpus(), Traffic() as traffic:
-        sharded.dualize(parts)
+        sharded.dualize(shards)
     assert traffic.bytes == total(sent_when_sharded, stacks(sharded), dist.get_world_size())
     assert sum(not stack.vectors for stack in stacks(sharded)) == 3
 
@@ -411,27 +422,21 @@ def sends_when_split() -> None:
 
 
 def sends_when_hybrid() -> None:
-    """The formula is that of the first process, whose share of no batch is smaller than
-    another's.
-    """
+    """The formula is for the process that sends most, which has the largest share of each batch."""
     traffic, batches = counted("hsdp", exchange_as_on_gpus)
     sent = torch.tensor([traffic.bytes])
     dist.all_reduce(sent, dist.ReduceOp.MAX)
     assert float(sent) == total(sent_when_hybrid, batches, 2, 2)
 
 
-def exchanges_alone_when_divided_twice() -> None:
-    """Tensor-parallel weights that fully_shard divides once more: matrices are never gathered on
-    all processes.
-    """
+def only_exchanges_when_sharded_twice() -> None:
+    """Under tensor parallelism and fully_shard no matrix is gathered on all processes."""
     traffic, _ = counted("tp, fsdp", exchange_as_on_gpus)
     assert set(traffic.sent) == {"all-to-all"}
 
 
 def sends_on_cpus() -> None:
-    """PyTorch gathers on a CPU where it exchanges on a GPU: as many times more as there are
-    processes.
-    """
+    """On a CPU PyTorch gathers instead of exchanging, and N processes send N times as much."""
     traffic, batches = counted("fsdp", nullcontext)
     processes = dist.get_world_size()
     assert dict(traffic.sent) == {
@@ -439,10 +444,8 @@ def sends_on_cpus() -> None:
     }
 
 
-def holds_no_more_than_a_share() -> None:
-    """The largest tensor of a step is a process's share of the largest batch, or one matrix where
-    there are fewer than processes.
-    """
+def bounds_the_largest_tensor() -> None:
+    """It is a process's share of the largest batch, and at least one matrix."""
     traffic, batches = counted("fsdp", exchange_as_on_gpus)
     processes = dist.get_world_size()
     shares = [
@@ -454,24 +457,22 @@ def holds_no_more_than_a_share() -> None:
 
 
 def divides_the_memory() -> None:
-    """What a process holds at most while it dualizes is its share of what one alone would, and of
-    one more copy, which is sent.
-    """
+    """N processes each need 1/N of the peak of one process and of one more copy, which is sent."""
     torch.manual_seed(0)
     model = Linear(64, 64) ** 16
     gradient = random_gradient(model, 0)
-    sharded = spread(model, mesh_of(dist.get_world_size()), [Shard(0)])
-    parts = Gradient(spread_like(gradient, sharded))
+    sharded = distributed(model, mesh_of(dist.get_world_size()), [Shard(0)])
+    shards = Gradient(distributed_like(gradient, sharded))
     with Traffic() as alone:
         model.dualize(gradient)
     with exchange_as_on_gpus(), Traffic() as together:
-        sharded.dualize(parts)
+        sharded.dualize(shards)
     copy = sum(g.numel() * g.element_size() for g in gradient.tensors)
     assert together.peak <= 1.01 * (alone.peak + copy) / dist.get_world_size()
 
 
 def splits_the_work() -> None:
-    """In split_over each process dualizes its share of the matrices."""
+    """In split_over each of N processes dualizes 1/N of the matrices."""
     torch.manual_seed(0)
     model = Linear(6, 6) ** 8
     with (
@@ -494,7 +495,7 @@ def loss_under_fully_shard() -> None:
 
 def plain_update_of_sharded_weights() -> None:
     model = zoo()["rows"]
-    sharded = spread(model, mesh_of(dist.get_world_size()), [Shard(0)])
+    sharded = distributed(model, mesh_of(dist.get_world_size()), [Shard(0)])
     with pytest.raises(TypeError, match="distribute_tensor"):
         sharded.weights -= model.dualize(random_gradient(model, 0))
 
@@ -536,15 +537,16 @@ for _check in (
     replicas_agree,
     frozen_weights,
     plain_weights_beside_sharded_ones,
+    tensor_parallel_outputs,
     nan_on_one_process,
     adaptive_masses,
     meta_construction,
     seeds_that_differ,
     sends_nothing,
-    sends_vectors_that_are_cut,
+    sends_sharded_vectors,
     sends_when_split,
     sends_on_cpus,
-    holds_no_more_than_a_share,
+    bounds_the_largest_tensor,
     divides_the_memory,
     splits_the_work,
     loss_under_fully_shard,
@@ -555,10 +557,10 @@ for _check in (
 
 CHECKS_ON_FOUR: dict[str, Check] = {
     "sends when hybrid": sends_when_hybrid,
-    "exchanges alone when divided twice": exchanges_alone_when_divided_twice,
+    "only exchanges when sharded twice": only_exchanges_when_sharded_twice,
 }
 
 
 def checks(processes: int) -> dict[str, Check]:
-    """The checks that make sense on so many processes, by name."""
+    """Return the checks for this number of processes, by name."""
     return CHECKS | CHECKS_ON_FOUR if processes >= 4 else CHECKS

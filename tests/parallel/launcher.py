@@ -9,16 +9,15 @@ from pathlib import Path
 
 HOME = Path(__file__).parent.parent.parent
 BROKEN_CONNECTION = "gloo/transport"
-"""Stands in the errors of gloo when the operating system did not deliver in time."""
+"""Part of gloo's errors when the operating system did not deliver in time."""
 
 
 def torchrun(
     processes: int, *command: str, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script, or -m and a module, on so many processes of one thread each; once more if a
-    connection broke.
+    """Run a script, or -m and a module, on several processes of one thread each.
 
-    Connections break on a machine with more to do than cores, which says nothing about what is run.
+    Run it once more if a connection broke, as happens on a machine that is busy with other work.
     """
     done = _once(processes, command, timeout)
     return (

@@ -1,4 +1,4 @@
-"""Models, data and ways to distribute them, which the checks share."""
+"""Models, data and ways to distribute them, for the checks."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ VOCABULARY, BATCH, CONTEXT = 31, 16, 16
 
 
 def gpt() -> GPT:
-    """31 tokens, which no number of processes divides; narrow enough for all steps of the
-    orthogonalisation to run in float32.
+    """A GPT of 31 tokens, which no number of processes divides.
+
+    It is so narrow that all steps of the orthogonalisation run in float32.
     """
     torch.manual_seed(0)
     return GPT(VOCABULARY, d_embed=16, num_heads=4, num_blocks=2)
 
 
 def batch(step: int) -> tuple[Tensor, Tensor]:
-    """Tokens that mostly follow from the ones before them."""
+    """Tokens, most of which are functions of those before them."""
     generator = torch.Generator().manual_seed(step)
     ids = torch.randint(VOCABULARY, (BATCH, CONTEXT + 1), generator=generator)
     follows = torch.rand(ids[:, 1:].shape, generator=generator) < 0.7
@@ -51,9 +52,14 @@ def loss_of(forward: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor
 
 @dataclass(frozen=True)
 class Way:
-    """How a GPT is spread: `wrap` returns what is called forward; the batch is divided into
-    `replicas` parts, of which this process has number `replica`; `context` is what the optimizer
-    steps in."""
+    """One way to distribute a GPT.
+
+    Args:
+        wrap: distributes it and returns the forward function.
+        replicas: the number of equal chunks of the batch.
+        replica: the position of this process's chunk.
+        context: in which the optimizer steps.
+    """
 
     wrap: Callable[[GPT], Callable[[Tensor], Tensor]]
     replicas: int
@@ -102,7 +108,7 @@ _meshes: dict[tuple[int, ...], DeviceMesh] = {}
 
 
 def mesh_of(*shape: int) -> DeviceMesh:
-    """A mesh of all processes; made once, since each costs groups."""
+    """A mesh of all processes, made once, since each needs process groups."""
     if shape not in _meshes:
         _meshes[shape] = init_device_mesh(
             "cpu", shape, mesh_dim_names=("outer", "inner")[: len(shape)]
@@ -111,7 +117,7 @@ def mesh_of(*shape: int) -> DeviceMesh:
 
 
 def train(model: GPT, way: Way | None, steps: int) -> None:
-    """SteepestDescent on a GPT; on one process with the whole batch where no way is given."""
+    """Train a GPT by SteepestDescent; on one process with the whole batch if `way` is None."""
     forward = way.wrap(model) if way else model
     optimizer = SteepestDescent(model, lr=0.1)
     for step in range(steps):
@@ -124,12 +130,13 @@ def train(model: GPT, way: Way | None, steps: int) -> None:
             optimizer.step()
 
 
-# Any model, spread by hand
+# Any model, distributed by hand
 
 
-def spread(model: Module, mesh: DeviceMesh, placements: Sequence[Placement]) -> Module:
-    """A copy whose parameters are DTensors. A placement on an axis that a parameter lacks stands
-    for its last axis.
+def distributed(model: Module, mesh: DeviceMesh, placements: Sequence[Placement]) -> Module:
+    """A copy whose parameters are DTensors.
+
+    A placement on an axis that a parameter lacks means its last axis.
     """
     model = copy.deepcopy(model)
     for module in model.modules():
@@ -141,8 +148,8 @@ def spread(model: Module, mesh: DeviceMesh, placements: Sequence[Placement]) -> 
     return model
 
 
-def spread_like(vector: Vector, model: Module) -> dict[str, Tensor]:
-    """The tensors of a vector, laid out as the model's parameters are."""
+def distributed_like(vector: Vector, model: Module) -> dict[str, Tensor]:
+    """The tensors of a vector, in the layouts of the model's parameters."""
     return {
         name: distribute_tensor(t, w.device_mesh, w.placements) if isinstance(w, DTensor) else t
         for (name, t), w in zip(vector.items(), model.weights.tensors, strict=True)
@@ -159,7 +166,7 @@ def gathered(vector: Vector) -> dict[str, Tensor]:
 
 
 def same(actual: Vector, expected: Vector, tolerance: float) -> None:
-    """Every entry the same up to `tolerance`."""
+    """Assert that all entries agree up to `tolerance`."""
     for (name, a), (other, b) in zip(
         gathered(actual).items(), gathered(expected).items(), strict=True
     ):
@@ -170,9 +177,9 @@ def same(actual: Vector, expected: Vector, tolerance: float) -> None:
 
 
 def pairs(model: Module, sharded: Module, seed: int) -> Iterator[tuple[Gradient, Update]]:
-    """One random gradient and update, of the plain model and of the sharded one."""
+    """A random gradient and update, plain and in the layouts of the sharded model."""
     from tests.helpers import random_gradient, random_update
 
     gradient, update = random_gradient(model, seed), random_update(model, seed + 100)
     yield gradient, update
-    yield Gradient(spread_like(gradient, sharded)), Update(spread_like(update, sharded))
+    yield Gradient(distributed_like(gradient, sharded)), Update(distributed_like(update, sharded))

@@ -1,6 +1,4 @@
-"""Several processes give the numbers of one. The checks run under torchrun, once for each number of
-processes.
-"""
+"""Several processes compute the numbers of one. torchrun starts all checks once on two and four."""
 
 from __future__ import annotations
 
@@ -18,8 +16,9 @@ from tests.parallel.launcher import torchrun
 
 @cache
 def reports(processes: int, folder: Path) -> dict[str, dict[int, str | None]]:
-    """For each check what each process that ran it found wrong. Launched once, also where several
-    pytest workers ask.
+    """For each check, the error of each process that ran it, or None.
+
+    torchrun is started once, also if several pytest workers call this.
     """
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -57,10 +56,10 @@ def test_on_several_processes(
         )
 
 
-def test_the_table_of_what_is_sent_goes_onto_its_page(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- measured:begin -->\nold\n<!-- measured:end -->\nafter\n")
-    done = torchrun(4, "-m", "benchmarks.communication", "--write", str(page))
+def test_the_table_of_traffic_is_written_to_its_document(tmp_path: Path) -> None:
+    document = tmp_path / "document.md"
+    document.write_text("before\n<!-- measured:begin -->\nold\n<!-- measured:end -->\nafter\n")
+    done = torchrun(4, "-m", "benchmarks.communication", "--write", str(document))
     assert done.returncode == 0, done.stdout
-    assert "| DDP |" in page.read_text()
-    assert "old" not in page.read_text()
+    assert "| DDP |" in document.read_text()
+    assert "old" not in document.read_text()

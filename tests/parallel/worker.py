@@ -1,7 +1,6 @@
-"""Run under torchrun: every check on every process, one line of JSON each into the folder that is
-given.
+"""Run every check on every process, under torchrun. Each writes one line of JSON into a folder.
 
-The first that fails ends the run, since the processes may have lost step with one another.
+The first failure ends the run, since afterwards the processes may be at different checks.
 """
 
 from __future__ import annotations

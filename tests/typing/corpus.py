@@ -1,11 +1,11 @@
-"""Programs that must and must not type-check, held against mypy, pyright and the interpreter.
+"""Check programs, line by line, against mypy, pyright and the interpreter.
 
     python -m tests.typing.corpus
 
-A line of a program that ends in `# E: what is wrong` must be rejected by both checkers and must
-raise when it is run; every other line must pass all three. `# E static: …` marks what only a
-checker sees (Python does not look at annotations), `# E run: …` what only the interpreter sees
-(widths). Every such exception is argued in docs/type-errors.md. Types are pinned by `assert_type`,
+Both checkers must reject a line that ends in `# E: reason`, and it must raise when it is run; every
+other line must pass all three. `# E static: …` marks a line that only the checkers reject (Python
+does not read annotations), `# E run: …` one that only the interpreter rejects (widths).
+docs/type-errors.md lists these exceptions with their reasons. Types are pinned by `assert_type`,
 which both checkers fail if the type has degraded to Any.
 """
 
@@ -43,7 +43,7 @@ MYPY = [
 
 @dataclass(frozen=True)
 class Program:
-    """One file of the corpus: its statements, and what its marks demand of which line."""
+    """One file of the corpus: its statements, and the verdict that each marked line must have."""
 
     path: Path
     tree: ast.Module
@@ -88,7 +88,7 @@ def programs(root: Path = ROOT) -> list[Program]:
 
 
 def mypy_errors(root: Path = ROOT) -> dict[Place, str]:
-    """The first message of mypy for each line that it rejects."""
+    """Return the first message of mypy for each line that it rejects."""
     command = [
         sys.executable,
         "-m",
@@ -109,7 +109,7 @@ def mypy_errors(root: Path = ROOT) -> dict[Place, str]:
 
 
 def pyright_errors(root: Path = ROOT) -> dict[Place, str]:
-    """The first message of pyright for each line that it rejects."""
+    """Return the first message of pyright for each line that it rejects."""
     command = [
         sys.executable,
         "-m",
@@ -132,12 +132,12 @@ def pyright_errors(root: Path = ROOT) -> dict[Place, str]:
 
 
 def _place(path: str, line: int) -> Place:
-    """Where a message belongs. One about modula itself keeps its path, which no program has."""
+    """The line of a message. A line of modula itself keeps its whole path."""
     return (Path(path).name if Path(path).parent.name == "programs" else path), line
 
 
 def run(program: Program) -> dict[Place, str]:
-    """Execute a program statement by statement: the exception of each line that raises one."""
+    """Execute a program statement by statement, and return the exception of each line."""
     raised: dict[Place, str] = {}
     namespace: dict[str, object] = {"__name__": f"corpus_{program.path.stem}"}
     sys.modules[f"corpus_{program.path.stem}"] = type(sys)(f"corpus_{program.path.stem}")
@@ -151,15 +151,15 @@ def run(program: Program) -> dict[Place, str]:
 
 
 def differences(expected: set[Place], found: dict[Place, str], judge: str) -> Iterator[str]:
-    """What a judge lets through that is marked, and what it rejects that is not."""
+    """Yield the marked lines that a judge accepts, and the others that it rejects."""
     for name, line in sorted(expected - set(found)):
-        yield f"{name}:{line}: marked as wrong, but {judge} lets it pass"
+        yield f"{name}:{line}: marked as wrong, but {judge} accepts it"
     for name, line in sorted(set(found) - expected):
         yield f"{name}:{line}: not marked as wrong, but {found[name, line]}"
 
 
 def check_static(root: Path = ROOT) -> list[str]:
-    """All differences between the marks and the two checkers."""
+    """Return all differences between the marks and the two checkers."""
     expected = {place for program in programs(root) for place in program.rejected_by("static")}
     return [
         *differences(expected, mypy_errors(root), "mypy"),
@@ -168,7 +168,7 @@ def check_static(root: Path = ROOT) -> list[str]:
 
 
 def check_run(root: Path = ROOT) -> list[str]:
-    """All differences between the marks and the interpreter."""
+    """Return all differences between the marks and the interpreter."""
     return [
         line
         for program in programs(root)
@@ -177,7 +177,7 @@ def check_run(root: Path = ROOT) -> list[str]:
 
 
 def summary() -> str:
-    """How much the corpus demands."""
+    """Return the counts of the corpus."""
     every = programs()
     verdicts = [verdict for program in every for verdict in program.marks.values()]
     static, at_run = len(verdicts) - verdicts.count("run"), len(verdicts) - verdicts.count("static")

@@ -1,4 +1,4 @@
-"""The corpus holds against both checkers and the interpreter, and covers what is public."""
+"""Both checkers and the interpreter agree with the corpus, and it covers all public names."""
 
 import ast
 
@@ -10,7 +10,7 @@ from tests.typing import corpus
 
 PROGRAMS = corpus.programs()
 MODULES = {"geometry", "polar"}
-"""Public names that are modules; what is raised has no place in a program that composes either."""
+"""Public names that are modules of Python."""
 
 
 def test_both_checkers_agree_with_every_line():
@@ -34,7 +34,7 @@ def test_the_interpreter_agrees_with_every_line(program):
         torch.set_num_threads(threads)
 
 
-def test_there_is_enough_of_it(capsys):
+def test_the_corpus_is_large_enough(capsys):
     rejected = sum(
         len(program.rejected_by("static") & program.rejected_by("run")) for program in PROGRAMS
     )
@@ -55,10 +55,8 @@ def test_every_public_name_is_in_a_program():
     assert set(modula.__all__) - used <= MODULES | raised
 
 
-def test_what_is_rejected_is_refused_by_modula_itself():
-    """Compositions, pairs of norms and mixtures are refused in words of modula's, not by an
-    accident further in.
-    """
+def test_rejected_lines_raise_the_errors_of_modula():
+    """Rather than an error of Python from further inside."""
     for name in ("linear_pairs", "tuples", "attention"):
         program = next(program for program in PROGRAMS if program.path.stem == name)
         for place, message in corpus.run(program).items():

@@ -1,6 +1,4 @@
-"""What the interpreter says where a checker would have said it: both modules, both spaces with
-their widths, and the way out.
-"""
+"""Errors at run time name both modules and both spaces with their widths, and say what to do."""
 
 import pytest
 import torch
@@ -119,22 +117,22 @@ def head():
         (lambda: Linear(4, 4, domain="RMS"), ["norm types, such as RMS", "'RMS'"]),
     ],
 )
-def test_a_refusal_names_both_sides_and_the_way_out(compose, parts):
+def test_an_error_names_both_operands_and_says_what_to_do(compose, parts):
     with pytest.raises(TypeError) as caught:
         compose()
     assert [part for part in parts if part not in str(caught.value)] == []
 
 
-def test_a_class_names_spaces():
+def test_a_class_takes_spaces_as_type_arguments():
     with pytest.raises(
         TypeError, match="int is no norm type: Wrong maps between norm types, such as RMS"
     ):
 
         class Wrong(Bond[int, RMS]):
-            """From no space."""
+            """From a type that is not a space."""
 
 
-def test_a_class_that_says_its_spaces_takes_none():
+def test_a_class_that_names_its_spaces_takes_none():
     with pytest.raises(
         TypeError, match=r"Embed maps OneHot to RMS by its class and takes no domain or codomain"
     ):

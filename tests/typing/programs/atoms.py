@@ -1,4 +1,4 @@
-"""Every atom: its type, what may stand before it and after it, and what its constructor refuses."""
+"""Every atom: its type, the neighbours that fit it, and the arguments that it refuses."""
 
 from typing import assert_type
 
@@ -32,7 +32,7 @@ assert_type(Linear(4, 3).tare(2.0), Linear[RMS, RMS])
 assert_type(Linear(4, 3).double(), Linear[RMS, RMS])
 assert_type(Embed(4, 9).to("cpu"), Embed)
 
-# What gives features cannot be followed by what takes ids or images, and so on round.
+# Features, images and ids are not exchangeable.
 Embed(4, 9) @ Linear(9, 3)  # E: Embed takes ids, Linear gives features
 Embed(4, 9) @ Embed(9, 4)  # E: Embed takes ids, Embed gives features
 Embed(4, 9) @ Bias(9)  # E: Embed takes ids, Bias gives features
@@ -48,7 +48,7 @@ Gain(4) @ Conv2D(4, 1)  # E: Gain takes features, Conv2D gives images
 Linear(4, 3) @ (Linear(3, 2) @ Conv2D(2, 1))  # E: the inner composition does not fit
 (Conv2D(4, 3) @ Conv2D(3, 1)) @ Linear(1, 2)  # E: the chain takes images
 
-# What is no module.
+# Operands that are not modules.
 Linear(4, 3) @ torch.nn.Linear(2, 3)  # E: a torch.nn module declares no norms
 torch.nn.Linear(4, 4) @ Linear(4, 3)  # E: a torch.nn module declares no norms
 Linear(4, 3) @ torch.relu  # E: a function has no sensitivity; FunctionBond gives it one
@@ -58,7 +58,7 @@ Linear(4, 3) @ 3  # E: a number is no module
 Linear(4, 3) @ [Linear(3, 2), Linear(3, 2)]  # E: modules side by side stand in a tuple
 Linear(4, 3) @ None  # E: nothing is no module
 
-# Widths are numbers, known when the program runs.
+# Widths are numbers, known at run time.
 Linear("4", 3)  # E: a width is a whole number
 Linear(4)  # E: two widths
 Embed(4)  # E: two widths

@@ -1,4 +1,4 @@
-"""Attention: heads only through SplitIntoHeads and MergeHeads, and its parts in order."""
+"""Attention: SplitIntoHeads and MergeHeads around the bonds on heads, in their order."""
 
 from typing import assert_type
 
@@ -79,7 +79,7 @@ assert_type(
     Module[OneHot, RMS],
 )
 
-# Heads only through SplitIntoHeads, and back only through MergeHeads.
+# Only SplitIntoHeads gives heads, and only MergeHeads takes them back to features.
 MergeHeads() @ Linear(8, 8)  # E: insert SplitIntoHeads(num_heads)
 Linear(8, 8) @ SplitIntoHeads(2)  # E: insert MergeHeads()
 Linear(8, 8) @ head()  # E: insert MergeHeads()
@@ -95,7 +95,7 @@ Rope(4) @ (Linear(8, 8), Linear(8, 8))  # E: Rope takes heads
 Rope(4) @ (head(), head(), head())  # E: Rope takes a pair
 Rope(4) @ ((head(), head()), head())  # E: Rope takes a pair of heads
 
-# The parts in order: scores of a pair, masked, made probabilities, applied to the values.
+# The order of the bonds: scores of a pair, mask, softmax, application to the values.
 AttentionQK() @ head()  # E: a query and a key
 AttentionQK() @ (head(), Linear(8, 8))  # E: the key is no head
 AttentionQK() @ (head(), head(), head())  # E: a query and a key

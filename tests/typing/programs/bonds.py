@@ -1,4 +1,4 @@
-"""Every bond: its type, and what it makes of its neighbours."""
+"""Every bond: its type, and the types of its compositions."""
 
 from typing import assert_type
 
@@ -39,7 +39,7 @@ from modula import (
 )
 from modula.algebra.core import Transparent
 
-# Functions of single entries take their neighbour's type, on either side.
+# Functions of single entries take over their neighbour's space, on either side.
 assert_type(Linear(4, 3) @ ReLU(), Module[RMS, RMS])
 assert_type(Linear(4, 3) @ ScaledReLU(), Module[RMS, RMS])
 assert_type(Linear(4, 3) @ SquaredReLU(), Module[RMS, RMS])
@@ -63,7 +63,7 @@ assert_type(Linear(4, 3) @ (ReLU() @ Tanh()), Module[RMS, RMS])
 assert_type((ReLU() @ Tanh()) @ Linear(4, 3), Module[RMS, RMS])
 assert_type(Linear(4, 3) @ (ReLU() @ Linear(3, 2)), Module[RMS, RMS])
 
-# Before they have a neighbour they are bonds of any dense space.
+# Without a neighbour they are bonds of any dense space.
 assert_type(ReLU(), ReLU)
 assert_type(ReLU() @ Tanh(), Elementwise)
 assert_type(ReLU() @ Identity(), Elementwise)
@@ -123,7 +123,7 @@ RMSNorm() @ Enumerate()  # E: RMSNorm takes features, not ids
 Embed(4, 9) @ RMSNorm()  # E: Embed takes ids
 RMSNorm("1e-6") @ Linear("4", 3)  # E: a number is no string
 
-# From images to vectors: AvgPool or Flatten, and nothing else.
+# From images to vectors: AvgPool and Flatten.
 assert_type(Linear(10, 4) @ AvgPool() @ Conv2D(4, 3), Module[ChannelRMS, RMS])
 assert_type(Linear(10, 4) @ Flatten() @ Conv2D(4, 3), Module[ChannelRMS, RMS])
 assert_type(Linear(10, 4) @ ReLU() @ AvgPool() @ ReLU() @ Conv2D(4, 3), Module[ChannelRMS, RMS])
@@ -146,7 +146,7 @@ Enumerate() @ Embed(4, 9)  # E: Enumerate takes ids
 Linear(4, 3) @ Enumerate()  # E: Enumerate gives ids
 Conv2D(4, 3) @ Enumerate()  # E: Enumerate gives ids
 
-# A bond around a function.
+# A function as a bond.
 assert_type(FunctionBond(torch.sin, domain=RMS, codomain=RMS), FunctionBond[RMS, RMS])
 assert_type(
     FunctionBond(torch.sin, domain=RMS, codomain=Linf, sensitivity=8.0) @ Linear(4, 3),

@@ -1,4 +1,4 @@
-"""What a module gives when it is called: a Tensor, or a tuple of them as its codomain is."""
+"""The result of a call: a tensor, or tuples of tensors nested as the codomain is."""
 
 from typing import assert_type
 
@@ -69,7 +69,7 @@ assert_type(
 )
 assert_type((Add() @ (f(), f()))(x), Tensor)
 
-# Identity and Mul give what they take.
+# Identity and Mul return a value of the type that they are given.
 assert_type(Identity()(x), Tensor)
 assert_type(Identity()((x, x)), tuple[Tensor, Tensor])
 assert_type(Mul(2.0)(x), Tensor)
@@ -77,7 +77,7 @@ assert_type(Mul(2.0)((x, (x, x))), tuple[Tensor, tuple[Tensor, Tensor]])
 
 assert_type(Concatenation(Concatenation(f(), f()), f())(x), tuple[tuple[Tensor, Tensor], Tensor])
 
-# Deeper than that a checker knows that it is a tensor or a tuple, and no more.
+# Of deeper tuples a checker knows only that the result is a Value.
 deep: Module[RMS, tuple[tuple[tuple[RMS]]]] = Concatenation(Concatenation(Concatenation(f())))
 assert_type(deep(x), Value)
 

@@ -1,4 +1,4 @@
-"""The compounds: networks with the types of modules, which compose like any other."""
+"""The compounds: networks with the types of modules, which compose as other modules do."""
 
 from typing import assert_type
 
@@ -93,7 +93,7 @@ MLP(4, 8, width=16, depth=3, activation=weighted)  # E static: weights of an act
 Attention(8, 3)  # E run: 8 does not split into 3
 
 
-# A network of one's own, by name.
+# A user's network, with a name.
 class Block(Composition[RMS, RMS]):
     """Two layers."""
 
@@ -112,7 +112,7 @@ assert_type(Composition(Linear(4, 4) @ Embed(4, 9)), Composition[OneHot, RMS])
 
 
 class Wrong(Composition[OneHot, RMS]):
-    """A network that is not what it says."""
+    """A network of another signature than its class names."""
 
     def __init__(self) -> None:
         super().__init__(Linear(4, 4))  # E static: the same, in a class

@@ -1,4 +1,4 @@
-"""`Linear` with every pair of norms: those with a duality map exist, the others do not."""
+"""`Linear` with every pair of norms: pairs without a duality map are refused."""
 
 from typing import assert_type
 
@@ -75,7 +75,7 @@ Linear(3, 4, domain=VectorNorm, codomain=VectorNorm)  # E: a family of norms is 
 Linear(3, 4, domain=int)  # E: int is no norm type
 Linear(3, 4, codomain="RMS")  # E: a norm type is a class, not its name
 
-# The pairs compose end to end.
+# The pairs compose.
 assert_type(
     Linear(2, 3, domain=Linf, codomain=Linf) @ Linear(3, 4, codomain=Linf), Module[RMS, Linf]
 )

@@ -1,6 +1,4 @@
-"""Parts of one's own: a norm type, bonds, atoms, generic functions, and modules inside other torch
-modules.
-"""
+"""A user's norm types, bonds, atoms, generic functions, and modules inside torch modules."""
 
 from dataclasses import dataclass
 from typing import TypeVar, assert_type
@@ -37,8 +35,12 @@ from modula import (
     Update,
     VectorNorm,
 )
+from modula.checks import Claim
 from modula.geometry import Geometry, Spectral, Vectors, operator_geometry
+from modula.graph import Radius, total_radius
 from modula.polar import MethodLike
+from modula.spaces import ANYTHING, AnySpace, Signature, meet
+from modula.values import Value, map_leaves
 
 
 # A norm type.
@@ -91,7 +93,7 @@ class Softplus(Bond[RMS, RMS]):
 
 
 class Halve(SameSpace[RMS, RMS]):
-    """Half of every feature, as many as before."""
+    """Half of every feature, in a space of the same width."""
 
     sensitivity = 0.5
 
@@ -139,12 +141,56 @@ Softplus(2)  # E: Softplus has no arguments
 
 
 class Bare(Bond[int, RMS]):  # E: int is no norm type
-    """A bond from something that is no space."""
+    """A bond between types that are not spaces."""
 
 
 class Loose(Atom[Tensor, Tensor]):  # E: Tensor is no norm type
     """An atom between types of values."""
 
+
+# A bond and an atom that declare all that a graph asks of an operation.
+class Double(Bond[RMS, RMS]):
+    """2x."""
+
+    sensitivity = 2.0
+    claim: Claim = "proved"
+
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        space = meet(*super().unify(meet(domain, codomain), ANYTHING))
+        return space, space
+
+    def radius(self, *inputs: Radius) -> Radius:
+        return 2 * total_radius(inputs)
+
+    def forward(self, x: Value) -> Value:
+        return map_leaves(lambda t: 2 * t, x)
+
+
+class Cosine(Atom[RMS, RMS]):
+    """cos(w·x) for each feature: not linear in the weight, and not 0 at 0."""
+
+    claim: Claim = "proved"
+
+    def __init__(self, d: int, mass: float = 1.0) -> None:
+        super().__init__((d,), Vectors(Linf, axes=1), fan_out=d, fan_in=d, mass=mass)
+
+    def radius(self, *inputs: Radius) -> Radius:
+        return 1.0
+
+    def weight_sensitivity(self, *inputs: Radius) -> float:
+        return total_radius(inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.check_width(x)
+        return torch.cos(self.weight * x)
+
+
+assert_type(Double() @ Cosine(4) @ Linear(4, 2), Module[RMS, RMS])
+assert_type(Double().unify(ANYTHING, ANYTHING), Signature)
+assert_type(Cosine(4).graph().radii(), list[Radius])
+assert_type(Cosine(4, mass=2.0).claim, Claim)
+Double() @ Embed(4, 9) @ Cosine(4)  # E: Embed takes ids
+Cosine(4) @ Conv2D(4, 3)  # E: Cosine takes features
 
 # A bond, as a function.
 softplus = FunctionBond(nn.functional.softplus, domain=RMS, codomain=RMS)
@@ -154,7 +200,7 @@ assert_type(wave @ Linear(3, 4, domain=L2, codomain=L2), Module[L2, Linf])
 wave @ Linear(3, 4)  # E: RMS is not L2
 
 
-# An atom with a geometry that modula has.
+# An atom with a geometry of modula.
 class Diagonal(Atom[RMS, RMS]):
     """x times a weight for each feature."""
 
@@ -165,7 +211,7 @@ class Diagonal(Atom[RMS, RMS]):
         return self.weight * x
 
 
-# An atom with a geometry of its own.
+# An atom with a geometry of the user.
 @dataclass(frozen=True)
 class Scalar(Geometry):
     """One number, measured by its magnitude."""
@@ -233,7 +279,7 @@ Rows(3, 4, RMS) @ Linear(4, 2, domain=L2, codomain=L2)  # E: L2 is not RMS
 Rows(3, 4, OneHot)  # E static: a bound of one's own, which this class does not look at when it runs
 Diagonal("3")  # E: a width is a number
 
-# A function that is generic in its modules' types.
+# A function that is generic in the types of its modules.
 X = TypeVar("X")
 Y = TypeVar("Y")
 
@@ -283,7 +329,7 @@ activated(Softplus())  # E static: a bond of features only, which is enough when
 
 # A module stored in another torch module.
 class Tower(nn.Module):
-    """Two networks, and what torch has."""
+    """Two networks and a torch layer."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -313,7 +359,7 @@ assert_type(tower.head @ tower.body, Module[OneHot, RMS])
 tower.body @ tower.head  # E: Embed takes ids
 tower.body = Linear(4, 4)  # E static: an attribute takes anything when the program runs
 
-# A network as data: its parts have a mass and a sensitivity, and may be told apart.
+# A network as data: its components have masses and sensitivities, and isinstance narrows them.
 network = Linear(3, 4) @ ReLU() @ Linear(4, 2) @ Embed(2, 9)
 masses = [part.mass for part in network.children() if isinstance(part, AnyModule)]
 assert_type(masses, list[float])
@@ -330,7 +376,7 @@ def inside(model: Composition[OneHot, RMS]) -> None:
     model[1] @ model[0]  # E static: a checker does not know the spaces of a part
 
 
-def depth(model: Compound[X, Y]) -> int:
+def depth(model: Compound) -> int:
     return len(model)
 
 

@@ -1,4 +1,4 @@
-"""Descent: what `dualize`, `norm`, `dual_norm`, `normalize` and the optimizer take and give."""
+"""Descent: the types of `dualize`, `norm`, `dual_norm`, `normalize` and the optimizer."""
 
 from typing import assert_type
 
@@ -124,7 +124,7 @@ SteepestDescent(model, lr=0.1, base="adam")  # E run: Adam's direction is normal
 optimizer.step(loss())  # E: a closure, not its result
 optimizer.step(grad)  # E: gradients are read from .grad; model.dualize(grad)
 
-# Orthogonalisation by itself.
+# Orthogonalisation alone.
 assert_type(orthogonalize(torch.randn(2, 4, 3)), Tensor)
 assert_type(orthogonalize(torch.randn(4, 3), method="newton_schulz", steps=20), Tensor)
 assert_type(SVD()(torch.randn(2, 3, 4)), Tensor)

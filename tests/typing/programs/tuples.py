@@ -1,4 +1,4 @@
-"""Tuples of modules: one input, side by side, into whatever takes a tuple."""
+"""Tuples of modules: applied to one input, and composed with modules that take a tuple."""
 
 from typing import assert_type
 
@@ -118,7 +118,7 @@ def i() -> Module[ChannelRMS, ChannelRMS]:
     return Conv2D(3, 3)
 
 
-# A bond on a tuple takes a tuple of modules, each of which gives what stands in its place.
+# A bond on a tuple takes a tuple of modules, each with the codomain that the bond takes there.
 assert_type(Take1() @ (a(),), Module[RMS, RMS])
 assert_type(Take2() @ (a(), b()), Module[RMS, RMS])
 assert_type(Take3() @ (a(), b(), a()), Module[RMS, RMS])
@@ -158,8 +158,8 @@ assert_type(Take8() @ ((a(), b(), a(), c(), a(), b(), a(), c()) @ e()), Module[O
 assert_type(Take3() @ (a(), b(), a()) @ e(), Module[OneHot, RMS])
 assert_type((a(), b()) @ Take3() @ (a(), b(), a()) @ a(), Module[RMS, tuple[RMS, Linf]])
 
-# One module of the wrong codomain, in every place; one of the wrong domain; one too few; one too
-# many.
+# One module of the wrong codomain, at every position; one of the wrong domain; one too few; one
+# too many.
 Take1() @ (b(),)  # E: place 0 takes RMS
 Take2() @ (b(), b())  # E: place 0 takes RMS
 Take2() @ (a(), a())  # E: place 1 takes Linf
@@ -219,8 +219,8 @@ Take6() @ ((b(), a(), a(), c(), a(), b()) @ e())  # E: the first two are exchang
 Take7() @ ((b(), a(), a(), c(), a(), b(), a()) @ e())  # E: the first two are exchanged
 Take8() @ ((b(), a(), a(), c(), a(), b(), a(), c()) @ e())  # E: the first two are exchanged
 
-# Beyond eight: places that are all alike keep their type; otherwise a checker follows the first
-# eight, and the domain of all.
+# Beyond eight: equal codomains keep their type; otherwise a checker follows the first eight, and
+# the domain of all.
 assert_type(Take9() @ (a(), b(), a(), c(), a(), b(), a(), c(), a()), Module[RMS, RMS])
 assert_type(Add() @ (a(), a(), a(), a(), a(), a(), a(), a(), a(), a()), Module[RMS, RMS])
 assert_type((a(), a(), a(), a(), a(), a(), a(), a(), a()) @ e(), Module[OneHot, tuple[RMS, ...]])
@@ -303,7 +303,7 @@ Pairs() @ ((a(), b()), (b(), e()))  # E: the domains differ
 (a(), (b(), e())) @ e()  # E: the last takes ids
 ((a(), b()), (b(), e())) @ e()  # E: the last takes ids
 
-# A bond that takes its neighbour's type does so in a tuple too.
+# A bond takes over its neighbour's space in a tuple too.
 assert_type(Add() @ (Identity(), a()), Module[RMS, RMS])
 assert_type(Add() @ (a(), Identity()), Module[RMS, RMS])
 assert_type(Add() @ (0.5 * Identity(), 0.5 * a()), Module[RMS, RMS])
@@ -385,7 +385,7 @@ assert_type(Add() @ ((a(), a(), a(), a(), a(), a()) @ e()), Module[OneHot, RMS])
 assert_type(Add() @ ((a(), a(), a(), a(), a(), a(), a()) @ e()), Module[OneHot, RMS])
 assert_type(Add() @ ((a(), a(), a(), a(), a(), a(), a(), a()) @ e()), Module[OneHot, RMS])
 
-# Bonds without a neighbour take and give tuples of up to three, and of any length if all are alike.
+# Bonds without a neighbour compose with tuples of up to three, and of any length if all are equal.
 assert_type(Identity() @ (a(), b()), Module[RMS, tuple[RMS, Linf]])
 assert_type(Mul(2.0) @ (a(), b(), a()), Module[RMS, tuple[RMS, Linf, RMS]])
 assert_type(Identity() @ (a(), a(), a(), a()), Module[RMS, tuple[RMS, ...]])
@@ -412,7 +412,7 @@ Mul(2.0) @ (a(), b(), e())  # E: the domains differ
 ) @ ReLU()
 assert_type((a(), b(), a(), c()) @ (ReLU() @ a()), Module[RMS, tuple[RMS, Linf, RMS, L2]])
 
-# Concatenation is the tuple by name.
+# Concatenation is the same as the tuple.
 assert_type(Concatenation(a()), Concatenation[RMS, tuple[RMS]])
 assert_type(Concatenation(a(), b()), Concatenation[RMS, tuple[RMS, Linf]])
 assert_type(Concatenation(e(), e()) @ Enumerate(), Module[OneHot, tuple[RMS, RMS]])

@@ -92,7 +92,7 @@ model.weights += u()
 model.weights = w() - u()
 assert_type(model.weights, Weights)
 
-# What mixes points, displacements and duals.
+# Mixtures of points, displacements and duals.
 w() + w()  # E: points have no sum
 w() + g()  # E: map the gradient with model.dualize(grad) first
 u() + w()  # E: an update moves weights: weights + update
@@ -131,8 +131,8 @@ u() @ g()  # E: the pairing is gradient @ update
 g() @ w()  # E: the pairing is gradient @ update
 g() @ g()  # E: the pairing is gradient @ update
 
-# The same in place; a fresh model each time, since a checker forgets the type of what it has found
-# fault with.
+# The same in place; a fresh model each time, since a checker no longer knows the type of a variable
+# after an error in its assignment.
 Linear(4, 4).weights += w()  # E: points have no sum
 Linear(4, 4).weights += g()  # E: map the gradient with model.dualize(grad) first
 Linear(4, 4).weights -= w()  # E: weights are a point; there is no model.weights -= weights
@@ -146,7 +146,7 @@ Linear(4, 4).weights /= g()  # E: a vector is scaled by a number
 
 
 class Held:
-    """An update and a gradient that somebody keeps."""
+    """An update and a gradient, stored."""
 
     def __init__(self) -> None:
         self.update = u()
