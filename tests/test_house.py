@@ -116,7 +116,8 @@ def test_no_two_files_import_each_other():
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__") and name != "_"
+    """Whether a name is private. `__eq__` and Jupyter's `_repr_html_` are protocols."""
+    return name.startswith("_") and not name.endswith("_")
 
 
 def defined(path: Path) -> tuple[set[str], set[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 from typing import Literal, TypeAlias
 
@@ -22,6 +21,7 @@ from modula.lift.operations import graph_of
 from modula.lift.report import LiftReport, Row
 from modula.lift.trace import Trace, trace
 from modula.lift.uses import Measured, norms_from_use
+from modula.lift.weight import LiftedWeight, seed_from
 from modula.network import SMALLEST, TRAINABLE, Network, Observation, check_parameters
 from modula.norms import Linf
 from modula.values import Value
@@ -67,47 +67,6 @@ class Inputs:
     def __init__(self, *args: object, **kwargs: object) -> None:
         self.args = args
         self.kwargs = kwargs
-
-
-@dataclass(eq=False)
-class LiftedWeight:
-    """One trained parameter of a torch module, with its norm and its mass.
-
-    Args:
-        owner: the module that has the parameter.
-        attribute: the parameter's name there.
-        measured: its norm and its uses.
-        mass: m ≥ 0.
-    """
-
-    owner: nn.Module
-    attribute: str
-    measured: Measured
-    mass: float
-
-    @property
-    def tensor(self) -> Tensor:
-        """The parameter, which is the module's own."""
-        tensor: Tensor = getattr(self.owner, self.attribute)
-        return tensor
-
-    @property
-    def geometry(self) -> Geometry:
-        """The norm of the parameter."""
-        return self.measured.geometry
-
-    def initialize_weight(self, generator: torch.Generator | None) -> None:
-        """Fill the parameter with a random value of norm 1; a bias with 0 and a gain with 1.
-
-        Entries that enter a weight by other than linear maps, and weights that the run did not use,
-        stay as they are.
-        """
-        source = torch.Generator().manual_seed(_seed(generator or torch.default_generator, 0))
-        kind = self.measured.kinds[0]
-        self.tensor.copy_(drawn(kind, self.geometry, self.tensor, source)[0])
-
-    def __repr__(self) -> str:
-        return repr(self.measured.name)
 
 
 class Lifted(Network):
@@ -214,7 +173,7 @@ class Lifted(Network):
         if probes < 1:
             raise LiftError(f"lift takes at least one probe, got probes={probes}")
         self._inputs = inputs or self._inputs
-        self._seed = _seed(generator, self._seed)
+        self._seed = seed_from(generator, self._seed)
         how = self._resolved(calibrate)
         self._of_inputs, self._hidden = None, frozenset()
         if isinstance(how, str):
@@ -431,7 +390,7 @@ def lift(
     if not isinstance(module, nn.Module):
         raise LiftError(f"lift takes a torch module, got {type(model).__name__}")
     inputs = _inputs_of(args, kwargs)
-    seed = _seed(generator, 0)
+    seed = seed_from(generator, 0)
     _refuse_kinds(module)
     run = trace(module, inputs.args, inputs.kwargs, seed)
     norms = norms_from_use(run, module, roles or {})
@@ -462,13 +421,6 @@ def _inputs_of(args: Sequence[object], kwargs: Mapping[str, object]) -> Inputs:
             "Inputs takes all arguments of the model's call: lift(model, Inputs(*args, **kwargs))"
         )
     return wrapped[0]
-
-
-def _seed(generator: torch.Generator | None, otherwise: int) -> int:
-    if generator is None:
-        return otherwise
-    drawn_seed = torch.randint(2**31, (), generator=generator, device=generator.device)
-    return int(drawn_seed)
 
 
 def _refuse_kinds(module: nn.Module) -> None:

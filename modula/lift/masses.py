@@ -53,7 +53,7 @@ def groups(trace: Trace, found: Mapping[str, Measured]) -> dict[str, tuple[Group
                 mine.append("head")
             else:
                 mine.append("attention" if name in attention else "matrix")
-        large = [group for group in mine if group in DEFAULTS]
+        large: list[Group] = [group for group in mine if group in DEFAULTS]
         result[name] = tuple(large or mine)
     return result
 
@@ -126,7 +126,9 @@ def _names(key: str, name: str, mine: Sequence[Group], model: nn.Module) -> bool
 
 def _large(of_group: Mapping[Group, Sequence[str]]) -> dict[Group, float]:
     """The masses of the groups that there are; without attention, matrices have its mass too."""
-    masses = {group: mass for group, mass in DEFAULTS.items() if group in of_group}
+    masses: dict[Group, float] = {
+        group: mass for group, mass in DEFAULTS.items() if group in of_group
+    }
     if "attention" not in masses and "matrix" in masses:
         masses["matrix"] += DEFAULTS["attention"]
     return masses

@@ -7,7 +7,7 @@ nn.Embedding and nn.Conv2d do. Its bias is left out, so that its map is a multip
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,11 @@ from modula.lift.nested import tensors_in
 from modula.lift.operations import Traced
 from modula.lift.restoring import restored
 from modula.lift.trace import Call, Trace
+from modula.lift.weight import LiftedWeight
 from modula.network import Network, Observation
 from modula.norms import RMS, ChannelRMS, Norm, OneHot
 from modula.spaces import ANYTHING, Space
 from modula.values import Value
-
-if TYPE_CHECKING:
-    from modula.lift.lifted import LiftedWeight
 
 _SPACES: Mapping[str, tuple[type[Norm], type[Norm]]] = {
     "linear": (RMS, RMS),

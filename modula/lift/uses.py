@@ -198,7 +198,7 @@ def _measured(
     if not roles:
         return _entry_by_entry(name, shape, found)
     geometries = _combined([role for _, role in roles], shape)
-    kinds = tuple(dict.fromkeys([role.kind for _, role in roles]))
+    kinds: tuple[Kind, ...] = tuple(dict.fromkeys([role.kind for _, role in roles]))
     uses = tuple([use for use, _ in roles])
     try:
         geometry = intersection(geometries)

@@ -263,7 +263,7 @@ class SteepestDescent(torch.optim.Optimizer):
                 state.update(
                     {
                         name: torch.zeros_like(p, dtype=dtype)
-                        for name, dtype in self._buffers(p).items()
+                        for name, dtype in self._kept_for(p).items()
                     }
                 )
                 if self._adapts:
@@ -271,7 +271,7 @@ class SteepestDescent(torch.optim.Optimizer):
             if needs_master(p) and MASTER not in state:
                 state[MASTER] = master_of(p)
 
-    def _buffers(self, p: Tensor) -> dict[str, torch.dtype]:
+    def _kept_for(self, p: Tensor) -> dict[str, torch.dtype]:
         """The buffers of a parameter, by name, and their dtypes."""
         kept = dict(self.rule.buffers(p))
         return {**kept, LAST_UPDATE: p.dtype} if self._adapts else kept
@@ -320,7 +320,7 @@ class SteepestDescent(torch.optim.Optimizer):
                 given,
                 self._settings["param_names"],
                 params,
-                list(self._buffers(params[0])) if params else [],
+                list(self._kept_for(params[0])) if params else [],
             )
             taken.update(given)
 
@@ -340,7 +340,7 @@ class SteepestDescent(torch.optim.Optimizer):
                 taken["state"].get(index, {}),
                 p,
                 ("step", LOG_MASS),
-                self._buffers(p),
+                self._kept_for(p),
             )
 
     def __getstate__(self) -> dict[str, object]:

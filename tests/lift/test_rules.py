@@ -303,8 +303,8 @@ def test_two_uses_without_a_common_duality_map_are_refused():
 
 @pytest.fixture
 def own_rules(monkeypatch):
-    monkeypatch.setattr(base, "_BY_OPERATION", dict(base._BY_OPERATION))
-    monkeypatch.setattr(base, "_BY_MODULE", dict(base._BY_MODULE))
+    monkeypatch.setattr(base, "RULES_BY_OPERATION", dict(base.RULES_BY_OPERATION))
+    monkeypatch.setattr(base, "RULES_BY_MODULE", dict(base.RULES_BY_MODULE))
 
 
 def each_output(use: Use) -> Role:

@@ -158,8 +158,8 @@ class Use:
 Rule: TypeAlias = Callable[[Use], "Role | None"]
 """The role of a parameter in a use, or None where the rule does not apply."""
 
-_BY_OPERATION: dict[str, Rule] = {}
-_BY_MODULE: dict[type[nn.Module], Rule] = {}
+RULES_BY_OPERATION: dict[str, Rule] = {}
+RULES_BY_MODULE: dict[type[nn.Module], Rule] = {}
 
 
 def register_rule(target: str | type[nn.Module], rule: Rule) -> None:
@@ -193,9 +193,9 @@ def register_rule(target: str | type[nn.Module], rule: Rule) -> None:
     if not callable(rule):
         raise TypeError(f"a rule is a function of a Use, got {type(rule).__name__}")
     if isinstance(target, str):
-        _BY_OPERATION[target] = rule
+        RULES_BY_OPERATION[target] = rule
     elif isinstance(target, type) and issubclass(target, nn.Module):
-        _BY_MODULE[target] = rule
+        RULES_BY_MODULE[target] = rule
     else:
         raise TypeError(
             "register_rule takes the name of an operation, such as 'linear', or a class of "
@@ -222,11 +222,11 @@ def role_of(use: Use, owner: nn.Module) -> Role | None:
         owner: the module that has the parameter.
     """
     for kind in type(owner).__mro__:
-        rule = _BY_MODULE.get(kind)
+        rule = RULES_BY_MODULE.get(kind)
         role = rule(use) if rule is not None else None
         if role is not None:
             return role
-    rule = _BY_OPERATION.get(use.operation)
+    rule = RULES_BY_OPERATION.get(use.operation)
     return None if rule is None else rule(use)
 
 

@@ -3,7 +3,7 @@
 from typing import assert_type
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modula import (
@@ -11,6 +11,7 @@ from modula import (
     RMS,
     Embed,
     Gradient,
+    Lifted,
     Linear,
     Module,
     Network,
@@ -20,6 +21,7 @@ from modula import (
     Update,
     Weights,
     checkpoint,
+    lift,
     optim,
 )
 from modula.polar import SVD, NewtonSchulz, PolarExpress, minimax_coefficients, orthogonalize
@@ -135,3 +137,14 @@ orthogonalize(grad)  # E: a gradient is no matrix; model.dualize(grad)
 orthogonalize(torch.randn(4, 3), steps="4")  # E: a number of steps
 assert_type(optim.SteepestDescent(model, lr=0.1), SteepestDescent)
 assert_type(checkpoint.CheckpointError("cut short"), checkpoint.CheckpointError)
+
+
+def lifted(existing: nn.Module) -> Lifted:
+    return lift(existing, x, masses={"bias": 0.1}, probes=2)
+
+
+net = lifted(nn.Linear(4, 3))
+assert_type(net, Lifted)
+assert_type(net.dualize(Gradient(dict(net.weights.items()))), Update)
+assert_type(SteepestDescent(net, lr=0.1), SteepestDescent)
+net.dualize(update)  # E: an update is not a gradient, whatever the network
