@@ -3,6 +3,7 @@
     python -m benchmarks.orthogonalize                          # on this machine's CPU
     python -m benchmarks.orthogonalize --device cuda --write docs/engine.md
     python -m benchmarks.orthogonalize --works block --rounds 15
+    python -m benchmarks.orthogonalize --accuracy --write docs/engine.md
 
 All methods dualize the same gradients, in turns, in one run. The table gives, for each:
 
@@ -13,6 +14,9 @@ All methods dualize the same gradients, in turns, in one run. The table gives, f
 - the share of the rate at which the machine multiplies two large matrices in the precision of the
   method;
 - the peak of the memory that the method allocates.
+
+With --accuracy it measures no time but, for each method and setting, the error of the singular
+values of matrices of several spectra.
 
 heavyball and gram-newton-schulz are compared where they are installed (pip install
 'modula-torch[bench]').
@@ -296,6 +300,62 @@ def compare(
     return [*rows, ""]
 
 
+WIDTH = 256
+"""The width of the square matrices whose singular values are compared."""
+
+SETTINGS: dict[str, Method] = {
+    "the default": PolarExpress(),
+    "the default, 6 steps": PolarExpress(steps=6),
+    'accuracy="high"': PolarExpress(accuracy="high"),
+    '"newton_schulz"': NewtonSchulz(),
+    '"newton_schulz", degree 3': NewtonSchulz(degree=3),
+    '"inverse_root"': InverseRoot(),
+    '"inverse_root", both sides': InverseRoot(sides="both"),
+    '"sketch"': Sketch(),
+    '"sketch", tolerance 0.1': Sketch(tolerance=0.1),
+    '"svd"': SVD(),
+}
+
+
+def spectra() -> dict[str, Tensor]:
+    """Return a float32 matrix for each spectrum."""
+    index = torch.arange(1, WIDTH + 1, dtype=torch.float64)
+    sizes = {
+        "i^-1/2": index**-0.5,
+        "i^-1": index**-1,
+        "exponential to 1e-4": torch.logspace(0, -4, WIDTH, dtype=torch.float64),
+        "rank 32": (index <= WIDTH // 8).double() * index**-0.5,
+    }
+    generator = torch.Generator().manual_seed(0)
+    made = {"normal entries": torch.randn(WIDTH, WIDTH, generator=generator)}
+    for name, values in sizes.items():
+        left, right = (
+            torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=generator, dtype=torch.float64)).Q
+            for _ in range(2)
+        )
+        made[name] = ((left * values) @ right.mT).float()
+    return made
+
+
+def accuracies() -> list[str]:
+    """Return the table of the errors of every setting on every spectrum."""
+    matrices = spectra()
+    works = {name: [G[None]] for name, G in matrices.items()}
+    bases = {name: decompositions(work) for name, work in works.items()}
+    rows = [f"| | {' | '.join(works)} | null spaces of rank 32 |", "|---" * (len(works) + 2) + "|"]
+    for name, method in tqdm(SETTINGS.items(), leave=False):
+        cells = []
+        for spectrum, work in works.items():
+            found = errors(orthogonalize_all(work, method), bases[spectrum])
+            cells.append(f"{found.mean():.4f} / {found.max():.3f} / {(found > 0.5).sum()}")
+        U, _, Vh = bases["rank 32"][0]
+        rank = WIDTH // 8
+        found = orthogonalize_all(works["rank 32"], method)[0][0].double()
+        noise = torch.linalg.matrix_norm(U[:, rank:].mT @ found @ Vh[rank:].mT, ord=2)
+        rows.append(f"| {name} | {' | '.join(cells)} | {noise:.4f} |")
+    return rows
+
+
 def peak_memory(contender: Contender, work: Work, device: torch.device) -> int:
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
@@ -338,7 +398,16 @@ def main() -> None:
         type=Path,
         help="write the tables into this page, between its marks",
     )
+    parser.add_argument(
+        "--accuracy", action="store_true", help="measure errors on several spectra, and no time"
+    )
     options = parser.parse_args()
+    if options.accuracy:
+        table = "\n".join(accuracies())
+        print(table)
+        if options.write:
+            write_between(options.write, "accuracy", table)
+        return
 
     rates = {
         dtype: product_rate(dtype, options.device)

@@ -64,12 +64,18 @@ class Group:
         self.sections.append(section)
         self.count += section.count
 
+    @property
+    def entries(self) -> int:
+        """The number of entries of one matrix."""
+        return self.rows * self.columns
+
     def accepts(self, other: Group) -> bool:
         """Return whether the matrices of a smaller group can be padded to join at little cost."""
-        entries = self.rows * self.columns
         fits = other.rows <= self.rows and other.columns <= self.columns
         few = other.count <= MAX_PADDED_SHARE * self.count
-        within_limits = entries <= MAX_ENTRIES_PADDED and self.count + other.count <= self.max_count
+        within_limits = (
+            self.entries <= MAX_ENTRIES_PADDED and self.count + other.count <= self.max_count
+        )
         return fits and few and within_limits and is_small(other.rows) == is_small(self.rows)
 
 
@@ -123,7 +129,8 @@ def _groups(sections: Sequence[Section], with_padding: bool) -> list[Group]:
     kinds: dict[tuple[torch.dtype, torch.device], dict[tuple[int, int], list[Group]]] = {}
     for section in sections:
         first = section.matrices
-        rows, columns = sorted(first.shape[1:])
+        # not sorted(), which torch.compile does not know for symbolic sizes
+        rows, columns = min(first.shape[1:]), max(first.shape[1:])
         of_shape = kinds.setdefault((first.dtype, first.device), {}).setdefault((rows, columns), [])
         if not of_shape or of_shape[-1].count + section.count > of_shape[-1].max_count:
             of_shape.append(Group(rows, columns, _max_count(first)))
@@ -138,7 +145,7 @@ def _groups(sections: Sequence[Section], with_padding: bool) -> list[Group]:
 def _joined(groups: list[Group]) -> list[Group]:
     """Merge groups of a few small matrices into groups of somewhat larger ones."""
     kept: list[Group] = []
-    for group in sorted(groups, key=lambda group: group.rows * group.columns, reverse=True):
+    for group in _largest_first(groups):
         larger = next((larger for larger in reversed(kept) if larger.accepts(group)), None)
         if larger is None:
             kept.append(group)
@@ -146,3 +153,17 @@ def _joined(groups: list[Group]) -> list[Group]:
             larger.sections += group.sections
             larger.count += group.count
     return kept
+
+
+def _largest_first(groups: Sequence[Group]) -> list[Group]:
+    """Return the groups by descending size, equal ones in their order.
+
+    torch.compile cannot sort by symbolic sizes, and compares them here.
+    """
+    ordered: list[Group] = []
+    for group in groups:
+        position = len(ordered)
+        while position and ordered[position - 1].entries < group.entries:
+            position -= 1
+        ordered.insert(position, group)
+    return ordered

@@ -9,8 +9,11 @@ is chosen. This greedy choice is optimal among all compositions.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import TypeAlias
+
+from modula.polar.constant import constant
 
 OddQuintic: TypeAlias = tuple[float, float, float]
 """The coefficients (a, b, c) of the odd polynomial a·x + b·x³ + c·x⁵."""
@@ -68,6 +71,27 @@ def smallest_lower_bound(
             x = value(polynomial, x)
         low, high = (low, middle) if 1 - x <= tolerance else (middle, high)
     return high
+
+
+@constant
+def as_text(polynomials: Sequence[OddQuintic]) -> str:
+    """Return polynomials as text, which stays constant in `torch.compile(dynamic=True)`.
+
+    Floats that an object stores become symbols there, and no program may branch on them.
+    """
+    return ";".join(" ".join(float(x).hex() for x in polynomial) for polynomial in polynomials)
+
+
+@constant
+def from_text(text: str) -> tuple[OddQuintic, ...]:
+    """Return the polynomials that `as_text` wrote, to the last bit."""
+    return _parsed(text)
+
+
+@cache
+def _parsed(text: str) -> tuple[OddQuintic, ...]:
+    rows = [[float.fromhex(x) for x in row.split()] for row in text.split(";")]
+    return tuple((a, b, c) for a, b, c in rows)
 
 
 def value(polynomial: OddQuintic, x: float) -> float:

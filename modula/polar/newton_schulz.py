@@ -7,14 +7,14 @@ the rectangular iteration of Bernstein & Newhouse 2025 (arXiv:2410.21265), secti
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from modula.polar.iteration import iterate
 from modula.polar.method import Method
-from modula.polar.minimax import OddQuintic
+from modula.polar.minimax import OddQuintic, as_text, from_text
 
 CUBIC: OddQuintic = (3 / 2, -1 / 2, 0.0)
 QUINTIC: OddQuintic = (15 / 8, -10 / 8, 3 / 8)
@@ -54,6 +54,8 @@ class NewtonSchulz(Method):
     steps: int | None = None
     degree: Literal[3, 5] = 5
     schedule: tuple[OddQuintic, ...] | None = None
+    text: str = field(init=False, repr=False, compare=False)
+    """The polynomials as text, which `torch.compile` keeps constant."""
 
     def __post_init__(self) -> None:
         if self.degree not in (3, 5):
@@ -65,9 +67,10 @@ class NewtonSchulz(Method):
                 "NewtonSchulz takes a schedule of at least one polynomial (a, b, c), got an empty "
                 "one"
             )
+        object.__setattr__(self, "text", as_text(self.polynomials))
 
     def __call__(self, X: Tensor) -> Tensor:
-        return iterate(X, self.polynomials)
+        return iterate(X, from_text(self.text))
 
     def with_steps(self, steps: int) -> NewtonSchulz:
         return replace(self, steps=steps)

@@ -69,13 +69,15 @@ class Matrices:
         """Gather all matrices as X̂ and X − X̂, both in `dtype`.
 
         X is the matrices, each scaled so that its largest entry is `largest`; a matrix of zeros
-        stays one. X is never in memory as a whole: a CPU takes it in chunks that fit its cache.
+        stays one. Where the divisor for that is beyond the range of the dtype, the largest entry is
+        up to 1 in bfloat16, which has room for its powers. X is never in memory as a whole: a CPU
+        takes it in chunks that fit its cache.
         """
         rounded = torch.empty(self.shape, dtype=dtype, device=self.device)
         remainder = torch.empty_like(rounded)
         start = 0
         for parts in self._chunks():
-            X = self._scaled(parts, largest)
+            X = self._scaled(parts, largest, is_narrow=dtype == torch.float16)
             end = start + len(X)
             split_into(rounded[start:end], remainder[start:end], X)
             start = end
@@ -117,12 +119,23 @@ class Matrices:
         entries = max(1, self.rows * self.columns)
         yield from divided(self.parts, max(1, MAX_ENTRIES_PER_CHUNK // entries))
 
-    def _scaled(self, parts: Sequence[Tensor], largest: float) -> Tensor:
-        if len(parts) == 1 and parts[0].is_contiguous() and self._fits(parts[0]):
-            X = parts[0].to(self.dtype)
-            return X / (largest_magnitude(X, dim=(-2, -1)) / largest)
-        X = self._gathered(parts)
-        return X.div_(largest_magnitude(X, dim=(-2, -1)) / largest)
+    def _scaled(self, parts: Sequence[Tensor], largest: float, is_narrow: bool = False) -> Tensor:
+        """Gather matrices with the largest entry `largest`.
+
+        Args:
+            parts: the matrices.
+            largest: at most 1.
+            is_narrow: whether the largest entry must not exceed `largest` where the divisor
+                overflows. This costs a multiplication of all entries, by 1 for most matrices.
+        """
+        is_new = not (len(parts) == 1 and parts[0].is_contiguous() and self._fits(parts[0]))
+        X = self._gathered(parts) if is_new else parts[0].to(self.dtype)
+        size = largest_magnitude(X, dim=(-2, -1))
+        # An entry of infinity stays one, and its remainder after rounding is NaN.
+        end = torch.finfo(X.dtype).max
+        divisor = size if largest == 1 else (size / largest).clamp_(max=end)
+        X = X.div_(divisor) if is_new else X / divisor
+        return X.mul_((end / size * largest).clamp_(max=1)) if is_narrow else X
 
     def _gathered(self, parts: Sequence[Tensor]) -> Tensor:
         if all(part.is_contiguous() and self._fits(part) for part in parts):

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from modula.polar.constant import constant
 from modula.polar.iteration import (
     frobenius_norm,
     is_cheaper_through_gram,
@@ -40,6 +41,7 @@ MAX_NOISE_GROWTH = 20.0
 The noise of bfloat16 then ends at a few hundredths."""
 
 
+@constant
 def first_low_precision_step(polynomials: Sequence[OddQuintic]) -> int:
     """Return the position of the first polynomial that can be applied in 16 bits.
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from modula.polar.method import Method
+from modula.polar.products import gram
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,11 @@ class Sketch(Method):
     Args:
         rank: the number of directions that are kept. By default 64, or with a tolerance as many as
             meet it.
-        tolerance: keep the directions whose singular value is above `tolerance` times the largest,
-            however many there are: the rank is doubled until they are found. Each doubling waits
-            for the device.
+        tolerance: keep all directions whose singular value is above `tolerance` times the largest.
+            The rank is doubled until a bound on the remainder proves that none is missing, except
+            for values within rounding of the tolerance. Where the spectrum has no gap there, that
+            takes m random vectors. Each doubling costs 2 products m×n×r, one m×m×n and one m×m×m
+            more, and waits for the device.
         power_iterations: the number of times that the sketch is multiplied by GGᵀ, so that its
             directions are the leading ones also where singular values fall slowly.
         oversampling: the number of random vectors beyond the rank.
@@ -87,12 +90,22 @@ class Sketch(Method):
         return _join(Q, U[..., :rank], S[..., :rank], Vh[..., :rank, :])
 
     def _to_tolerance(self, X: Tensor, tolerance: float) -> Tensor:
-        rank, full = 16, X.shape[-2]
+        """Double the rank until no direction can be missing.
+
+        A matrix keeps the first result that is known to be complete. The others of its batch, which
+        may need more vectors, then change no bit of it.
+        """
+        found, pending = torch.zeros_like(X), X.new_ones(len(X), 1, 1, dtype=torch.bool)
+        rank = 16
         while True:
             Q, U, S, Vh = self._leading(X, rank)
-            kept = tolerance * S[..., :1] < S
-            if rank >= full or not kept[..., -1].any():
-                return _join(Q, U, S * kept, Vh)
+            orthogonal = _join(Q, U, S * (tolerance * S[..., :1] < S), Vh)
+            found = torch.where(pending, orthogonal, found)
+            if Q.shape[-1] == X.shape[-2]:
+                return found
+            pending = pending & _may_miss(X - Q @ (Q.mT @ X), S, tolerance).view(-1, 1, 1)
+            if not pending.any():
+                return found
             rank *= 2
 
     def _leading(self, X: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -112,6 +125,26 @@ class Sketch(Method):
         for _ in range(self.power_iterations):
             Q = torch.linalg.qr(X @ torch.linalg.qr(X.mT @ Q).Q).Q
         return Q
+
+
+def _may_miss(remainder: Tensor, S: Tensor, tolerance: float) -> Tensor:
+    """Return for each matrix whether a singular value above the tolerance may seem to be below.
+
+    With R = X − QQᵀX, XᵀX = XᵀQQᵀX + RᵀR, so that σᵢ(X)² ≤ Sᵢ² + ‖R‖², and ≤ ‖R‖² beyond the last.
+
+    Args:
+        remainder: R, [batch, m, n].
+        S: the singular values of QᵀX, [batch, rank].
+        tolerance: relative to the largest.
+
+    Returns:
+        [batch], bool.
+    """
+    unseen = torch.linalg.matrix_norm(gram(gram(remainder)), keepdim=True)[..., 0].sqrt()
+    limit = tolerance * S[..., :1]
+    below = torch.where(limit < S, 0, S)
+    missing: Tensor = (limit.square() < below.square() + unseen).any(dim=-1)
+    return missing
 
 
 def _join(Q: Tensor, U: Tensor, S: Tensor, Vh: Tensor) -> Tensor:

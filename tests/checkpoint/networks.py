@@ -35,7 +35,7 @@ class LinearOperation:
         return total_radius(inputs)
 
     @property
-    def weight(self) -> Tensor:
+    def tensor(self) -> Tensor:
         return self.module.weight
 
     @property
@@ -44,7 +44,7 @@ class LinearOperation:
 
     def initialize_weight(self, generator: torch.Generator | None) -> None:
         with torch.no_grad():
-            self.weight.normal_(generator=generator)
+            self.tensor.normal_(generator=generator)
 
 
 class ChainOfLinears(Network):

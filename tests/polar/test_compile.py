@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from modula import GPT, Gradient, Linear, Module, ReLU
-from modula.polar import InverseRoot, NewtonSchulz, PolarExpress
-from tests.helpers import random_gradient
+from modula import GPT, MLP, Gradient, Linear, Module, ReLU
+from modula.polar import InverseRoot, NewtonSchulz, PolarExpress, Sketch, orthogonalize
+from tests.helpers import rand, random_gradient
 from tests.polar.matrices import largest
 
 METHODS = [
@@ -61,6 +61,47 @@ def test_dualize_is_one_graph_with_the_same_result(method):
 
 def test_dualize_of_a_gpt_is_one_graph_with_the_same_result():
     compare(one_block(), None)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_dualize_with_symbolic_sizes_has_the_same_result(method):
+    model = MLP(3, 8, width=64)
+    gradient = random_gradient(model, 0)
+    dualize = torch.compile(
+        lambda g: model.dualize(g, method=method).tensors, dynamic=True, backend="aot_eager"
+    )
+    for found, plain in zip(
+        dualize(gradient), model.dualize(gradient, method=method).tensors, strict=True
+    ):
+        assert largest(found - plain) <= 0.03 * largest(plain)
+
+
+def compare_with_symbolic_sizes(method) -> None:
+    compiled = torch.compile(lambda G: orthogonalize(G, method), dynamic=True, backend="aot_eager")
+    for shape in ((40, 60), (70, 33)):
+        G = rand(0, 2, *shape).float()
+        assert largest(compiled(G) - orthogonalize(G, method)) <= 0.03
+
+
+@pytest.mark.parametrize(
+    "method", [*METHODS, NewtonSchulz(schedule=((1.5, -0.5, 0.0),)), Sketch(rank=5)], ids=str
+)
+def test_orthogonalize_takes_symbolic_sizes(method):
+    compare_with_symbolic_sizes(method)
+
+
+@pytest.mark.parametrize("method", METHODS[:3], ids=str)
+def test_so_it_does_in_16_bits(method, monkeypatch):
+    monkeypatch.setattr("modula.polar.polar_express.low_precision", lambda device: torch.bfloat16)
+    compare_with_symbolic_sizes(method)
+
+
+def test_settings_may_be_given_in_the_compiled_function():
+    G = rand(0, 40, 60).float()
+    compiled = torch.compile(
+        lambda G: orthogonalize(G, steps=3, accuracy="high"), fullgraph=True, backend="aot_eager"
+    )
+    assert largest(compiled(G) - orthogonalize(G, steps=3, accuracy="high")) <= 1e-4
 
 
 @pytest.mark.parametrize("format_of_16_bits", [torch.float16, None], ids=str)

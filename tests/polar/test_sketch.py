@@ -66,6 +66,37 @@ def test_a_tolerance_keeps_what_is_above_it_and_nothing_else(shape, tolerance, k
     close(orthogonalize(G, Sketch(tolerance=tolerance)), leading(G, kept), atol=1e-6)
 
 
+INDEX = torch.arange(1, 129, dtype=torch.float64)
+SPECTRA = {
+    "flat": torch.ones(128).double(),
+    "i^-1/2": INDEX**-0.5,
+    "i^-1": INDEX**-1,
+    "exponential": 0.9**INDEX,
+    "clustered": torch.cat([steps_down([1.0] * 20), steps_down([0.12] * 30 + [0.09] * 78)]),
+}
+
+
+@pytest.mark.parametrize("spectrum", SPECTRA.values(), ids=SPECTRA)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("power_iterations", [0, 2])
+def test_as_many_directions_come_out_as_lie_above_the_tolerance(
+    spectrum, dtype, seed, power_iterations
+):
+    G = with_singular_values(seed, spectrum, 128, 140).to(dtype)
+    for tolerance in (0.0985, 0.31):
+        method = Sketch(tolerance=tolerance, seed=seed, power_iterations=power_iterations)
+        kept = torch.linalg.svdvals(orthogonalize(G, method).double()).sum().round()
+        assert kept == (spectrum > tolerance * spectrum[0]).sum()
+
+
+def test_a_matrix_that_needs_a_higher_rank_changes_no_other_of_its_batch():
+    low = with_singular_values(0, falling(5, 0.5), 60, 70)
+    high = with_singular_values(2, falling(60, 0.2), 60, 70)
+    both = orthogonalize(torch.cat([low, high]), Sketch(tolerance=0.1))
+    close(both[:1], orthogonalize(low, Sketch(tolerance=0.1)), atol=1e-12)
+
+
 def test_a_tolerance_may_keep_all():
     G = with_singular_values(0, falling(40, 0.5), 40, 60)
     close(orthogonalize(G, Sketch(tolerance=0.1)), leading(G, 40), atol=1e-8)
