@@ -187,7 +187,7 @@ class Compound(AnyModule):
         super().__delattr__(name)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """Refuse a parameter, which would not be part of the map.
+        """Raise, since the parameter would not be part of the map.
 
         Raises:
             ParameterError: always; says what to write instead.
@@ -195,7 +195,7 @@ class Compound(AnyModule):
         self._refuse_member(name, param)
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
-        """Refuse a module beside the components.
+        """Raise, since the module would not be one of the components.
 
         Raises:
             ParameterError: always; says what to write instead.

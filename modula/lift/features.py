@@ -107,7 +107,13 @@ def _replayed(reader: Call, argument: Argument, labels: Labels) -> list[Tensor] 
         made = reader.again.on(labels)
     except RuntimeError:  # a view that the strides of the labels do not allow
         return None
-    return made if len(made) == len(reader.outputs) else None
+    if len(made) != len(reader.outputs):
+        return None
+    before = labels[argument.source.value]
+    if made[0].dtype == before.dtype:
+        return made
+    # A cast, which would round the labels.
+    return [before] if made[0].shape == before.shape else None
 
 
 def _read_by(reader: Call, labels: Tensor) -> Sequence[Tensor]:

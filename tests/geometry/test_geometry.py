@@ -12,8 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from modula import L1, L2, RMS, ChannelRMS, HeadRMS, Linear, Linf, NormPairError, OneHot, VectorNorm
-from modula.geometry import BallVectors, Taps, Vectors, operator_geometry
+from modula import (
+    L1,
+    L2,
+    RMS,
+    Atom,
+    ChannelRMS,
+    Gradient,
+    HeadRMS,
+    Linear,
+    Linf,
+    NormPairError,
+    OneHot,
+    VectorNorm,
+)
+from modula.geometry import BallVectors, Spectral, Taps, Vectors, operator_geometry
 from tests import reference
 from tests.helpers import PAIRS, close, rand
 from tests.strategies import matrices, seeds
@@ -325,3 +338,42 @@ def test_an_axis_is_one_of_the_weight_from_either_end(axis):
 def test_an_axis_that_a_weight_does_not_have_is_refused():
     with pytest.raises(ValueError, match="axis among the weight's 2, got axis=2"):
         Vectors(RMS, axis=2)
+
+
+# A duality map of a user's own
+
+
+class Halved(Spectral):
+    def dualize(self, gradient, method=None):
+        return 0.5 * super().dualize(gradient, method)
+
+
+class HalvedRows(Vectors):
+    def dualize(self, gradient, method=None):
+        return 0.5 * super().dualize(gradient, method)
+
+
+class HalvedTaps(Taps):
+    def dualize(self, gradient, method=None):
+        return 0.5 * super().dualize(gradient, method)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "shape"),
+    [(Halved(RMS, RMS), (4, 3)), (HalvedRows(RMS), (4, 3)), (HalvedTaps(), (4, 3, 2, 2))],
+    ids=["matrix", "rows", "kernel"],
+)
+def test_a_network_dualizes_by_an_overridden_duality_map(geometry, shape):
+    class Own(Atom[RMS, RMS]):
+        def __init__(self):
+            super().__init__(shape, geometry, dtype=torch.float64)
+
+    model, g = Own(), rand(0, *shape)
+    dual = model.dualize(Gradient({"weight": g}), method="svd")["weight"]
+    close(dual, geometry.dualize(g[None], "svd")[0])
+    close(geometry.norm(dual[None]), [0.5])
+
+
+def test_rows_with_an_overridden_duality_map_are_gathered_whole():
+    assert Vectors(RMS).vector_axis == -1
+    assert HalvedRows(RMS).vector_axis is None

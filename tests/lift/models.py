@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+import modula
+from modula import Gradient, SteepestDescent
 
 VOCABULARY = 17
 
@@ -164,3 +168,21 @@ def vision() -> Tensor:
 
 def features(width: int, batch: int = 6) -> Tensor:
     return torch.randn(batch, width, generator=torch.Generator().manual_seed(0))
+
+
+def fall_over_promise(net: modula.Lifted, loss_of: Callable[[], Tensor], lr: float = 1e-6) -> float:
+    """How much one short step lowers the loss, over lr·‖g‖†, which it does to first order."""
+    optimizer = SteepestDescent(net, lr=lr, method="svd")
+    optimizer.zero_grad()
+    before = loss_of()
+    before.backward()
+    promised = lr * float(net.dual_norm(Gradient(grads_of(net))))
+    optimizer.step()
+    return float(before.detach() - loss_of().detach()) / promised
+
+
+def grads_of(net: modula.Lifted) -> dict[str, Tensor]:
+    """The `.grad` of each weight, zero where the loss does not depend on it."""
+    return {
+        name: torch.zeros_like(w) if w.grad is None else w.grad for name, w in net.weights.items()
+    }

@@ -209,6 +209,22 @@ def test_vision():
     assert found["g.weight"] == Stacked(Taps(), 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_cast_between_projection_and_split_keeps_the_blocks(dtype):
+    """Labels of 1,800 features would be rounded by it."""
+
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fused = nn.Linear(6, 1800, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            query, key, value = self.fused(x).to(dtype).split((600, 500, 700), -1)
+            return query.sum() * key.sum() + value.sum()
+
+    assert norms(Cast(), features(6))["fused.weight"] == Stacked(MATRIX, (600, 500, 700))
+
+
 def test_recurrent_gates():
     found = norms(LSTM(), ids())
     matrices = [g for name, g in found.items() if name.startswith("rnn.weight")]

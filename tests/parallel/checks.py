@@ -14,8 +14,10 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 from torch.distributed.tensor.parallel import parallelize_module
+from torch.nn import functional as F
 
 from benchmarks.communication import (
     Traffic,
@@ -29,6 +31,7 @@ from benchmarks.communication import (
 from modula import (
     L1,
     RMS,
+    Atom,
     Attention,
     Bias,
     ComposedAttention,
@@ -46,8 +49,9 @@ from modula import (
     SteepestDescent,
     Weights,
 )
-from modula.geometry import Spectral
+from modula.geometry import Geometry, Intersection, Spectral, Stacked, Vectors
 from modula.parallel import split_over, tensor_parallel_plan
+from modula.polar import MethodLike
 from modula.workspace import set_workspace_limit
 from tests.helpers import random_gradient
 from tests.parallel.setup import (
@@ -78,6 +82,32 @@ WAYS = ["ddp", "ddp, split", "fsdp", "hsdp", "tp", "tp, fsdp"]
 # there are fewer matrices than processes.
 
 
+class Halved(Spectral):
+    """A duality map of a user's own, which no shared batch of matrices knows."""
+
+    def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
+        return 0.5 * super().dualize(gradient, method)
+
+
+class RowsByShare(Vectors):
+    """A duality map of rows that needs the whole weight: each row moves by its share."""
+
+    def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
+        lengths = self.vector_norm.norm(gradient)
+        share = lengths / lengths.amax(dim=-1, keepdim=True)
+        return super().dualize(gradient, method) * share.unsqueeze(-1)
+
+
+class Measured(Atom[RMS, RMS]):
+    """A matrix under any geometry."""
+
+    def __init__(self, fan_out: int, fan_in: int, geometry: Geometry) -> None:
+        super().__init__((fan_out, fan_in), geometry, fan_out=fan_out, fan_in=fan_in)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
+
+
 def zoo() -> dict[str, Module]:
     torch.manual_seed(0)
     models = {
@@ -92,6 +122,9 @@ def zoo() -> dict[str, Module]:
         "kernels": Conv2D(5, 3) @ Conv2D(3, 5, kernel_size=1),
         "rows": Linear(5, 7, domain=RMS, codomain=Linf),
         "columns": Linear(7, 5, domain=L1, codomain=RMS),
+        "overridden": Measured(5, 7, Halved(RMS, RMS)) @ Measured(7, 5, RowsByShare(RMS)),
+        "stacked": Measured(7, 5, Stacked(Spectral(RMS, RMS), (2, 2, 3))),
+        "intersected": Measured(7, 5, Intersection(Spectral(RMS, RMS), Vectors(RMS))),
     }
     return {name: model.double() for name, model in models.items()}
 
