@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 CODE := modula examples benchmarks tests docs/_hooks conftest.py
 
-.PHONY: train test check format bench docs serve-docs clean
+.PHONY: train test hostile check format bench docs serve-docs clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt
@@ -19,6 +19,9 @@ train: $(READY)  ## train a small GPT on the source of Python's standard library
 
 test: $(READY)  ## run all tests, the examples in the README, docs and docstrings included
 	$(BIN)/python -m pytest -n 2
+
+hostile: $(READY)  ## try thousands of hostile inputs, and write their table onto docs/robustness.md
+	$(BIN)/python -m tests.hostile --write docs/robustness.md
 
 check: $(READY) docs  ## formatting, lint, type checkers, programs that must not type, and the docs
 	$(BIN)/ruff format --check $(CODE)
