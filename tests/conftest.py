@@ -30,6 +30,7 @@ def examples_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the examples import one another, as they do when they run as scripts."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
     monkeypatch.syspath_prepend(str(EXAMPLES / "experiments"))
+    monkeypatch.syspath_prepend(str(EXAMPLES / "families"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,34 @@
+"""A residual network of convolutions that classifies Fashion-MNIST.
+
+python examples/families/resnet.py
+python examples/families/resnet.py --optimizer adamw
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from classifying import Classifier
+from training import main
+
+from modula import AnyModule, ResCNN
+
+
+class ResNets(Classifier):
+    """Residual networks of convolutions on Fashion-MNIST."""
+
+    title: ClassVar[str] = "ResNet, Fashion-MNIST"
+    widths: ClassVar[tuple[int, int]] = (8, 16)
+    steps: ClassVar[int] = 200
+    rates: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "modula": (1.0, 2.0, 4.0, 8.0, 16.0),
+        "adamw": (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2),
+    }
+
+    def network(self, width: int) -> AnyModule:
+        return 10 * ResCNN(self.classes, self.channels, width=width, num_blocks=2)
+
+
+if __name__ == "__main__":
+    main(ResNets)
