@@ -17,6 +17,7 @@ from modula.bonds.attention import (
     Ungroup,
 )
 from modula.bonds.base import FunctionBond, SameSpace
+from modula.bonds.concat import Concat
 from modula.bonds.elementwise import (
     GELU,
     Abs,
@@ -27,6 +28,7 @@ from modula.bonds.elementwise import (
     SquaredReLU,
     Tanh,
 )
+from modula.bonds.gates import Gate, GatedTanh, Sigmoid
 from modula.bonds.images import AvgPool, Flatten
 from modula.bonds.normalization import LayerNorm, Mean, MeanSubtract, RMSNorm
 from modula.bonds.tokens import Enumerate
@@ -38,10 +40,13 @@ __all__ = [
     "AttentionQK",
     "AvgPool",
     "CausalMask",
+    "Concat",
     "Enumerate",
     "Flatten",
     "FunctionBond",
     "FunctionalAttention",
+    "Gate",
+    "GatedTanh",
     "LayerNorm",
     "Mean",
     "MeanSubtract",
@@ -53,6 +58,7 @@ __all__ = [
     "ScaledGELU",
     "ScaledReLU",
     "SiLU",
+    "Sigmoid",
     "Softmax",
     "SplitIntoHeads",
     "SquaredReLU",

@@ -1,4 +1,4 @@
-"""`MLP` and `ResMLP`: multilayer perceptrons, plain and residual."""
+"""Multilayer perceptrons: `MLP`, the residual `ResMLP`, and `GatedMLP` with `SwiGLU`, `GEGLU`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from modula.algebra.core import Composition, Elementwise, Module
 from modula.atoms import Linear
-from modula.bonds import ReLU
+from modula.bonds import GELU, Gate, ReLU, SiLU
 from modula.compounds.residual import residual
 from modula.norms import RMS
 
@@ -109,3 +109,71 @@ class ResMLP(Composition[RMS, RMS]):
 
     def extra_repr(self) -> str:
         return self.arguments
+
+
+class GatedMLP(Composition[RMS, RMS]):
+    """An MLP with a gated hidden layer: W₃·(W₁x · φ(W₂x)), scaled to sensitivity 1.
+
+    The activation φ is divided by its sensitivity, and the product by 2, since both of its factors
+    depend on x.
+
+    Sensitivity 1, radius R/2: conditional, as `Gate` is, on entries of magnitude at most 1 in both
+    factors. An input of RMS 1 has larger entries, so that in a network it is an estimate.
+
+    Args:
+        fan_out, fan_in: the widths of output and input.
+        width: of the hidden layer.
+        activation: φ, an elementwise bond.
+
+    Raises:
+        ValueError: a width below 1.
+
+    Example:
+        >>> import torch
+        >>> from modula import GatedMLP, ReLU
+        >>> GatedMLP(8, 8, width=16, activation=ReLU())(torch.randn(3, 8)).shape
+        torch.Size([3, 8])
+
+    Source: Shazeer 2020 (arXiv:2002.05202), equation 6.
+    """
+
+    def __init__(self, fan_out: int, fan_in: int, *, width: int, activation: Elementwise) -> None:
+        gate = activation / activation.sensitivity @ Linear(width, fan_in)
+        super().__init__(Linear(fan_out, width) @ (0.5 * Gate()) @ (Linear(width, fan_in), gate))
+        self.arguments: str = f"{fan_out}, {fan_in}, width={width}"
+
+    def extra_repr(self) -> str:
+        return self.arguments
+
+
+class SwiGLU(GatedMLP):
+    """`GatedMLP` with the activation SiLU, as in Llama.
+
+    Args:
+        fan_out, fan_in, width: as for `GatedMLP`.
+
+    Example:
+        >>> from modula import SwiGLU
+        >>> mlp = SwiGLU(64, 64, width=128)
+        >>> mlp.mass, round(mlp.sensitivity, 6)
+        (3.0, 1.0)
+    """
+
+    def __init__(self, fan_out: int, fan_in: int, *, width: int) -> None:
+        super().__init__(fan_out, fan_in, width=width, activation=SiLU())
+
+
+class GEGLU(GatedMLP):
+    """`GatedMLP` with the activation GELU.
+
+    Args:
+        fan_out, fan_in, width: as for `GatedMLP`.
+
+    Example:
+        >>> from modula import GEGLU
+        >>> GEGLU(64, 64, width=128).mass
+        3.0
+    """
+
+    def __init__(self, fan_out: int, fan_in: int, *, width: int) -> None:
+        super().__init__(fan_out, fan_in, width=width, activation=GELU())

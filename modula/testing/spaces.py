@@ -30,7 +30,9 @@ def signatures(module: AnyModule, x: Value) -> list[Signature]:
     domain = module.domain
     if is_known(domain):
         return [module.unify(domain, Space(norm)) for norm in (RMS, L1, L2, Linf)]
-    return [module.unify(_space_like(x, norm), ANYTHING) for norm in (RMS, L1, L2, Linf)]
+    known = module.codomain
+    norms = (known.norm,) if isinstance(known, Space) else (RMS, L1, L2, Linf)
+    return [module.unify(_space_like(x, norm), ANYTHING) for norm in norms]
 
 
 def _space_like(x: Value, norm: type[Norm]) -> AnySpace:
