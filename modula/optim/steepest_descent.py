@@ -32,6 +32,7 @@ from modula.optim.rule_of_arguments import (
 )
 from modula.optim.rules import Rule, State, Step
 from modula.optim.settings import Settings, check_adapt_masses, check_lr, check_weight_decay
+from modula.optim.snapshot import Snapshot
 from modula.optim.state_checks import check_state_dict
 from modula.plan import Plan
 from modula.polar import MethodLike
@@ -143,6 +144,7 @@ class SteepestDescent(torch.optim.Optimizer):
         )
         self._judge: Policy = POLICIES[nonfinite]
         self._adapts: bool = adapt_masses > 0
+        self._before: Snapshot | None = None
         defaults = {
             "lr": lr,
             **self.rule.defaults(),
@@ -180,9 +182,12 @@ class SteepestDescent(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None: ...
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Move the weights against what their `.grad` says.
+
+        A step is taken whole or not at all. If it raises, in a geometry, a rule or a hook, or is
+        interrupted, then weights, averages, masters, masses and counts are as they were, and the
+        same step can be taken again. For its time a copy of them is in memory.
 
         Args:
             closure: evaluates the model anew, calls backward and returns the loss.
@@ -192,9 +197,26 @@ class SteepestDescent(torch.optim.Optimizer):
 
         Raises:
             RuntimeError: the model's parameters have been replaced since the optimizer was made.
-            FloatingPointError: with nonfinite="raise", a gradient is not finite. Nothing is
-                changed.
+            FloatingPointError: with nonfinite="raise", a gradient is not finite.
         """
+        given = () if closure is None else (closure,)
+        if torch.compiler.is_compiling():
+            return self._step_with_hooks(*given)
+        self._before = Snapshot()
+        try:
+            return self._step_with_hooks(*given)
+        except BaseException:
+            self._before.restore()
+            raise
+        finally:
+            self._before = None
+
+    # torch would run the hooks of a step outside of `step`, where an error cannot undo it.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    @torch.optim.Optimizer.profile_hook_step
+    @torch.no_grad()
+    def _step_with_hooks(self, closure: Callable[[], float] | None = None) -> float | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -214,6 +236,9 @@ class SteepestDescent(torch.optim.Optimizer):
             names, [p.grad for p in plan.weights if p.grad is not None]
         )
         verdict = self._judge(gradient)
+        if self._before is not None:
+            self._before.keep_states(self.state, plan.weights)
+            self._before.keep([settings["skipped"]])
         self._begin(plan.weights)
         states: list[State] = [self.state[p] for p in plan.weights]
 
@@ -227,6 +252,8 @@ class SteepestDescent(torch.optim.Optimizer):
             drift(plan, step.gradient, states, settings["adapt_masses"])
             scale_by_mass(update, states)
             remember(update, states, verdict)
+        if self._before is not None:
+            self._before.keep(plan.weights)  # no earlier, for the sake of memory
         weights = Weights.from_tensors(names, masters(plan.weights, states))
         if settings["weight_decay"]:
             decay = decayed(weights, plan.coefficients, step)
@@ -349,6 +376,7 @@ class SteepestDescent(torch.optim.Optimizer):
             "rule": self.rule,
             "_judge": self._judge,
             "_adapts": self._adapts,
+            "_before": None,
         }
 
 

@@ -1,0 +1,66 @@
+"""What a step is about to change, as it was, so that a step that fails changes nothing."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from modula.optim.rules import State
+from modula.sharding import all_to_local
+
+
+class Snapshot:
+    """Copies of tensors and of states, which `restore` writes back.
+
+    Tensors are written back in place, since others may have views of them (a compiled step, a CUDA
+    graph, a wrapper of the model).
+    """
+
+    def __init__(self) -> None:
+        self._copies: list[tuple[Tensor, Tensor]] = []
+        self._states: list[tuple[MutableMapping[Tensor, State], Tensor, State | None]] = []
+
+    def keep(self, tensors: Sequence[Tensor]) -> None:
+        """Copy tensors before they are changed; of DTensors this process's shards."""
+        for local in all_to_local(tensors):
+            self._copies.append((local.detach(), local.detach().clone()))
+
+    def keep_states(self, states: MutableMapping[Tensor, State], params: Sequence[Tensor]) -> None:
+        """Copy the states of parameters, of which some may not have been begun."""
+        for p in params:
+            state = states.get(p)
+            self._states.append((states, p, None if state is None else dict(state)))
+            if state is not None:
+                self.keep(list(state.values()))
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Write everything back. Signals wait until this is done."""
+        with _signals_wait():
+            for tensor, copy in self._copies:
+                tensor.copy_(copy)
+            for states, p, before in self._states:
+                if before is None:
+                    states.pop(p, None)
+                else:
+                    states[p].clear()
+                    states[p].update(before)
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let no signal, such as the one of Ctrl-C, run its handler inside this context."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
