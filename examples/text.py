@@ -36,14 +36,18 @@ class Corpus:
 
 def load(source: str) -> Corpus:
     """Return the corpus of "stdlib", "shakespeare", or the path of a UTF-8 file."""
-    text = {"stdlib": read_stdlib, "shakespeare": read_shakespeare}.get(
-        source, lambda: read_file(source)
-    )()
+    text = read(source)
     characters = "".join(sorted(set(text)))
     position = {c: i for i, c in enumerate(characters)}
     ids = torch.tensor([position[c] for c in text])
     split = len(ids) - len(ids) // 10
     return Corpus(characters, ids[:split], ids[split:])
+
+
+def read(source: str) -> str:
+    """Return the text of "stdlib", "shakespeare", or the path of a UTF-8 file."""
+    named = {"stdlib": read_stdlib, "shakespeare": read_shakespeare}
+    return named[source]() if source in named else read_file(source)
 
 
 def read_stdlib() -> str:

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from arguments import parser
 from text import Corpus, load, shuffled, windows
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from modula import GPT, Gradient
@@ -185,7 +185,7 @@ def torch_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, decay: flo
 
 
 @torch.no_grad()
-def evaluate(model: GPT, ids: Tensor, context: int) -> float:
+def evaluate(model: nn.Module, ids: Tensor, context: int) -> float:
     """Return the mean loss over all of `ids`, cut into windows."""
     device = next(model.parameters()).device
     x, y = windows(ids.to(device), context)

@@ -4,9 +4,10 @@
     python examples/train_huggingface.py  # the Trainer, on the source of Python's standard library
     python examples/train_huggingface.py --loop accelerate
     python examples/train_huggingface.py --data FILE  # on any text
+    python examples/train_huggingface.py --model plain  # a GPT of torch's modules, lifted
 
 The Trainer needs a model that takes its inputs by name and returns a loss. `CausalLM` makes one of
-any modula model.
+any module. `examples/finetune_hf.py` trains models of the transformers library.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from plain_gpt import KINDS, build, network_of
 from text import Corpus, load, windows
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -26,13 +28,13 @@ from torch.utils.data import DataLoader, Dataset
 from train_gpt import evaluate
 from transformers import Trainer, TrainingArguments
 
-from modula import GPT, SteepestDescent
+from modula import SteepestDescent
 
 
 class CausalLM(nn.Module):
-    """A modula model with the inputs and outputs of a Hugging Face model."""
+    """A model of logits with the inputs and outputs of a Hugging Face model."""
 
-    def __init__(self, model: GPT) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
@@ -65,6 +67,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=["trainer", "accelerate"],
         default="trainer",
         help="whose training loop runs (default %(default)s)",
+    )
+    parser.add_argument(
+        "--model",
+        choices=KINDS,
+        default="modula",
+        help="modula's GPT, or one of torch's modules, which is lifted (default %(default)s)",
     )
     parser.add_argument(
         "--data",
@@ -126,13 +134,17 @@ def main(arguments: Sequence[str] | None = None) -> float:
     options = parse(arguments)
     set_seed(options.seed)
     corpus = load(options.data)
-    model = GPT(
+    model = build(
+        options.model,
         len(corpus.characters),
-        d_embed=options.width,
-        num_heads=options.heads,
-        num_blocks=options.blocks,
+        context=options.context,
+        width=options.width,
+        heads=options.heads,
+        blocks=options.blocks,
     )
-    optimizer = SteepestDescent(model, options.lr)  # before the Trainer, which would make AdamW
+    example, _ = windows(corpus.train[: 2 * options.context + 1], options.context)
+    network = network_of(model, example)
+    optimizer = SteepestDescent(network, options.lr)  # before the Trainer, which would make AdamW
     schedule = LambdaLR(optimizer, lambda step: max(0.0, 1 - step / options.steps))
     loop = by_trainer if options.loop == "trainer" else by_accelerate
     loop(options, corpus, CausalLM(model), optimizer, schedule)

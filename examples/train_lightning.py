@@ -3,6 +3,7 @@
     pip install "modula-torch[examples,lightning]"
     python examples/train_lightning.py                # on the source of Python's standard library
     python examples/train_lightning.py --data FILE    # on any text
+    python examples/train_lightning.py --model plain  # a GPT of torch's modules, lifted
 
 Lightning runs the loop: it calls the closure and the schedule, accumulates gradients, and writes
 checkpoints, from which --resume continues.
@@ -15,26 +16,39 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
+import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from plain_gpt import KINDS, build, network_of
 from text import load, windows
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from modula import GPT, SteepestDescent
+from modula import SteepestDescent
 
 
 class LanguageModel(L.LightningModule):
     """A GPT with its loss, its optimizer and its schedule."""
 
     def __init__(
-        self, vocabulary: int, width: int, heads: int, blocks: int, lr: float, steps: int
+        self,
+        kind: str,
+        vocabulary: int,
+        context: int,
+        width: int,
+        heads: int,
+        blocks: int,
+        lr: float,
+        steps: int,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.model = GPT(vocabulary, d_embed=width, num_heads=heads, num_blocks=blocks)
+        self.model = build(
+            kind, vocabulary, context=context, width=width, heads=heads, blocks=blocks
+        )
+        self.example = torch.arange(context)[None] % vocabulary
         self.lr, self.steps = lr, steps
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
@@ -50,7 +64,8 @@ class LanguageModel(L.LightningModule):
         return F.cross_entropy(self.model(x).flatten(0, 1), y.flatten())
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = SteepestDescent(self.model, self.lr)  # the model, not self.parameters()
+        network = network_of(self.model, self.example.to(self.device))
+        optimizer = SteepestDescent(network, self.lr)  # the network, not self.parameters()
         schedule = LambdaLR(optimizer, lambda step: max(0.0, 1 - step / self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -58,6 +73,12 @@ class LanguageModel(L.LightningModule):
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model",
+        choices=KINDS,
+        default="modula",
+        help="modula's GPT, or one of torch's modules, which is lifted (default %(default)s)",
     )
     parser.add_argument(
         "--data",
@@ -131,7 +152,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     )
     validation = DataLoader(TensorDataset(*windows(corpus.validation, options.context)), 256)
     model = LanguageModel(
+        options.model,
         len(corpus.characters),
+        options.context,
         options.width,
         options.heads,
         options.blocks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -9,9 +10,13 @@ from types import ModuleType
 import pytest
 import torch
 
-from modula import GPT, SteepestDescent
+from modula import GPT, SteepestDescent, lift
+from tests.conftest import EXAMPLES
 
 SMALL = ["--batch", "4", "--context", "16", "--blocks", "1", "--width", "16", "--heads", "2"]
+
+MODELS = ["modula", "plain"]
+"""A network of modula's, and a module of torch's that is lifted."""
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
@@ -44,8 +49,9 @@ def states_of(path: Path) -> tuple[dict, dict]:
     return saved["state_dict"], saved["optimizer_states"][0]["state"]
 
 
-def test_lightning_learns(corpus: Path, tmp_path: Path) -> None:
-    options = run_options(corpus, tmp_path, "--accelerator cpu --steps 60")
+@pytest.mark.parametrize("model", MODELS)
+def test_lightning_learns(corpus: Path, tmp_path: Path, model: str) -> None:
+    options = run_options(corpus, tmp_path, f"--accelerator cpu --steps 60 --model {model}")
     assert lightning().main(options)["validation_loss"] < 0.8 * GUESSING
 
 
@@ -75,9 +81,10 @@ def test_lightnings_checkpoints_restore_the_optimizer(corpus: Path, tmp_path: Pa
     assert {int(state["step"]) for state in after.values()} == {8}
 
 
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("loop", ["trainer", "accelerate"])
-def test_huggingface_learns(corpus: Path, tmp_path: Path, loop: str) -> None:
-    options = run_options(corpus, tmp_path, f"--cpu --steps 60 --loop {loop}")
+def test_huggingface_learns(corpus: Path, tmp_path: Path, loop: str, model: str) -> None:
+    options = run_options(corpus, tmp_path, f"--cpu --steps 60 --loop {loop} --model {model}")
     assert huggingface().main(options) < 0.8 * GUESSING
 
 
@@ -117,3 +124,90 @@ def test_accelerates_wrapper_takes_the_steps_of_the_optimizer() -> None:
         net(ids).square().mean().backward()
         optimizer.step()
     assert all(map(torch.equal, model.weights.tensors, twin.weights.tensors))
+
+
+def finetune(corpus: Path, out: Path, options: str) -> tuple[float, float]:
+    """Run examples/finetune_hf.py at a small size; return its losses before and after."""
+    pytest.importorskip("transformers")
+    module = importlib.import_module("finetune_hf")
+    return module.main(["--cpu", *run_options(corpus, out, options)])
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_model_of_transformers_learns_lifted(
+    corpus: Path, tmp_path: Path, architecture: str
+) -> None:
+    _, after = finetune(corpus, tmp_path, f"--steps 60 --architecture {architecture}")
+    assert after < GUESSING
+
+
+@pytest.fixture(scope="module")
+def base(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a GPT-2 that has been trained for a few steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(EXAMPLES))
+        folder = tmp_path_factory.mktemp("base")
+        finetune(corpus, folder, "--steps 60")
+    return folder
+
+
+def test_factors_of_low_rank_learn_beside_frozen_weights(
+    base: Path, corpus: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "capitals.txt"
+    other.write_text(corpus.read_text().upper())
+    before, after = finetune(other, tmp_path / "out", f"--start {base} --steps 40 --lora 2")
+    assert after < 0.9 * before
+
+
+def test_factors_are_merged_into_the_weights_beside_them_alone(
+    base: Path, corpus: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    _, after = finetune(corpus, tmp_path / "out", f"--start {base} --steps 5 --lora 2")
+    old, new = (
+        dict(AutoModelForCausalLM.from_pretrained(folder).named_parameters())
+        for folder in (base, tmp_path / "out")
+    )
+    changed = {name for name, weight in new.items() if not torch.equal(weight, old[name])}
+    assert changed == {
+        "transformer.h.0.attn.c_attn.weight",
+        "transformer.h.0.mlp.c_fc.weight",
+    }
+    again, _ = finetune(corpus, tmp_path / "more", f"--start {tmp_path / 'out'} --steps 1")
+    assert again == pytest.approx(after, abs=1e-5)
+
+
+def test_the_trainer_makes_the_optimizer_from_a_lifted_model(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+
+    config = GPT2Config(vocab_size=11, n_embd=8, n_layer=1, n_head=2, n_positions=8)
+    model = GPT2LMHeadModel(config)
+    net = lift(model, input_ids=torch.arange(8)[None])
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(str(tmp_path), report_to="none", use_cpu=True),
+        optimizer_cls_and_kwargs=(SteepestDescent, {"model": net, "lr": 0.3, "momentum": 0.8}),
+    )
+    optimizer = trainer.create_optimizer()
+    assert isinstance(optimizer, SteepestDescent)
+    assert optimizer.model is net
+    assert (optimizer.defaults["lr"], optimizer.defaults["momentum"]) == (0.3, 0.8)
+
+
+def test_accelerates_wrapper_takes_the_steps_of_a_lifted_model() -> None:
+    pytest.importorskip("accelerate")
+    from accelerate import Accelerator
+
+    model = torch.nn.Sequential(torch.nn.Embedding(11, 8), torch.nn.Linear(8, 11))
+    twin = copy.deepcopy(model)
+    ids = torch.arange(11)[None]
+    plain = SteepestDescent(lift(twin, ids), 0.1)
+    prepared, wrapped = Accelerator(cpu=True).prepare(model, SteepestDescent(lift(model, ids), 0.1))
+    for net, optimizer in ((prepared, wrapped), (twin, plain)):
+        optimizer.zero_grad()
+        net(ids).square().mean().backward()
+        optimizer.step()
+    assert all(map(torch.equal, model.parameters(), twin.parameters()))
