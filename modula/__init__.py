@@ -20,7 +20,18 @@ from modula.algebra.core import (
     Module,
     Mul,
 )
-from modula.atoms import Bias, Conv2D, Embed, Gain, Linear
+from modula.atoms import (
+    Bias,
+    Conv1D,
+    Conv2D,
+    Conv3D,
+    ConvTranspose1D,
+    ConvTranspose2D,
+    ConvTranspose3D,
+    Embed,
+    Gain,
+    Linear,
+)
 from modula.bonds import (
     GELU,
     Abs,
@@ -111,7 +122,12 @@ __all__ = [
     "Compound",
     "Concat",
     "Concatenation",
+    "Conv1D",
     "Conv2D",
+    "Conv3D",
+    "ConvTranspose1D",
+    "ConvTranspose2D",
+    "ConvTranspose3D",
     "Dense",
     "Elementwise",
     "Embed",

@@ -163,9 +163,9 @@ class HeadRMS(Euclidean):
 
 @final
 class ChannelRMS(Euclidean):
-    """RMS over the channel axis of images, [batch, channel, height, width]."""
+    """RMS over the channel axis of [batch, channel, *pixels]: sequences, images, volumes."""
 
-    axis: ClassVar[int] = -3
+    axis: ClassVar[int] = 1
 
     @classmethod
     def radius(cls, d: int) -> float:

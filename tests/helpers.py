@@ -117,7 +117,7 @@ def steepest(space: AnySpace, g: Tensor | tuple) -> Tensor | tuple:
             part if i == gains.index(max(gains)) else unflat(torch.zeros_like(flat(part)), part)
             for i, part in enumerate(parts)
         )
-    axis = -3 if space.norm is ChannelRMS else -1
+    axis = 1 if space.norm is ChannelRMS else -1
     return _steepest_vectors(space, g.movedim(axis, -1)).movedim(-1, axis)
 
 

@@ -75,9 +75,13 @@ def check_width(owner: object, space: AnySpace, x: Tensor) -> None:
         isinstance(space, Space)
         and issubclass(space.norm, Dense)
         and space.width is not None
-        and (x.dim() < -space.norm.axis or x.shape[space.norm.axis] != space.width)
+        and not _has_width(x, space.norm.axis, space.width)
     ):
         raise ValueError(
             f"{owner!r} takes {space}, the width on axis {space.norm.axis}; got a tensor of "
             f"shape {list(x.shape)}"
         )
+
+
+def _has_width(x: Tensor, axis: int, width: int) -> bool:
+    return -x.dim() <= axis < x.dim() and x.shape[axis] == width

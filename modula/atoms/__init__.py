@@ -5,8 +5,20 @@ bounds the norm of the output by the norm R of the input.
 """
 
 from modula.atoms.bias import Bias, Gain
-from modula.atoms.conv import Conv2D
+from modula.atoms.conv import Conv1D, Conv2D, Conv3D
+from modula.atoms.conv_transpose import ConvTranspose1D, ConvTranspose2D, ConvTranspose3D
 from modula.atoms.embed import Embed
 from modula.atoms.linear import Linear
 
-__all__ = ["Bias", "Conv2D", "Embed", "Gain", "Linear"]
+__all__ = [
+    "Bias",
+    "Conv1D",
+    "Conv2D",
+    "Conv3D",
+    "ConvTranspose1D",
+    "ConvTranspose2D",
+    "ConvTranspose3D",
+    "Embed",
+    "Gain",
+    "Linear",
+]

@@ -12,7 +12,7 @@ from modula.spaces import AnySpace, Signature, Space, meet
 
 
 class AvgPool(Bond[ChannelRMS, RMS]):
-    """The mean over all pixels: [batch, channel, height, width] -> [batch, channel].
+    """The mean over all pixels: [batch, channel, *pixels] -> [batch, channel].
 
     Sensitivity 1, radius R: proved, since a mean of vectors is no longer than the longest.
     """
@@ -26,13 +26,13 @@ class AvgPool(Bond[ChannelRMS, RMS]):
         return Space(ChannelRMS, _width(width)), width
 
     def forward(self, x: Tensor) -> Tensor:
-        return reduce(x, "... channel height width -> ... channel", "mean")
+        return reduce(x, "batch channel ... -> batch channel", "mean")
 
 
 class Flatten(Bond[ChannelRMS, RMS]):
     """The channels of all pixels as one vector.
 
-    [batch, channel, height, width] -> [batch, channel·height·width].
+    [batch, channel, *pixels] -> [batch, channel·pixels].
 
     Sensitivity 1, radius R: proved, since the mean square over the image is at most the largest
     over a pixel.
@@ -42,7 +42,7 @@ class Flatten(Bond[ChannelRMS, RMS]):
     claim: Claim = "proved"
 
     def forward(self, x: Tensor) -> Tensor:
-        return rearrange(x, "... channel height width -> ... (channel height width)")
+        return rearrange(x, "batch channel ... -> batch (channel ...)")
 
 
 def _width(space: AnySpace) -> int | None:

@@ -9,7 +9,11 @@ Sources: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4; Pethick et al.
 
 from modula.errors import NormPairError
 from modula.geometry.base import Geometry, Matrices
-from modula.geometry.convolution import Taps
+from modula.geometry.convolution import (
+    Taps,
+    convolution_geometry,
+    transposed_convolution_geometry,
+)
 from modula.geometry.intersection import Intersection, intersection
 from modula.geometry.rearranged import Flattened, Transposed
 from modula.geometry.spectral import Orthogonal, Spectral
@@ -30,7 +34,9 @@ __all__ = [
     "Taps",
     "Transposed",
     "Vectors",
+    "convolution_geometry",
     "intersection",
     "operator_geometry",
     "register",
+    "transposed_convolution_geometry",
 ]

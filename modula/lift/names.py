@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from modula.geometry import (
     BallVectors,
     Flattened,
@@ -37,7 +39,7 @@ def short(geometry: Geometry) -> str:
         case Flattened(block, _, _):
             return f"{short(block)}, flattened"
         case Taps(tap, _, added):
-            return f"taps of {short(tap)}" + ("" if added is None else f", {added} added")
+            return f"taps of {short(tap)}" + _added(added)
         case Intersection(spectral, rows):
             return f"{short(spectral)} and {short(rows)}"
         case BallVectors(norm, 1, _) | Vectors(norm, 1, _):
@@ -49,3 +51,9 @@ def short(geometry: Geometry) -> str:
 
 def _count(sizes: int | tuple[int, ...] | None) -> str:
     return "+".join(map(str, sizes)) if isinstance(sizes, tuple) else str(sizes)
+
+
+def _added(added: int | tuple[tuple[int, ...], ...] | None) -> str:
+    if isinstance(added, tuple):
+        return f", up to {math.prod(map(max, added))} added"
+    return "" if added is None else f", {added} added"

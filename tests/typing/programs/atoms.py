@@ -1,10 +1,25 @@
 """Every atom: its type, the neighbours that fit it, and the arguments that it refuses."""
 
-from typing import assert_type
+from typing import Literal, assert_type
 
 import torch
 
-from modula import RMS, Bias, ChannelRMS, Conv2D, Embed, Gain, Linear, Module, OneHot
+from modula import (
+    RMS,
+    Bias,
+    ChannelRMS,
+    Conv1D,
+    Conv2D,
+    Conv3D,
+    ConvTranspose1D,
+    ConvTranspose2D,
+    ConvTranspose3D,
+    Embed,
+    Gain,
+    Linear,
+    Module,
+    OneHot,
+)
 
 assert_type(Linear(4, 3), Linear[RMS, RMS])
 assert_type(Embed(4, 9), Embed)
@@ -18,6 +33,37 @@ assert_type(Linear(4, 3) @ Bias(3), Module[RMS, RMS])
 assert_type(Gain(3) @ Linear(3, 2), Module[RMS, RMS])
 assert_type(Bias(3) @ Embed(3, 9), Module[OneHot, RMS])
 assert_type(Conv2D(4, 3) @ Conv2D(3, 1, kernel_size=5), Module[ChannelRMS, ChannelRMS])
+
+# Convolutions in 1, 2 and 3 dimensions, whose sizes are numbers or tuples of that length.
+assert_type(Conv1D(4, 3), Conv1D)
+assert_type(Conv3D(4, 3), Conv3D)
+assert_type(ConvTranspose1D(4, 3), ConvTranspose1D)
+assert_type(ConvTranspose2D(4, 3), ConvTranspose2D)
+assert_type(ConvTranspose3D(4, 3), ConvTranspose3D)
+assert_type(Conv1D(4, 3, (5,), dilation=(2,)), Conv1D)
+assert_type(Conv2D(4, 4, (3, 1), 1, "same", groups=4), Conv2D)
+assert_type(Conv2D(4, 3, 3, 1, (1, 0), padding_mode="reflect"), Conv2D)
+assert_type(Conv3D(4, 3, (1, 2, 3), padding="same"), Conv3D)
+assert_type(ConvTranspose2D(4, 3, (4, 2), 2, (1, 0), output_padding=1), ConvTranspose2D)
+assert_type(Conv2D(4, 3).padding_mode, Literal["zeros", "reflect", "replicate", "circular"])
+assert_type(Conv2D(4, 3).stride, tuple[int, ...])
+assert_type(Conv1D(4, 3) @ ConvTranspose1D(3, 2), Module[ChannelRMS, ChannelRMS])
+assert_type(ConvTranspose2D(4, 3) @ Conv2D(3, 2), Module[ChannelRMS, ChannelRMS])
+assert_type(ConvTranspose3D(4, 3) @ Conv3D(3, 2), Module[ChannelRMS, ChannelRMS])
+assert_type(Conv2D(4, 3, groups=1, mass=2.0, dtype=torch.float64).double(), Conv2D)
+Conv1D(4, 3) @ Linear(3, 2)  # E: Conv1D takes sequences, Linear gives features
+Linear(4, 3) @ ConvTranspose2D(3, 2)  # E: Linear takes features, ConvTranspose2D gives images
+ConvTranspose3D(4, 3) @ Embed(3, 9)  # E: ConvTranspose3D takes volumes
+Conv1D(4, 3, (5, 5))  # E: one number for the one axis of a sequence
+Conv2D(4, 3, (5,))  # E: two numbers for the two axes of an image
+Conv3D(4, 3, (5, 5))  # E: three numbers for the three axes of a volume
+ConvTranspose2D(4, 3, 2, (2, 2, 2))  # E: two numbers for the two axes of an image
+Conv2D(4, 3, padding="valid")  # E: padding is a number, or "same"
+Conv2D(4, 3, padding_mode="mirror")  # E: there is no such mode
+Conv2D(4, 3, groups=0.5)  # E: a number of groups is whole
+ConvTranspose2D(4, 3, padding="same")  # E: a transposed convolution has no such padding
+Conv2D(4, 3, groups=2)  # E run: 3 channels do not split into 2 groups
+Conv2D(4, 3) @ ConvTranspose2D(4, 3)  # E run: 3 channels are not 4
 
 # Weights, and the options that all atoms share.
 assert_type(Linear(4, 3).weight, torch.nn.Parameter)
