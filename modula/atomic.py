@@ -7,28 +7,35 @@ name gets all of the old file or all of the new one, even after a kill or a loss
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from modula.errors import CheckpointError
-
-_SUFFIX = ".unfinished"
+from modula.locking import is_at, lock
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(
+    path: Path,
+    write: Callable[[BinaryIO], object],
+    check: Callable[[Path], object] = lambda unfinished: None,
+) -> None:
     """Write a file whole, in place of an earlier one.
+
+    Of two processes that write the same file at once, the one that ends last replaces the file of
+    the other.
 
     Args:
         path: of the file. Its folder is made if it is missing.
         write: puts the bytes into an open file.
+        check: gets the path under which the bytes were written, and raises if they are not to
+            replace the earlier file.
 
     Raises:
-        CheckpointError: another process is writing the same file.
         OSError: the disk is full, the folder may not be written, and the like. The earlier file is
-            untouched then.
+            untouched then, as it is if `write` or `check` raises.
     """
     path = Path(os.path.realpath(path))  # a link stays one, and its target is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,34 +43,39 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     with _unfinished(path) as (file, temporary):
         write(file)
         file.flush()
+        check(temporary)
         os.fsync(file.fileno())
-        file.close()
-        try:
-            os.replace(temporary, path)
-        except FileNotFoundError:
-            raise CheckpointError(
-                f"{path}: two processes are writing it at once; give each run a path of its own"
-            ) from None
+        if os.name == "nt":
+            file.close()  # Windows renames no open file
+        os.replace(temporary, path)
     sync_folder(path.parent)
 
 
 @contextmanager
 def _unfinished(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Open a new file beside `path`, and remove it afterwards unless it was renamed."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
-    try:
+    """Open and lock a new file beside `path`, and remove it afterwards unless it was renamed."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
         with temporary.open("xb") as file:
-            yield file, temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+            lock(file)
+            if not is_at(file, temporary):
+                continue  # another process removed it before it was locked
+            try:
+                yield file, temporary
+            finally:
+                temporary.unlink(missing_ok=True)
+            return
 
 
 def _remove_unfinished(path: Path) -> None:
     """Remove the unfinished files of writers of `path` that were killed."""
-    start = f".{path.name}."
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.unfinished")
     for entry in os.scandir(path.parent):
-        if entry.name.startswith(start) and entry.name.endswith(_SUFFIX):
-            Path(entry.path).unlink(missing_ok=True)
+        # its writer may finish or remove it at any time
+        if pattern.fullmatch(entry.name):
+            with suppress(FileNotFoundError, PermissionError), open(entry.path, "r+b") as file:
+                if lock(file) and is_at(file, Path(entry.path)):
+                    os.unlink(entry.path)
 
 
 def sync_folder(folder: Path) -> None:

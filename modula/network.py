@@ -108,6 +108,22 @@ class Network(ABC):
     def describe(self) -> Mapping[str, str]:
         """Return a description of each module, by path, for errors and checkpoints."""
 
+    def measurements(self) -> Mapping[str, object]:
+        """Return the numbers that the network has measured, as plain data, for checkpoints.
+
+        Empty for a network all of whose numbers are declared.
+        """
+        return {}
+
+    def restore_measurements(self, measurements: Mapping[str, object]) -> None:
+        """Take over what `measurements` returned for the same network, measured elsewhere.
+
+        Raises:
+            ValueError: they are of another network. Nothing is changed then.
+        """
+        if measurements:
+            raise ValueError(f"{self!r} has no measurements: all of its numbers are declared")
+
     @property
     @abstractmethod
     def torch_module(self) -> nn.Module:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from modula.checkpoint.description import Description, Model, describe, torch_module_of
 from modula.errors import CheckpointError
 from modula.network import Network
+from modula.sharding import is_sharded
 
 State: TypeAlias = dict[str, Any]
 """A state dict, of a model or of an optimizer."""
@@ -21,8 +22,11 @@ TensorMap: TypeAlias = Callable[[str, Tensor, Tensor], Tensor]
 """From a tensor's name, the tensor, and its counterpart in the model, to another tensor."""
 
 _PLAIN = {type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device}
+_LONGEST_INTEGER = 2000
+"""In bits; those of 255 bytes and more have an opcode of their own, which torch.load refuses."""
+
 _MAPPINGS = {dict, OrderedDict, Counter}
-_SEQUENCES = {list, tuple, set}
+_SEQUENCES = {list, tuple}
 
 
 @dataclass
@@ -34,12 +38,14 @@ class Contents:
         model: its state dict.
         optimizer: its state dict, or None.
         extra: the user's additions, by name.
+        digest: of the file that was read; empty before that.
     """
 
     description: Description
     model: State
     optimizer: State | None
     extra: State
+    digest: str = ""
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield the tensors of both states."""
@@ -56,17 +62,22 @@ def contents_of(model: Model, optimizer: torch.optim.Optimizer | None, extra: St
     module = torch_module_of(model)
     if not isinstance(model, Network):
         _refuse_wrapper(module)
+    refuse_meta(module)
     contents = Contents(
         describe(model, optimizer),
         module.state_dict(),
         None if optimizer is None else optimizer.state_dict(),
         extra,
     )
-    refuse_meta(module)
     _refuse_objects(contents.model, "model.state_dict()")
     _refuse_objects(contents.optimizer, "optimizer.state_dict()")
     for name, value in extra.items():
         _refuse_objects(value, name)
+        if any(is_sharded(t) for t in _tensors(value)):
+            raise CheckpointError(
+                f"{name} is sharded, and only the first process's values are saved: save its "
+                "full_tensor()"
+            )
     return contents
 
 
@@ -110,27 +121,59 @@ def _refuse_objects(value: object, location: str) -> None:
         location: of the value, for the error.
 
     Raises:
-        CheckpointError: it is neither a tensor nor plain data.
+        CheckpointError: it is neither a tensor nor plain data, or contains itself.
     """
+    try:
+        _refuse_objects_in(value, location)
+    except RecursionError:
+        raise CheckpointError(
+            f"{location} contains itself, or lists in lists to a great depth, and a checkpoint "
+            "contains plain data"
+        ) from None
+
+
+def _refuse_objects_in(value: object, location: str) -> None:
     kind = type(value)
-    if kind in _PLAIN or isinstance(value, Tensor):
-        return
-    if isinstance(value, dict) and kind in _MAPPINGS:
+    if isinstance(value, Tensor):
+        if value.is_meta:
+            raise CheckpointError(f"{location} is on the meta device, without values")
+    elif isinstance(value, dict) and kind in _MAPPINGS:
         for key, entry in value.items():
-            _refuse_objects(key, f"a key of {location}")
-            _refuse_objects(entry, f"{location}[{key!r}]")
-    elif isinstance(value, (list, tuple, set)) and kind in _SEQUENCES:
+            _refuse_as_key(key, f"a key of {location}")
+            _refuse_objects_in(entry, f"{location}[{key!r}]")
+    elif isinstance(value, (list, tuple)) and kind in _SEQUENCES:
         for i, entry in enumerate(value):
-            _refuse_objects(entry, f"{location}[{i}]")
-    else:
+            _refuse_objects_in(entry, f"{location}[{i}]")
+    elif isinstance(value, set) and kind is set:
+        for entry in value:
+            _refuse_as_key(entry, f"an element of {location}")
+    elif kind not in _PLAIN or not _is_read_back(value):
         raise CheckpointError(
             f"{location} is a {kind.__name__}, and a checkpoint contains tensors, numbers, "
             f"strings, and lists and dicts of them: {_alternative(value)}"
         )
 
 
+def _is_read_back(value: object) -> bool:
+    """Whether `torch.load(weights_only=True)` reads plain data that it reads in general."""
+    if isinstance(value, int):
+        return value.bit_length() <= _LONGEST_INTEGER
+    return value != b""
+
+
+def _refuse_as_key(key: object, location: str) -> None:
+    """Raise if a value would not be equal to itself, or not be read back, as a key."""
+    if isinstance(key, Tensor):
+        raise CheckpointError(f"{location} is a Tensor, which no other tensor is equal to")
+    _refuse_objects_in(key, location)
+
+
 def _alternative(value: object) -> str:
     """The advice for an object that cannot be saved."""
+    if isinstance(value, int):
+        return f"save an integer of more than {_LONGEST_INTEGER} bits as a string"
+    if isinstance(value, bytes):
+        return "save None for bytes of length 0, which torch.load refuses"
     if isinstance(value, torch.Generator):
         return "save generator.get_state()"
     if hasattr(value, "state_dict"):
@@ -162,8 +205,8 @@ def map_tensors(
         contents: of this model and this optimizer, or of others that match them.
         module: the model's torch module.
         optimizer: the optimizer, or None.
-        f: takes the tensor's name ("model.0.weight", "optimizer.0.weight.momentum_buffer"), the
-            tensor, and its counterpart.
+        f: takes the tensor's name ("model.0.weight", or "optimizer.0.momentum_buffer" of the
+            optimizer's first parameter), the tensor, and its counterpart.
     """
     own = module.state_dict()
     states = {
@@ -185,11 +228,10 @@ def _map_optimizer(
         return saved
     state = dict(saved["state"])
     for given, own in zip(saved["param_groups"], optimizer.param_groups, strict=True):
-        names = given.get("param_names") or given["params"]
-        for index, name, p in zip(given["params"], names, own["params"], strict=True):
+        for index, p in zip(given["params"], own["params"], strict=True):
             if index in state:
                 state[index] = {
-                    key: f(f"optimizer.{name}.{key}", t, p)
+                    key: f(f"optimizer.{index}.{key}", t, p)
                     if isinstance(t, Tensor) and t.shape == p.shape and t.dim()
                     else t
                     for key, t in state[index].items()

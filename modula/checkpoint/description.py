@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
-from functools import partial
-from numbers import Real
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias, TypedDict, cast
 
 import torch
 from torch import nn
 
+from modula.checkpoint.settings import plain_text, settings_of
+from modula.checks import is_number
 from modula.errors import CheckpointError
 from modula.network import Network
 
 Model: TypeAlias = "nn.Module | Network"
 """Anything that can be saved: a network, or any torch module."""
 
-VERSION = 2
+VERSION = 3
 """Of the description. Raise it whenever descriptions of one model change."""
-
-_NO_SETTINGS = {*dir(nn.Module()), "gradient_checkpointing", "name_or_path"}
-"""Attributes that torch and Transformers set without a change of the function."""
 
 
 class Description(TypedDict):
@@ -35,6 +31,10 @@ class Description(TypedDict):
     """By path and name, each module's attributes that are plain data."""
     operations: dict[str, str] | None
     """By path, the operations of a network that is not itself the torch module."""
+    geometries: dict[str, str] | None
+    """By name, the norm of each of its weights."""
+    measurements: dict[str, object] | None
+    """The numbers that such a network has measured."""
     coefficients: dict[str, float] | None
     """By name, each weight's coefficient, if the model is a network."""
     optimizer: str | None
@@ -57,9 +57,11 @@ def describe(model: Model, optimizer: torch.optim.Optimizer | None) -> Descripti
             path: f"{_class_name(part)}({part.extra_repr()})"
             for path, part in module.named_modules()
         },
-        "settings": {path: _settings(part) for path, part in module.named_modules()},
+        "settings": {path: settings_of(part) for path, part in module.named_modules()},
         "operations": _operations(model),
-        "coefficients": _coefficients(model),
+        "geometries": _geometries(model),
+        "measurements": _measurements(model),
+        "coefficients": coefficients_of(model),
         "optimizer": None if optimizer is None else kind_of(optimizer),
         "parameters": None
         if optimizer is None
@@ -81,9 +83,32 @@ def read_description(value: object, path: Path) -> Description:
             f"{VERSION}: load it with the version of modula that wrote it, or take its weights "
             "over with model.load_state_dict"
         )
-    if not set(Description.__annotations__) <= set(value):
+    if not all(name in value and has_type(value[name]) for name, has_type in _TYPES.items()):
         raise CheckpointError(f"{path} was not written by `save`: its description is incomplete")
     return cast("Description", value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_mapping(value: object, of: Callable[[object], bool] = _is_text) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and of(entry) for name, entry in value.items()
+    )
+
+
+_TYPES: dict[str, Callable[[object], bool]] = {
+    "modules": _is_mapping,
+    "settings": lambda value: _is_mapping(value, of=_is_mapping),
+    "operations": lambda value: value is None or _is_mapping(value),
+    "geometries": lambda value: value is None or _is_mapping(value),
+    "measurements": lambda value: value is None or _is_mapping(value, of=lambda entry: True),
+    "coefficients": lambda value: value is None or _is_mapping(value, of=is_number),
+    "optimizer": lambda value: value is None or isinstance(value, str),
+    "parameters": lambda value: value is None or isinstance(value, list),
+}
+"""By entry of a description, whether a value has its type."""
 
 
 def kind_of(optimizer: torch.optim.Optimizer) -> str:
@@ -103,64 +128,6 @@ def _is_of_fully_shard(cls: type) -> bool:
     return any(base.__module__.startswith("torch.distributed.fsdp") for base in cls.__mro__)
 
 
-def _settings(module: nn.Module) -> dict[str, str]:
-    """The module's own attributes that are plain data.
-
-    Some are left out: public ones that equal the class's, as if they had not been set; masses,
-    because the coefficients account for them; and spaces and geometries of a module with modules
-    inside, because they follow from those.
-    """
-    is_compound = next(module.children(), None) is not None
-    ignored = _NO_SETTINGS | ({"mass"} if isinstance(module, Network) else set())
-    found = {}
-    for name, value in vars(module).items():
-        if name in ignored or getattr(value, "__self__", None) is module:
-            continue
-        text = _text(value, structures=not is_compound)
-        is_default = text == _text(getattr(type(module), name, _MISSING))
-        if text is not None and (name.startswith("_") or not is_default):
-            found[name] = text
-    return found
-
-
-_MISSING = object()
-
-
-def _text(value: object, *, structures: bool = True) -> str | None:
-    """Plain data as text, equal for equal data; None for anything else.
-
-    Functions and classes count as plain data by their qualified names, and, with `structures`,
-    dataclasses such as geometries by their fields.
-    """
-    if value is None or isinstance(value, (bool, str, bytes)):
-        return repr(value)
-    if isinstance(value, Real):
-        return _number(float(value))
-    if isinstance(value, tuple):
-        return _listed("", value, structures=structures)
-    if isinstance(value, partial):
-        arguments = (value.func, *value.args, *sorted(value.keywords.items()))
-        return _listed("partial", arguments, structures=structures)
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    if is_dataclass(value) and structures:
-        entries = [(one.name, getattr(value, one.name)) for one in fields(value) if one.compare]
-        return _listed(type(value).__name__, entries, structures=True)
-    return None
-
-
-def _listed(name: str, values: Sequence[object], *, structures: bool) -> str | None:
-    """The texts of several values in brackets; None if one of them is not plain data."""
-    texts = [_text(value, structures=structures) for value in values]
-    known = [text for text in texts if text is not None]
-    return f"{name}({', '.join(known)})" if len(known) == len(texts) else None
-
-
-def _number(value: float) -> str:
-    """A number as text, the same for 2 and 2.0."""
-    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-
-
 def _operations(model: Model) -> dict[str, str] | None:
     """The operations of a network that is not itself the torch module.
 
@@ -169,7 +136,20 @@ def _operations(model: Model) -> dict[str, str] | None:
     return None if isinstance(model, nn.Module) else dict(model.describe())
 
 
-def _coefficients(model: Model) -> dict[str, float] | None:
+def _geometries(model: Model) -> dict[str, str] | None:
+    """The norms of the weights of such a network. Those of an atom are among its settings."""
+    if isinstance(model, nn.Module):
+        return None
+    weights = model.graph().weights
+    return {name: plain_text(one.geometry) or repr(one.geometry) for name, one in weights.items()}
+
+
+def _measurements(model: Model) -> dict[str, object] | None:
+    return dict(model.measurements()) or None if isinstance(model, Network) else None
+
+
+def coefficients_of(model: Model) -> dict[str, float] | None:
+    """Return each weight's coefficient, by name; None if the model is no network."""
     if not isinstance(model, Network):
         return None
     plan = model.plan()

@@ -1,13 +1,15 @@
 """A folder into which every process writes its shards, and which any number of processes reads.
 
     path/
-      index.pt        all of the checkpoint but its large tensors, and the name of the folder
-                      with those
-      tensors-0/      written by torch.distributed.checkpoint; the next save takes tensors-1,
-                      and so on in turns
+      index.pt             all of the checkpoint but its large tensors, and the name of the folder
+                           with those, where each shard is, and the checksum of each file
+      tensors-0123abcd/    the tensors, in the format of torch.distributed.checkpoint
+        lock               empty; a process locks it while it writes or reads the others
 
 A save becomes valid when a new index.pt is renamed into place. Until then the old index names the
-old tensors, and both are unchanged.
+old tensors, and both are unchanged. No name is used a second time, so that no index names the
+tensors of another save. Tensors that no index names are removed by the next save, unless a process
+is reading or writing them. Nothing else in the folder is touched.
 
 PyTorch's get_state_dict and set_state_dict would work with SteepestDescent too. They are not used,
 because torch.distributed.checkpoint.load, which follows them, reads into the memory of the model
@@ -17,29 +19,30 @@ everything but tensors.
 
 from __future__ import annotations
 
-import pickle
-import shutil
-import warnings
-from collections.abc import Callable
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from modula.atomic import sync_folder
 from modula.checkpoint.contents import Contents, map_tensors
-from modula.checkpoint.processes import from_first, is_first, several, together
+from modula.checkpoint.processes import from_first, gathered, is_first, together
 from modula.checkpoint.torch_file import DESCRIPTION, read_file, refuse_names, write_file
 from modula.errors import CheckpointError
-
-T = TypeVar("T")
+from modula.locking import lock
+from modula.sharding import is_sharded
 
 INDEX = "index.pt"
+LOCK = "lock"
 TENSORS = "tensors"
-"""The entry of the index that names the folder with the tensors."""
+"""The entry of the index about the folder with the tensors."""
 
-_FOLDERS = ("tensors-0", "tensors-1")
+_SUBFOLDER = re.compile(r"tensors-[0-9a-f]{8}")
 
 
 class Folder:
@@ -55,31 +58,21 @@ class Folder:
         module: nn.Module,
         optimizer: torch.optim.Optimizer | None,
     ) -> None:
-        from torch.distributed.checkpoint.filesystem import FileSystemWriter
-        from torch.distributed.checkpoint.state_dict_saver import save
+        from modula.checkpoint.shards import write_shards
 
-        name = from_first(together(lambda: _empty_subfolder(path) if is_first() else ""))
-        tensors: dict[str, Tensor] = {}
-
-        def set_aside(key: str, t: Tensor, _: Tensor) -> Tensor:
-            tensors[key] = t
-            return torch.empty(t.shape, dtype=t.dtype, device="meta")
-
-        index = map_tensors(contents, module, optimizer, set_aside)
-        index.extra = {**contents.extra, TENSORS: name}
-        together(
-            lambda: _with_our_errors(
-                path,
-                lambda: save(
-                    tensors, storage_writer=FileSystemWriter(path / name), no_dist=not several()
-                ),
-            )
-        )
-        together(lambda: _commit(path, name, index) if is_first() else None)
+        with ExitStack() as stack:
+            made = together(lambda: stack.enter_context(_subfolder(path)) if is_first() else None)
+            folder = path / from_first(made.name if made else "")
+            tensors: dict[str, Tensor] = {}
+            index = _without_tensors(contents, module, optimizer, tensors)
+            shards, files = write_shards(folder, tensors)
+            entry = {"folder": folder.name, "files": files, "shards": shards}
+            index.extra = {**contents.extra, TENSORS: entry}
+            together(lambda: _commit(path, folder, index) if is_first() else None)
 
     def read(self, path: Path) -> Contents:
         contents = read_file(path / INDEX)
-        if contents.extra.get(TENSORS) not in _FOLDERS:
+        if not _is_index(contents):
             raise CheckpointError(
                 f"{path / INDEX} names no folder with its tensors: it is a checkpoint by itself, "
                 "load it by its own path"
@@ -92,74 +85,179 @@ class Folder:
         contents: Contents,
         module: nn.Module,
         optimizer: torch.optim.Optimizer | None,
-    ) -> Contents:
-        """Return the contents with new tensors, in the layouts of the model's."""
-        from torch.distributed.checkpoint.filesystem import FileSystemReader
-        from torch.distributed.checkpoint.state_dict_loader import load
+    ) -> Contents | None:
+        """Return the contents with new tensors, in the layouts of the model's.
 
-        name = contents.extra[TENSORS]
-        tensors: dict[str, Tensor] = {}
-
-        def allocate(key: str, t: Tensor, own: Tensor) -> Tensor:
-            tensors[key] = torch.empty_like(own, dtype=t.dtype, requires_grad=False)
-            return tensors[key]
-
-        filled = map_tensors(contents, module, optimizer, allocate)
-        filled.extra = {key: value for key, value in contents.extra.items() if key != TENSORS}
-        _with_our_errors(
-            path,
-            lambda: load(
-                tensors, storage_reader=FileSystemReader(path / name), no_dist=not several()
-            ),
-        )
-        return filled
+        None if another save has replaced the checkpoint since its index was read.
+        """
+        entry = contents.extra[TENSORS]
+        try:
+            with _reading(path / entry["folder"]):
+                return _filled(path / entry["folder"], contents, module, optimizer)
+        except BaseException:  # on all processes, if on one
+            if any(gathered(_digest_of_index(path) != contents.digest)):
+                return None
+            raise
 
 
-def _empty_subfolder(path: Path) -> str:
-    """The name of the subfolder that no index names, emptied of what a killed run has left."""
+def _without_tensors(
+    contents: Contents,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    tensors: dict[str, Tensor],
+) -> Contents:
+    """The contents with meta tensors in place of those that are written by themselves.
+
+    Args:
+        contents, module, optimizer: as `map_tensors` takes them.
+        tensors: gets them, by name.
+    """
+
+    def set_aside(key: str, t: Tensor, _: Tensor) -> Tensor:
+        is_plain = type(t) in (Tensor, nn.Parameter) or is_sharded(t)
+        if not is_plain or t.layout is not torch.strided or t.is_quantized:
+            return t
+        tensors[key] = t
+        return torch.empty(t.shape, dtype=t.dtype, device="meta")
+
+    return map_tensors(contents, module, optimizer, set_aside)
+
+
+def _filled(
+    folder: Path, contents: Contents, module: nn.Module, optimizer: torch.optim.Optimizer | None
+) -> Contents:
+    from modula.checkpoint.shards import check_files, is_map, read_shards
+
+    entry = contents.extra[TENSORS]
+    together(lambda: check_files(folder, entry["files"]))
+    if not is_map(entry["shards"], entry["files"]):
+        raise CheckpointError(f"{folder.parent / INDEX} does not say where its tensors are")
+    tensors: dict[str, Tensor] = {}
+
+    def allocate(key: str, t: Tensor, own: Tensor) -> Tensor:
+        if not t.is_meta:
+            return t
+        tensors[key] = torch.empty_like(own, dtype=t.dtype, requires_grad=False)
+        return tensors[key]
+
+    filled = together(lambda: map_tensors(contents, module, optimizer, allocate))
+    filled.extra = {key: value for key, value in contents.extra.items() if key != TENSORS}
+    read_shards(folder, tensors, entry["shards"])
+    return filled
+
+
+def _is_index(contents: Contents) -> bool:
+    match contents.extra.get(TENSORS):
+        case {"folder": str(name), "files": dict(files), "shards": dict()}:
+            return _SUBFOLDER.fullmatch(name) is not None and all(
+                isinstance(file, str) and file == os.path.basename(file) for file in files
+            )
+    return False
+
+
+def _digest_of_index(path: Path) -> str:
+    """The digest of the index; empty if there is none."""
+    try:
+        return read_file(path / INDEX).digest
+    except (FileNotFoundError, CheckpointError):
+        return ""
+
+
+@contextmanager
+def _subfolder(path: Path) -> Iterator[Path]:
+    """Make and lock a new subfolder, and remove it afterwards unless the index names it."""
     if path.exists() and not path.is_dir():
         raise CheckpointError(
             f"{path} is a file, and a path without a suffix means a folder: give another path"
         )
+    _refuse_foreign_index(path / INDEX)
     path.mkdir(parents=True, exist_ok=True)
-    taken = _subfolder_in_use(path)
-    free = next(name for name in _FOLDERS if name != taken)
-    shutil.rmtree(path / free, ignore_errors=True)
-    (path / free).mkdir()
-    return free
-
-
-def _subfolder_in_use(path: Path) -> str | None:
-    """The name of the subfolder that the index names, if there is an index."""
+    _remove_unnamed(path)
+    folder = path / f"tensors-{secrets.token_hex(4)}"
+    folder.mkdir()
     try:
-        name = read_file(path / INDEX).extra.get(TENSORS)
-    except (FileNotFoundError, CheckpointError):
-        return None
-    return name if isinstance(name, str) else None
+        with (folder / LOCK).open("xb") as file:
+            lock(file)
+            yield folder
+    finally:
+        with suppress(OSError, CheckpointError):
+            if _named(path) != folder.name:
+                _remove(folder)
 
 
-def _commit(path: Path, name: str, index: Contents) -> None:
-    """Write the index that names this subfolder, and remove the other one."""
-    sync_folder(path / name)
+def _refuse_foreign_index(index: Path) -> None:
+    """Raise if an index is none, since it may be a file of the user's.
+
+    A damaged one is replaced: it is one if it is beside tensors that `save` has written.
+
+    Raises:
+        CheckpointError: `save` has not written it.
+    """
+    try:
+        if _is_index(read_file(index)):
+            return
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except CheckpointError:
+        if any(index.parent.glob(f"tensors-*/{LOCK}")):
+            return
+    raise CheckpointError(
+        f"{index} is not the index of a checkpoint in a folder, and would be replaced by one: move "
+        "it away, or give another path"
+    )
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Keep savers from removing a folder while it is read."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # reading the other files will fail too
+            lock(stack.enter_context((folder / LOCK).open("rb")), shared=True)
+        yield
+
+
+def _commit(path: Path, folder: Path, index: Contents) -> None:
+    """Write the index that names this subfolder, and remove those that it does not name."""
+    sync_folder(folder)
     sync_folder(path)
     write_file(path / INDEX, index)
-    for other in _FOLDERS:
-        if other != name:
-            shutil.rmtree(path / other, ignore_errors=True)
+    _remove_unnamed(path)
 
 
-def _with_our_errors(path: Path, action: Callable[[], T]) -> T:
-    """The action's result. Errors of torch.distributed.checkpoint become CheckpointErrors.
+def _named(path: Path) -> str | None:
+    """The name of the subfolder that the index names; None if there is no index.
 
-    Its own class of error does not derive from Exception.
+    Raises:
+        CheckpointError: it is damaged.
     """
-    from torch.distributed.checkpoint.api import CheckpointException
-
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="torch.distributed is disabled, unavailable or uninitialized"
-            )
-            return action()
-    except (CheckpointException, pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        contents = read_file(path / INDEX)
+    except FileNotFoundError:
+        return None
+    return contents.extra[TENSORS]["folder"] if _is_index(contents) else None
+
+
+def _remove_unnamed(path: Path) -> None:
+    """Remove the tensors that no index names and that no process is reading or writing.
+
+    A damaged index may have named any of them, so that they stay until a new one replaces it.
+    """
+    for folder in path.iterdir():
+        if not _SUBFOLDER.fullmatch(folder.name):
+            continue
+        with suppress(OSError, CheckpointError), (folder / LOCK).open("r+b") as file:
+            # the index is read after the lock, which a writer gives up after its index
+            if lock(file) and _named(path) != folder.name:
+                _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the files of a save, and the folder unless it has others."""
+    from modula.checkpoint.shards import FILE
+
+    with suppress(OSError):
+        for file in folder.iterdir():
+            if FILE.fullmatch(file.name):
+                file.unlink()
+        (folder / LOCK).unlink()
+        folder.rmdir()

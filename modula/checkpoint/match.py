@@ -9,9 +9,18 @@ import torch
 from torch import Tensor
 
 from modula.checkpoint.contents import Contents, State
-from modula.checkpoint.description import Description, Model, describe, torch_module_of
+from modula.checkpoint.description import (
+    Description,
+    Model,
+    coefficients_of,
+    describe,
+    torch_module_of,
+)
+from modula.checkpoint.settings import TABLE
+from modula.checkpoint.undoing import measured_as
 from modula.checks import listed
 from modula.errors import CheckpointError
+from modula.network import Network
 
 
 def check_match(contents: Contents, model: Model, optimizer: torch.optim.Optimizer | None) -> None:
@@ -26,8 +35,16 @@ def check_match(contents: Contents, model: Model, optimizer: torch.optim.Optimiz
     _check_weights(contents.model, torch_module_of(model).state_dict())
     if optimizer is not None:
         _check_optimizer(contents, own)
-        _check_operations(saved["operations"] or {}, own["operations"] or {})
-        _check_coefficients(saved["coefficients"] or {}, own["coefficients"] or {})
+        for part in ("operations", "geometries"):
+            _check_operations(saved[part] or {}, own[part] or {})
+        with measured_as(saved["measurements"] or {}, model):
+            _check_coefficients(saved["coefficients"] or {}, coefficients_of(model) or {})
+
+
+def is_same_network(saved: Description, model: Network) -> bool:
+    """Return whether a network has the operations and norms of the saved one."""
+    own = describe(model, None)
+    return saved["operations"] == own["operations"] and saved["geometries"] == own["geometries"]
 
 
 def _check_modules(saved: Mapping[str, str], own: Mapping[str, str]) -> None:
@@ -45,19 +62,26 @@ def _check_settings(saved: Mapping[str, Mapping[str, str]], own: Description) ->
     """Raise if a setting differs.
 
     A private attribute that only one model has is not a setting: wrappers such as `fully_shard` set
-    some, while a class sets its own in all its instances.
+    some, while a class sets its own in all its instances. Neither is a tensor that only one model
+    has, such as a mask that the first run makes.
     """
     for path, module in own["modules"].items():
-        theirs, ours = saved[path], own["settings"][path]
+        theirs, ours = saved.get(path, {}), own["settings"][path]
         for name in [*ours, *theirs]:
-            wrappers = name.startswith("_") and not (name in theirs and name in ours)
-            if theirs.get(name) != ours.get(name) and not wrappers:
+            in_both = name in theirs and name in ours
+            one_sided = not in_both and name.startswith("_")
+            one_sided |= _is_table(theirs.get(name)) != _is_table(ours.get(name))
+            if theirs.get(name) != ours.get(name) and not one_sided:
                 location = f" at {path!r}" if path else ""
                 raise CheckpointError(
                     f"the checkpoint is of another model: {name} of {module}{location} is "
                     f"{theirs.get(name, 'the default')} in the checkpoint and "
                     f"{ours.get(name, 'the default')} here"
                 )
+
+
+def _is_table(text: str | None) -> bool:
+    return text is not None and text.startswith(TABLE)
 
 
 def _check_operations(saved: Mapping[str, str], own: Mapping[str, str]) -> None:

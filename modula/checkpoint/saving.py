@@ -9,17 +9,23 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from modula.checkpoint.agreement import facts_of
 from modula.checkpoint.contents import Contents, contents_of, map_tensors, refuse_meta
 from modula.checkpoint.description import Model, torch_module_of
 from modula.checkpoint.folder import Folder
-from modula.checkpoint.match import check_match
-from modula.checkpoint.processes import together
+from modula.checkpoint.match import check_match, is_same_network
+from modula.checkpoint.processes import check_agreement, gathered, several, together
 from modula.checkpoint.safetensors_file import SafetensorsFile
 from modula.checkpoint.torch_file import TorchFile
+from modula.checkpoint.undoing import undone_on_error
 from modula.errors import CheckpointError
+from modula.network import Network
 from modula.sharding import is_sharded
 
 AnyPath: TypeAlias = "str | os.PathLike[str]"
+
+ATTEMPTS = 20
+"""To read a checkpoint that other processes replace meanwhile."""
 
 
 class Format(Protocol):
@@ -55,14 +61,17 @@ class Format(Protocol):
         contents: Contents,
         module: nn.Module,
         optimizer: torch.optim.Optimizer | None,
-    ) -> Contents:
-        """Return the contents with all tensors read, into new memory."""
+    ) -> Contents | None:
+        """Return the contents with all tensors read, into new memory.
+
+        None if another save has replaced the checkpoint since `read`.
+        """
         ...
 
 
 def format_of(path: Path) -> Format:
     """Return the format of checkpoints at this path, by its suffix."""
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return SafetensorsFile()
     return TorchFile() if path.suffix else Folder()
 
@@ -103,15 +112,18 @@ def save(
         >>> checkpoint.load("last.pt", model, optimizer)
         {'step': 1000}
     """
-    path = Path(path)
-    form = format_of(path)
+    call = f"save, to {path}"
 
-    def check() -> Contents:
-        contents = contents_of(model, optimizer, extra)
+    def check() -> tuple[Format, Contents, dict[str, str]]:
+        form, contents = format_of(Path(path)), contents_of(model, optimizer, extra)
         form.check(contents)
-        return contents
+        facts = facts_of(contents, torch_module_of(model), optimizer) if several() else {}
+        return form, contents, {"the call": call} | facts
 
-    form.write(path, together(check), torch_module_of(model), optimizer)
+    check_agreement({"the call": call})
+    form, contents, facts = together(check)
+    check_agreement(facts)
+    form.write(Path(path), contents, torch_module_of(model), optimizer)
 
 
 def load(
@@ -152,27 +164,55 @@ def load(
         modula.CheckpointError: the checkpoint is of another model: it is
         Linear(4, 3) in the checkpoint and Linear(5, 3) here
     """
-    path = Path(path)
-    form = format_of(path)
+    check_agreement({"the call": f"load, from {path}"})
+    for _ in range(ATTEMPTS):
+        contents = _read(Path(path), model, optimizer)
+        if contents is not None:
+            break
+    else:
+        raise CheckpointError(f"{path} is replaced by other saves before all of it can be read")
+    module = torch_module_of(model)
+    with undone_on_error(model, optimizer):
+        together(lambda: _take_over(contents, model, module, optimizer, path))
+    return contents.extra
+
+
+def _read(path: Path, model: Model, optimizer: torch.optim.Optimizer | None) -> Contents | None:
+    """All of a checkpoint that matches; None if it was replaced while it was read."""
     module = torch_module_of(model)
 
-    def read() -> Contents:
+    def read() -> tuple[Format, Contents]:
         refuse_meta(module)
+        form = format_of(path)
         contents = form.read(path)
         check_match(contents, model, optimizer)
-        return contents
+        return form, contents
 
-    contents = together(read)
-    filled = together(lambda: form.fill(path, contents, module, optimizer))
-    own = map_tensors(filled, module, optimizer, _sharded_like)
-    if optimizer is not None and own.optimizer is not None:
-        try:
-            # first, because the optimizer checks the state once more
-            optimizer.load_state_dict(own.optimizer)
-        except ValueError as error:
-            raise CheckpointError(f"{path}: {error}") from error
-    module.load_state_dict(own.model)
-    return own.extra
+    form, contents = together(read)
+    if len(set(gathered(contents.digest))) > 1:
+        return None
+    filled = form.fill(path, contents, module, optimizer)
+    if filled is None:
+        return None
+    return together(lambda: map_tensors(filled, module, optimizer, _sharded_like))
+
+
+def _take_over(
+    contents: Contents,
+    model: Model,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    path: AnyPath,
+) -> None:
+    """Load the states, that of the optimizer first, which it checks once more."""
+    try:
+        if optimizer is not None and contents.optimizer is not None:
+            optimizer.load_state_dict(contents.optimizer)
+        module.load_state_dict(contents.model)
+        if isinstance(model, Network) and is_same_network(contents.description, model):
+            model.restore_measurements(contents.description["measurements"] or {})
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _sharded_like(name: str, t: Tensor, own: Tensor) -> Tensor:

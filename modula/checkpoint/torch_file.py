@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,15 @@ from modula.atomic import write_whole
 from modula.checkpoint.contents import Contents
 from modula.checkpoint.description import read_description
 from modula.checkpoint.processes import is_first, together
+from modula.checkpoint.seal import check_seal, write_sealed
 from modula.errors import CheckpointError
 from modula.sharding import is_sharded
 
 DESCRIPTION = "modula"
 """The entry with the description, by which a checkpoint is recognised."""
+
+_REASON = re.compile(r"WeightsUnpickler error: (.*)")
+"""The part of torch's long error that says what it did not read."""
 
 _OWN = (DESCRIPTION, "model", "optimizer")
 
@@ -53,7 +56,7 @@ class TorchFile:
         contents: Contents,
         module: nn.Module,
         optimizer: torch.optim.Optimizer | None,
-    ) -> Contents:
+    ) -> Contents | None:
         return contents
 
 
@@ -84,7 +87,7 @@ def refuse_sharded(contents: Contents) -> None:
 
 
 def write_file(path: Path, contents: Contents) -> None:
-    """Write one file, from this process."""
+    """Write one file, from this process. It is read back before it replaces an earlier one."""
     if path.is_dir():
         raise CheckpointError(
             f"{path} is a folder, and this checkpoint is one file: give another path"
@@ -95,7 +98,27 @@ def write_file(path: Path, contents: Contents) -> None:
         "optimizer": contents.optimizer,
         **contents.extra,
     }
-    write_whole(path, lambda file: torch.save(state, file))
+    write_whole(
+        path,
+        lambda file: write_sealed(file, lambda archive: torch.save(state, archive)),
+        check=lambda unfinished: _read_back(unfinished, path),
+    )
+
+
+def _read_back(unfinished: Path, path: Path) -> None:
+    """Raise if `torch.load(weights_only=True)` would not read a file. Tensors stay on the disk.
+
+    Raises:
+        CheckpointError: it would not.
+    """
+    try:
+        torch.load(unfinished, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        reason = _REASON.search(str(error))
+        raise CheckpointError(
+            f"{path} is not written, because torch.load(weights_only=True) would not read it: "
+            f"{reason[1] if reason else error}"
+        ) from error
 
 
 def read_file(path: Path) -> Contents:
@@ -109,14 +132,16 @@ def read_file(path: Path) -> Contents:
         raise CheckpointError(
             f"{path} is a folder, and `save` writes a file to a path with a suffix"
         )
-    _check_bytes(path)
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
-        raise CheckpointError(
-            f"{path} is not a checkpoint: it is another kind of file, or contains objects that "
-            "`save` does not write"
-        ) from error
+    with path.open("rb") as file:  # opened once, since a writer may replace it between two reads
+        digest = check_seal(file, path)
+        file.seek(0)
+        try:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # unpickling foreign bytes raises errors of many classes
+            raise CheckpointError(
+                f"{path} is not a checkpoint: it is another kind of file, or contains objects that "
+                "`save` does not write"
+            ) from error
     if not isinstance(state, dict) or not set(_OWN) <= set(state):
         found = (
             ", ".join(map(str, list(state)[:6]))
@@ -128,26 +153,28 @@ def read_file(path: Path) -> Contents:
             "model, use model.load_state_dict on them"
         )
     extra = {name: value for name, value in state.items() if name not in _OWN}
-    return Contents(
-        read_description(state[DESCRIPTION], path), state["model"], state["optimizer"], extra
+    description = read_description(state[DESCRIPTION], path)
+    _check_states(state["model"], state["optimizer"], path)
+    return Contents(description, state["model"], state["optimizer"], extra, digest)
+
+
+def _check_states(model: object, optimizer: object, path: Path) -> None:
+    """Raise if two values are not the states of a model and an optimizer."""
+    is_state = isinstance(model, dict) and all(isinstance(name, str) for name in model)
+    if not is_state or not (optimizer is None or _is_optimizer_state(optimizer)):
+        raise CheckpointError(
+            f"{path} was not written by `save`: its entries 'model' and 'optimizer' are not state "
+            "dicts"
+        )
+
+
+def _is_optimizer_state(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    state, groups = value.get("state"), value.get("param_groups")
+    return (
+        isinstance(state, dict)
+        and all(isinstance(entry, dict) for entry in state.values())
+        and isinstance(groups, list)
+        and all(isinstance(g, dict) and isinstance(g.get("params"), list) for g in groups)
     )
-
-
-def _check_bytes(path: Path) -> None:
-    """Verify the zip checksums, which `torch.load` does not."""
-    with path.open("rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip()
-        except (
-            zipfile.BadZipFile,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            ValueError,
-        ) as error:
-            raise CheckpointError(
-                f"{path} is truncated or damaged, or not a checkpoint: {error}"
-            ) from error
-    if damaged is not None:
-        raise CheckpointError(f"{path} is damaged: the checksum of its entry {damaged!r} is wrong")

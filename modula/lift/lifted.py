@@ -187,6 +187,31 @@ class Lifted(Network):
             name: measured.get(name, 1.0) if name in self._norms else 0.0 for name in self._weights
         }
 
+    def measurements(self) -> Mapping[str, object]:
+        return {
+            "sensitivities": dict(self._sensitivities),
+            "of inputs": self._of_inputs,
+            "claim": self._claim,
+            "without effect": sorted(self._without_effect),
+            "hidden": sorted(self._hidden),
+        }
+
+    def restore_measurements(self, measurements: Mapping[str, object]) -> None:
+        match measurements:
+            case {
+                "sensitivities": dict(sensitivities),
+                "of inputs": (None | float()) as of_inputs,
+                "claim": str(claim),
+                "without effect": list(without_effect),
+                "hidden": list(hidden),
+            } if set(sensitivities) == set(self._weights) >= {*without_effect, *hidden}:
+                self._leave_out(frozenset(without_effect))
+                self._hidden = frozenset(hidden)
+                self._of_inputs, self._claim = of_inputs, claim
+                self._sensitivities = {name: float(S) for name, S in sensitivities.items()}
+            case _:
+                raise ValueError(f"the measurements are of another network than {self!r}")
+
     def report(self) -> LiftReport:
         """Return how each weight is used, its norm, its mass, its S and its coefficient."""
         plan = self.plan()
