@@ -24,6 +24,7 @@ LAYERS = [
     {"compounds", "lift"},
 ]
 CONSUMERS = {"optim", "checkpoint", "instruments", "parallel"}
+EVERYTHING = {"__init__", "__main__", "testing"}
 NEIGHBOURS = [{"vector", "sharding"}, {"graph", "plan"}, {"checks", "values"}]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
@@ -67,7 +68,7 @@ def test_imports_run_downwards(folder):
     wrong = []
     for path in files("modula"):
         here = parts(path)[1]
-        if here != folder or here in ("__init__", "testing"):
+        if here != folder or here in EVERYTHING:
             continue
         for line, (_, *rest) in imported(path):
             there = rest[0] if rest else "__init__"
@@ -96,7 +97,7 @@ def test_the_rule_refuses_an_import_upwards(here, there):
 
 def test_every_part_has_its_place():
     found = {parts(path)[1] for path in files("modula")}
-    assert found <= {*RANK, *CONSUMERS, "__init__", "testing"}
+    assert found <= {*RANK, *CONSUMERS, *EVERYTHING}
 
 
 def test_no_two_files_import_each_other():
