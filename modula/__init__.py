@@ -20,6 +20,7 @@ from modula.algebra.core import (
     Module,
     Mul,
 )
+from modula.algebra.parallel import Parallel
 from modula.atoms import (
     Bias,
     Conv1D,
@@ -46,6 +47,7 @@ from modula.bonds import (
     FunctionBond,
     Gate,
     GatedTanh,
+    Keep,
     LayerNorm,
     Mean,
     MeanSubtract,
@@ -56,6 +58,7 @@ from modula.bonds import (
     SameSpace,
     ScaledGELU,
     ScaledReLU,
+    Select,
     Sigmoid,
     SiLU,
     Softmax,
@@ -142,6 +145,7 @@ __all__ = [
     "Gradient",
     "HeadRMS",
     "Identity",
+    "Keep",
     "LayerNorm",
     "LayoutError",
     "LiftError",
@@ -158,6 +162,7 @@ __all__ = [
     "Norm",
     "NormPairError",
     "OneHot",
+    "Parallel",
     "ParameterError",
     "RMSNorm",
     "ReLU",
@@ -167,6 +172,7 @@ __all__ = [
     "SameSpace",
     "ScaledGELU",
     "ScaledReLU",
+    "Select",
     "SiLU",
     "Sigmoid",
     "Softmax",

@@ -7,14 +7,16 @@ on a network follow from one accumulation backwards and one forwards:
     S(output) = 1,  S(node) = Σ over its readers r of s(r, slot)·S(r)      sensitivities
     R(input) = 1,   R(node) = radius(node; R of its inputs)                radii
 
-S is the sum over all paths to the output of the products of sensitivities, computed as in
-reverse-mode differentiation. R bounds the norm of a node's output if all weights have norm at most
-1.
+Of readers that depend on different entries of a tuple, the largest counts and not the sum, since
+the norm of a tuple is the sum of its entries' norms. S is the sum over all paths to the output of
+the products of sensitivities, computed as in reverse-mode differentiation. R bounds the norm of a
+node's output if all weights have norm at most 1.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -98,12 +100,15 @@ class Node:
         operation: with its constants, which are read each time that the graph is asked.
         inputs: the positions of the earlier nodes that it reads, one for each slot.
         weight: the name of the weight that it uses, or None.
+        part: the position of the one entry on which it depends, if it reads a tuple; None for the
+            whole value.
     """
 
     path: str
     operation: Operation
     inputs: tuple[int, ...]
     weight: str | None = None
+    part: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,25 @@ class Tuple:
 
     def radius(self, *inputs: Radius) -> Radius:
         return inputs
+
+    def weight_sensitivity(self, *inputs: Radius) -> float:
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The projection of a tuple onto one of its entries."""
+
+    index: int
+    claim: Claim = "proved"
+    acts: Acts = "otherwise"
+
+    def sensitivities(self) -> tuple[float, ...]:
+        return (1.0,)
+
+    def radius(self, *inputs: Radius) -> Radius:
+        (whole,) = inputs
+        return whole[self.index] if isinstance(whole, tuple) else whole
 
     def weight_sensitivity(self, *inputs: Radius) -> float:
         return 0.0
@@ -185,16 +209,34 @@ class Graph:
         known = self._accumulated.get("last")
         if known is not None and known.declared == declared:
             return known
-        S = [0.0] * len(self.nodes)
-        S[-1] = 1.0
-        for i in reversed(range(len(self.nodes))):
-            for j, s in zip(self.nodes[i].inputs, declared[i], strict=True):
-                S[j] += s * S[i]
+        S = self._sensitivities(declared)
         by_weight = dict.fromkeys(self.weights, 0.0)
         for i, name in self.uses():
             by_weight[name] += S[i]
         self._accumulated["last"] = found = _Accumulated(declared, S, by_weight)
         return found
+
+    def _sensitivities(self, declared: Sequence[tuple[float, ...]]) -> list[float]:
+        """S for each node, from the sensitivities that each declares.
+
+        The norm of a tuple is the sum of its entries' norms. So where readers depend on single
+        entries, S is the largest of the sums over the readers of one entry, and a node that is
+        joined into a tuple is reached by the readers of its own entry alone.
+        """
+        S = [0.0] * len(self.nodes)
+        S[-1] = 1.0
+        of_entries: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+        for i in reversed(range(len(self.nodes))):
+            node, of_whole, entries = self.nodes[i], S[i], of_entries.get(i, {})
+            S[i] += max(entries.values(), default=0.0)
+            for slot, (j, s) in enumerate(zip(node.inputs, declared[i], strict=True)):
+                is_tuple = isinstance(node.operation, Tuple)
+                reached = of_whole + entries.get(slot, 0.0) if is_tuple else S[i]
+                if node.part is None:
+                    S[j] += s * reached
+                else:
+                    of_entries[j][node.part] += s * reached
+        return S
 
     def radii(self, entering: Radius = 1.0) -> list[Radius]:
         """Return R for each node: a bound on its output's norm for weights of norm at most 1.
@@ -329,9 +371,15 @@ class GraphBuilder:
         self._users: dict[str, list[Weight]] = {}
         self._names: dict[int, str] = {}
 
-    def add(self, path: str, operation: Operation, inputs: tuple[int, ...]) -> int:
-        """Add an operation without a weight and return its position."""
-        return self._append(Node(path, operation, inputs))
+    def add(
+        self, path: str, operation: Operation, inputs: tuple[int, ...], part: int | None = None
+    ) -> int:
+        """Add an operation without a weight and return its position.
+
+        Args:
+            path, operation, inputs, part: as in `Node`.
+        """
+        return self._append(Node(path, operation, inputs, part=part))
 
     def add_weighted(
         self, path: str, operation: Operation, inputs: tuple[int, ...], name: str, user: Weight

@@ -13,7 +13,8 @@ from modula.algebra.graph_cache import note_edit
 from modula.algebra.radii import unit_radius
 from modula.algebra.recording import Site, record
 from modula.algebra.render import Line, render
-from modula.checks import check_mass, check_sensitivity
+from modula.checks import check_mass, check_sensitivity, listed
+from modula.errors import ParameterError
 from modula.graph import Graph, GraphBuilder, Radius
 from modula.network import Network, Observation, check_parameters
 from modula.spaces import ANYTHING, AnySpace, Signature, arrow, meet, space_of
@@ -99,12 +100,27 @@ class AnyModule(nn.Module, Network):
 
         Raises:
             ParameterError: a parameter requires a gradient and is not the weight of an atom, or is
-                shared by atoms for which there is no common norm.
+                shared by atoms for which there is no common norm; no path leads from a weight to
+                the output.
         """
         graph = self.build_graph()
         if not torch.compiler.is_compiling():
             check_parameters(self, graph)
+            self.check_paths(graph)
         return graph
+
+    def check_paths(self, graph: Graph) -> None:
+        """Raise if the output does not depend on a weight.
+
+        Raises:
+            ParameterError: names the weights that no path leads from to the output.
+        """
+        lost = [name for name, S in graph.weight_sensitivities().items() if S == 0]
+        if lost:
+            raise ParameterError(
+                f"the output of {self!r} does not depend on {listed(lost)}, and no step would move "
+                "it: a Select takes another entry of a tuple, so leave that part of the tuple out"
+            )
 
     def build_graph(self) -> Graph:
         """Return the graph, built anew and without a check of the parameters."""

@@ -111,6 +111,7 @@ class Compound(AnyModule):
         if cached is None or not cached.is_valid_for(self):
             graph = self.build_graph()
             frozen = check_parameters(self, graph)
+            self.check_paths(graph)
             cached = CachedGraph.of(self, graph, frozen, list(self._opaque_modules()))
             self._cached_graph = cached
         return cached.graph

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from modula.algebra.any_module import AnyModule
 from modula.algebra.compound import Compound, join_path
-from modula.algebra.hints import refuse_operand, suggest_fix
+from modula.algebra.hints import refuse_operand, suggest_fix, suggest_pairs
 from modula.algebra.inference import infer_chain, infer_tuple
 from modula.algebra.primitive import Primitive
 from modula.algebra.radii import radius_of_sum, scaled_radius
@@ -653,10 +653,19 @@ def _composed_signature(outer: AnyModule, inner: AnyModule) -> Signature:
         return domain, codomain
     except MismatchError as mismatch:
         wanted, given = outer.domain, inner.codomain
+        fix = suggest_pairs(_tuple_at(outer, 0), _tuple_at(inner, -1)) or suggest_fix(given, wanted)
         raise CompositionError(
             f"cannot compose {_operand(outer)} @ {_operand(inner)}: {outer!r} takes {wanted} and "
-            f"{inner!r} gives {given}: {mismatch}{suggest_fix(given, wanted)}"
+            f"{inner!r} gives {given}: {mismatch}{fix}"
         ) from None
+
+
+def _tuple_at(module: AnyModule, end: int) -> list[AnyModule]:
+    """The modules of the tuple at one end of a chain: 0 for its input, −1 for its output."""
+    outermost = module.factors()[end]
+    if end == 0 and _is_sum(outermost):
+        return _terms(outermost)
+    return outermost.components() if type(outermost) is Concatenation else []
 
 
 def _power(module: AnyModule, n: object) -> AnyModule:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import NoReturn, Protocol
 
 from torch import Tensor, nn
 
@@ -11,6 +12,16 @@ from modula.geometry import operator_geometry
 from modula.network import Network
 from modula.norms import HeadRMS, Norm, VectorNorm
 from modula.spaces import AnySpace, Product, Space, meet
+
+
+class Fitting(Protocol):
+    """A module, of which the two spaces matter here."""
+
+    @property
+    def domain(self) -> AnySpace: ...
+
+    @property
+    def codomain(self) -> AnySpace: ...
 
 
 def suggest_fix(given: AnySpace, wanted: AnySpace) -> str:
@@ -44,6 +55,27 @@ def suggest_fix(given: AnySpace, wanted: AnySpace) -> str:
         ("", wanted.norm.__name__)
     )
     return f"; {known}" if known else _bridge(given.norm, wanted.norm)
+
+
+def suggest_pairs(outer: Sequence[Fitting], inner: Sequence[Fitting]) -> str:
+    """Return how to apply each of several modules to one entry of a tuple; empty if they clash.
+
+    Args:
+        outer: the modules of a tuple on the left of `@`.
+        inner: those of the tuple on its right.
+    """
+    if (
+        not outer
+        or len(outer) != len(inner)
+        or any(_clash(f.domain, g.codomain) for f, g in zip(outer, inner, strict=True))
+    ):
+        return ""
+    pairs = ", ".join([f"{f!r} @ {g!r}" for f, g in zip(outer, inner, strict=True)])
+    return (
+        "; every module of a tuple takes the whole input, so that a tuple on both sides of @ needs "
+        f"parentheses: write … @ ({pairs}), or Parallel({', '.join(map(repr, outer))}) for the "
+        "tuple on the left"
+    )
 
 
 _FIXES = {

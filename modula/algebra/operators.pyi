@@ -27,6 +27,7 @@ from modula.algebra.core import (
     Neighbour,
     Transparent,
 )
+from modula.algebra.parallel import Parallel
 from modula.norms import Dense, Norm
 from modula.values import Value
 
@@ -37,6 +38,10 @@ A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 E = TypeVar("E")
+A2 = TypeVar("A2")
+B2 = TypeVar("B2")
+C2 = TypeVar("C2")
+E2 = TypeVar("E2")
 F = TypeVar("F")
 G = TypeVar("G")
 H = TypeVar("H")
@@ -545,4 +550,38 @@ class ConcatenationOperators(Module[X, Y]):
     @overload
     def __init__(
         self: Concatenation[Z, tuple[A, ...]], first: Gives[Z, A], /, *modules: Gives[Z, A]
+    ) -> None: ...
+
+class ParallelOperators(Module[X, Y]):
+    """The constructor of `Parallel`."""
+
+    @overload
+    def __init__(
+        self: Parallel[tuple[A], tuple[A2]],
+        first: Module[A, A2],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Parallel[tuple[A, B], tuple[A2, B2]],
+        first: Module[A, A2],
+        second: Module[B, B2],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Parallel[tuple[A, B, C], tuple[A2, B2, C2]],
+        first: Module[A, A2],
+        second: Module[B, B2],
+        third: Module[C, C2],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Parallel[tuple[A, B, C, E], tuple[A2, B2, C2, E2]],
+        first: Module[A, A2],
+        second: Module[B, B2],
+        third: Module[C, C2],
+        fourth: Module[E, E2],
+        /,
     ) -> None: ...

@@ -32,6 +32,7 @@ from modula.bonds.gates import Gate, GatedTanh, Sigmoid
 from modula.bonds.images import AvgPool, Flatten
 from modula.bonds.normalization import LayerNorm, Mean, MeanSubtract, RMSNorm
 from modula.bonds.tokens import Enumerate
+from modula.bonds.tuples import Keep, Select
 
 __all__ = [
     "GELU",
@@ -47,6 +48,7 @@ __all__ = [
     "FunctionalAttention",
     "Gate",
     "GatedTanh",
+    "Keep",
     "LayerNorm",
     "Mean",
     "MeanSubtract",
@@ -57,6 +59,7 @@ __all__ = [
     "SameSpace",
     "ScaledGELU",
     "ScaledReLU",
+    "Select",
     "SiLU",
     "Sigmoid",
     "Softmax",

@@ -5,8 +5,10 @@ from typing import assert_type
 from modula import (
     GEGLU,
     RMS,
+    Add,
     ChannelRMS,
     Concat,
+    Concatenation,
     Conv2D,
     Embed,
     Gate,
@@ -14,11 +16,14 @@ from modula import (
     GatedTanh,
     HeadRMS,
     Identity,
+    Keep,
     Linear,
     Linf,
     Module,
     OneHot,
+    Parallel,
     ReLU,
+    Select,
     Sigmoid,
     SiLU,
     SwiGLU,
@@ -80,3 +85,42 @@ Gate(RMS, ChannelRMS)  # E run: the gate has the norm of the value, or one that 
 GatedTanh() @ (a(), b())  # E: the gate is measured in RMS
 Sigmoid() @ a()  # E: Sigmoid takes Linf
 Gate() @ (Linear(3, 4), Linear(4, 4))  # E run: value and gate have different widths
+
+# Parallel applies each module to its own entry; it is how a network takes several inputs.
+assert_type(Parallel(a(), e()), Parallel[tuple[RMS, OneHot], tuple[RMS, RMS]])
+assert_type(Parallel(a(), b(), e()), Parallel[tuple[RMS, RMS, OneHot], tuple[RMS, Linf, RMS]])
+assert_type(Parallel(a(), Keep(OneHot)), Parallel[tuple[RMS, OneHot], tuple[RMS, OneHot]])
+assert_type(Add() @ Parallel(a(), e()), Module[tuple[RMS, OneHot], RMS])
+assert_type(a() @ (Add() @ Parallel(a(), e())), Module[tuple[RMS, OneHot], RMS])
+assert_type(Parallel(a(), b()) @ (a(), a()), Module[RMS, tuple[RMS, Linf]])
+assert_type(Parallel(a(), b()) @ (a(), a()) @ e(), Module[OneHot, tuple[RMS, Linf]])
+assert_type(2 * Parallel(a(), b()), Module[tuple[RMS, RMS], tuple[RMS, Linf]])
+assert_type(Concat() @ Parallel(a(), e()), Module[tuple[RMS, OneHot], RMS])
+assert_type(Keep(), Keep[RMS, RMS])
+assert_type(Keep(ChannelRMS), Keep[ChannelRMS, ChannelRMS])
+Parallel(a(), b()) @ (a(), b())  # E: the second takes RMS
+Parallel(a(), b()) @ a()  # E: Parallel takes a tuple
+Parallel(a(), b()) @ (a(), a(), a())  # E: one too many
+Add() @ Parallel(a(), b())  # E: the codomains differ
+Parallel()  # E: at least one module
+Parallel(a(), 3)  # E: a number is no module
+Keep(3)  # E: a number is no norm type
+Parallel(a(), Identity()) @ (a(), a())  # E static: next to no neighbour it has no type; Keep does
+
+# Select takes one entry of a tuple, of which all norms are named.
+assert_type(Select(0, RMS, OneHot), Select[tuple[RMS, OneHot], RMS])
+assert_type(Select(1, RMS, OneHot), Select[tuple[RMS, OneHot], OneHot])
+assert_type(Select(2, RMS, Linf, OneHot), Select[tuple[RMS, Linf, OneHot], OneHot])
+assert_type(Select(3, RMS, RMS, RMS, Linf), Select[tuple[RMS, RMS, RMS, Linf], Linf])
+assert_type(a() @ Select(0, RMS, OneHot), Module[tuple[RMS, OneHot], RMS])
+assert_type(Select(1, RMS, Linf) @ (a(), b()), Module[RMS, Linf])
+a() @ Select(1, RMS, OneHot)  # E: ids are not features
+Select(2, RMS, OneHot)  # E: there are two entries
+Select(0, RMS, OneHot) @ (a(), a())  # E: the second entry holds ids
+Select(0, 3, RMS)  # E: a number is no norm type
+
+# A tuple of modules on both sides of @ needs parentheses.
+assert_type(Add() @ (a() @ a(), a() @ a()), Module[RMS, RMS])
+Add() @ (a(), a()) @ (a(), a())  # E: each module of a tuple takes the whole input
+(a(), a()) @ (a(), a())  # E: tuples of Python, which no module sees
+(a(), a()) @ Concatenation(a(), a())  # E: each module of a tuple takes the whole input
