@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Literal, TypeAlias, TypeGuard
 
 Claim: TypeAlias = Literal["proved", "conditional", "estimate"]
@@ -19,6 +19,21 @@ Acts: TypeAlias = Literal["matrix", "table", "entrywise", "split_heads", "merge_
 def is_number(value: object) -> TypeGuard[float]:
     """Return whether a value is a real number, of Python or NumPy; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_whole(owner: str, **settings: object) -> None:
+    """Raise if a setting is not a whole number.
+
+    Args:
+        owner: whose settings they are, named in the error.
+        **settings: values by name; None is left out.
+
+    Raises:
+        TypeError: names the owner, the setting and the value.
+    """
+    for name, value in settings.items():
+        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
+            raise TypeError(f"{owner} takes a whole number, got {name}={value!r}")
 
 
 def check_mass(module: object, mass: object) -> None:

@@ -18,7 +18,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from modula.scaling import split_scale
+from modula.scaling import largest, split_scale
 
 
 class Norm:
@@ -81,8 +81,11 @@ class Dense(Norm):
 
     @classmethod
     def measure(cls, x: Tensor) -> Tensor:
-        """Return the largest norm among the vectors of an activation, as a scalar tensor."""
-        return cls.norm(x.movedim(cls.axis, -1)).amax()
+        """Return the largest norm among the vectors of an activation, as a scalar tensor.
+
+        It is 0 for an activation without vectors, as those of an empty batch.
+        """
+        return largest(cls.norm(x.movedim(cls.axis, -1)))
 
 
 class VectorNorm(Dense):
@@ -107,7 +110,7 @@ class Euclidean(Dense):
     def norm(cls, x: Tensor) -> Tensor:
         direction, scale = split_scale(x, dim=-1)
         length: Tensor = torch.linalg.vector_norm(direction, dim=-1)
-        return length * scale.squeeze(-1) / cls.radius(x.shape[-1])
+        return length / cls.radius(x.shape[-1]) * scale.squeeze(-1)
 
     @classmethod
     def dualize(cls, g: Tensor) -> Tensor:
@@ -119,7 +122,7 @@ class Euclidean(Dense):
     def dual_norm(cls, g: Tensor) -> Tensor:
         direction, scale = split_scale(g, dim=-1)
         length: Tensor = torch.linalg.vector_norm(direction, dim=-1)
-        return length * scale.squeeze(-1) * cls.radius(g.shape[-1])
+        return length * cls.radius(g.shape[-1]) * scale.squeeze(-1)
 
 
 @final
@@ -140,7 +143,7 @@ class RMS(Euclidean, VectorNorm):
 
     @classmethod
     def radius(cls, d: int) -> float:
-        return math.sqrt(d)
+        return math.sqrt(max(d, 1))
 
 
 @final
@@ -149,7 +152,7 @@ class DualRMS(Euclidean, VectorNorm):
 
     @classmethod
     def radius(cls, d: int) -> float:
-        return 1.0 / math.sqrt(d)
+        return 1.0 / math.sqrt(max(d, 1))
 
 
 @final
@@ -182,8 +185,10 @@ class L1(VectorNorm):
 
     @classmethod
     def dualize(cls, g: Tensor) -> Tensor:
-        largest = g.abs().argmax(dim=-1, keepdim=True)
-        return torch.zeros_like(g).scatter(-1, largest, _sign(g.gather(-1, largest)))
+        if not g.numel():
+            return torch.zeros_like(g)
+        position = g.abs().argmax(dim=-1, keepdim=True)
+        return torch.zeros_like(g).scatter(-1, position, _sign(g.gather(-1, position)))
 
 
 @final
@@ -192,7 +197,7 @@ class Linf(VectorNorm):
 
     @classmethod
     def norm(cls, x: Tensor) -> Tensor:
-        return x.abs().amax(dim=-1)
+        return largest(x.abs(), dim=-1)
 
     @classmethod
     def dualize(cls, g: Tensor) -> Tensor:

@@ -49,6 +49,27 @@ def test_norms_follow_the_scale_in_float32(norm, scale, measure):
 
 @every_norm
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("measure", ["norm", "dual_norm"])
+def test_nothing_overflows_on_the_way_to_a_norm_within_the_range(norm, dtype, measure):
+    """The vector's entries are so large that their sum, or its root, would be infinite."""
+    f = getattr(norm, measure)
+    unit = torch.ones(16, dtype=torch.float64)
+    scale = torch.finfo(dtype).max / max(1.0, f(unit).item()) / 2
+    close(f((scale * unit).to(dtype)) / scale, f(unit), rtol=0.01)
+
+
+@every_norm
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0, 0)])
+def test_vectors_without_entries_and_no_vectors_have_norm_zero(norm, shape):
+    x = torch.zeros(*shape[:1], 1, 1, *shape[1:])
+    assert norm.norm(x).shape == norm.dual_norm(x).shape == x.shape[:-1]
+    assert not norm.norm(x).any()
+    assert norm.dualize(x).shape == x.shape
+    assert norm.measure(x) == 0
+
+
+@every_norm
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_dtype_is_kept(norm, dtype):
     g = rand(0, 3, 7, dtype=dtype)
     assert {norm.norm(g).dtype, norm.dual_norm(g).dtype, norm.dualize(g).dtype} == {dtype}

@@ -15,6 +15,7 @@ from modula.geometry.rearranged import Flattened, Transposed
 from modula.geometry.spectral import Orthogonal, Spectral
 from modula.geometry.stacked import Stacked
 from modula.norms import RMS
+from modula.scaling import split_scale, working_dtype
 
 _RMS_TO_RMS = Spectral(RMS, RMS)
 
@@ -75,12 +76,14 @@ class Taps(Orthogonal):
         return torch.unflatten(taps.movedim(-3, -1), -1, shape[2:]).contiguous()
 
     def norm(self, weight: Tensor) -> Tensor:
-        taps = self.tap.norm(self._taps(weight))
-        return (taps * self._per_tap(weight, taps)).amax(dim=-1)
+        direction, scale = self._split_scale(weight)
+        taps = self.tap.norm(self._taps(direction))
+        return (taps * self._per_tap(weight, taps)).amax(dim=-1) * scale
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
-        taps = self.tap.dual_norm(self._taps(gradient))
-        return (taps / self._per_tap(gradient, taps)).sum(dim=-1)
+        direction, scale = self._split_scale(gradient)
+        taps = self.tap.dual_norm(self._taps(direction))
+        return (taps / self._per_tap(gradient, taps)).sum(dim=-1) * scale
 
     def sample(
         self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
@@ -88,6 +91,12 @@ class Taps(Orthogonal):
         numbers = self._numbers_added(shape)
         taps = [self.tap.sample((shape[0], shape[1]), generator, device) for _ in numbers]
         return self.from_matrices(torch.stack(taps), shape) / max(numbers)
+
+    def _split_scale(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Each weight with entries of at most 1, and its scale, [batch]."""
+        weight = weight.to(working_dtype(weight.dtype))
+        direction, scale = split_scale(weight, dim=tuple(range(-self.axes, 0)))
+        return direction, scale.flatten(-self.axes).squeeze(-1)
 
     def _taps(self, weight: Tensor) -> Tensor:
         return weight.flatten(-self.pixel_axes).movedim(-1, -3)

@@ -67,7 +67,9 @@ class Intersection(Geometry):
         return torch.where((first >= second)[..., None, None], *candidates)
 
     def project(self, weight: Tensor) -> Tensor:
-        return self.dualize(weight, PolarExpress(accuracy="high"))
+        near = self.dualize(weight, PolarExpress(accuracy="high"))
+        excess = self.norm(near).clamp(min=1)[..., None, None]
+        return near / excess.to(near.dtype)
 
     def sample(
         self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device

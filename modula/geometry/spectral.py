@@ -6,10 +6,11 @@ Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined] # torch documents it there
 
@@ -96,10 +97,10 @@ class Spectral(Orthogonal):
         return matrices.squeeze(-3)
 
     def norm(self, weight: Tensor) -> Tensor:
-        return _largest_singular_value(weight) / self.radius(tuple(weight.shape[-2:]))
+        return _measured(weight, _largest_singular_value, 1 / self._radius_of(weight))
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
-        return _sum_of_singular_values(gradient) * self.radius(tuple(gradient.shape[-2:]))
+        return _measured(gradient, _nuclear_norm, self._radius_of(gradient))
 
     def sample(
         self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
@@ -107,23 +108,30 @@ class Spectral(Orthogonal):
         weight = torch.empty(shape, device=device, dtype=torch.float32)
         return torch.nn.init.orthogonal_(weight, generator=generator) * self.radius(shape)
 
+    def _radius_of(self, weight: Tensor) -> float:
+        return self.radius(tuple(weight.shape[-2:]))
+
+
+def _measured(matrix: Tensor, size: Callable[[Tensor], Tensor], factor: float) -> Tensor:
+    """factor·size of each matrix of a batch; NaN for a matrix that is not finite.
+
+    The scale of a matrix is multiplied last, so that nothing overflows on the way. Entries below
+    eps² of the largest, which no sum of squares notices, are set to zero: LAPACK returns NaN for
+    some matrices with entries whose squares underflow.
+    """
+    direction, scale = split_scale(matrix.to(working_dtype(matrix.dtype)), dim=(-2, -1))
+    eps = torch.finfo(direction.dtype).eps
+    finite = direction.isfinite().all(dim=-1).all(dim=-1)
+    visible = F.hardshrink(torch.where(finite[..., None, None], direction, 0), eps**2)
+    measured = size(visible) * factor
+    return torch.where(finite, measured * scale[..., 0, 0], torch.nan)
+
 
 def _largest_singular_value(matrix: Tensor) -> Tensor:
-    """σ_max of each matrix of a batch, by the smaller Gram matrix; NaN if not finite."""
-    direction, scale = split_scale(matrix.to(working_dtype(matrix.dtype)), dim=(-2, -1))
-    direction, finite = _finite_matrices(direction)
+    """σ_max of each matrix of a batch, by the smaller Gram matrix."""
     is_tall = matrix.shape[-2] >= matrix.shape[-1]
-    gram = direction.mT @ direction if is_tall else direction @ direction.mT
-    largest = _largest_eigenvalue(gram).clamp(min=0).sqrt() * scale[..., 0, 0]
-    return torch.where(finite, largest, torch.nan)
-
-
-def _sum_of_singular_values(matrix: Tensor) -> Tensor:
-    """The nuclear norm of each matrix of a batch; NaN where an entry is not finite."""
-    direction, scale = split_scale(matrix.to(working_dtype(matrix.dtype)), dim=(-2, -1))
-    direction, finite = _finite_matrices(direction)
-    total = _nuclear_norm(direction) * scale[..., 0, 0]
-    return torch.where(finite, total, torch.nan)
+    gram = matrix.mT @ matrix if is_tall else matrix @ matrix.mT
+    return _largest_eigenvalue(gram).clamp(min=0).sqrt()
 
 
 def _largest_eigenvalue(gram: Tensor) -> Tensor:
@@ -133,8 +141,7 @@ def _largest_eigenvalue(gram: Tensor) -> Tensor:
     ‖A^k‖_F^(1/k), in float64 over k = 2^40 by squaring, which cannot fail.
     """
     try:
-        largest: Tensor = torch.linalg.eigvalsh(gram)[..., -1]
-        return largest
+        return torch.linalg.eigvalsh(gram)[..., -1:].sum(dim=-1)  # 0 for matrices without rows
     except LinAlgError:
         power, log_largest = gram.double(), torch.zeros(gram.shape[:-2], device=gram.device)
         for k in range(SQUARINGS):
@@ -154,9 +161,3 @@ def _nuclear_norm(matrix: Tensor) -> Tensor:
         wide = matrix.double()
         factor = orthogonalize(wide, NewtonSchulz(steps=STEPS_TO_CONVERGENCE))
         return (wide * factor).sum(dim=(-2, -1)).to(matrix.dtype)
-
-
-def _finite_matrices(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The batch with every matrix that has a non-finite entry zeroed, and which are finite."""
-    finite = matrix.isfinite().all(dim=-1).all(dim=-1)
-    return torch.where(finite[..., None, None], matrix, 0), finite

@@ -13,7 +13,7 @@ from torch import Tensor
 from modula.geometry.base import Geometry
 from modula.norms import Dense
 from modula.polar import MethodLike
-from modula.scaling import split_scale, working_dtype
+from modula.scaling import largest, split_scale, working_dtype
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Vectors(Geometry):
         object.__setattr__(self, "axis", self.axis % self.axes - self.axes)
 
     def norm(self, weight: Tensor) -> Tensor:
-        return self._over_vectors(self.vector_norm.norm(self._vectors_last(weight))).amax(dim=-1)
+        sizes = self.vector_norm.norm(self._vectors_last(weight))
+        return largest(self._over_vectors(sizes), dim=-1)
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
         return self._over_vectors(self.vector_norm.dual_norm(self._vectors_last(gradient))).sum(

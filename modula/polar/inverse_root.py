@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modula.checks import check_whole
 from modula.polar.iteration import squared_bound
 from modula.polar.method import Method
 from modula.polar.products import add_to_diagonal, gram
@@ -55,6 +56,7 @@ class InverseRoot(Method):
     sides: Literal["left", "both"] = "left"
 
     def __post_init__(self) -> None:
+        check_whole("InverseRoot", steps=self.steps)
         if self.steps < 1:
             raise ValueError(f"InverseRoot takes at least 1 step, got steps={self.steps}")
         if self.sides not in ("left", "both"):

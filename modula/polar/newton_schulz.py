@@ -6,12 +6,14 @@ the rectangular iteration of Bernstein & Newhouse 2025 (arXiv:2410.21265), secti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from modula.checks import check_whole
 from modula.polar.iteration import iterate
 from modula.polar.method import Method
 from modula.polar.minimax import OddQuintic, as_text, from_text
@@ -39,7 +41,8 @@ class NewtonSchulz(Method):
             interval near [0, 1].
 
     Raises:
-        ValueError: `degree` is neither 3 nor 5, `steps` < 1, or the schedule is empty.
+        ValueError: `degree` is neither 3 nor 5, `steps` < 1, or the schedule is empty or not of
+            finite triples.
 
     Example:
         >>> import torch
@@ -58,6 +61,7 @@ class NewtonSchulz(Method):
     """The polynomials as text, which `torch.compile` keeps constant."""
 
     def __post_init__(self) -> None:
+        check_whole("NewtonSchulz", steps=self.steps)
         if self.degree not in (3, 5):
             raise ValueError(f"NewtonSchulz has degree 3 or 5, got degree={self.degree}")
         if self.steps is not None and self.steps < 1:
@@ -67,6 +71,12 @@ class NewtonSchulz(Method):
                 "NewtonSchulz takes a schedule of at least one polynomial (a, b, c), got an empty "
                 "one"
             )
+        for polynomial in self.schedule or ():
+            if len(polynomial) != 3 or not all(map(math.isfinite, polynomial)):
+                raise ValueError(
+                    "NewtonSchulz takes a schedule of polynomials (a, b, c) of finite numbers, got "
+                    f"{polynomial}"
+                )
         object.__setattr__(self, "text", as_text(self.polynomials))
 
     def __call__(self, X: Tensor) -> Tensor:

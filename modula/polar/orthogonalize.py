@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from modula.arithmetic import as_written
@@ -34,7 +35,7 @@ def orthogonalize(
         of the batch.
 
     Raises:
-        TypeError: `G` is not of floating-point dtype.
+        TypeError: `G` is not a dense tensor of floating-point dtype, of 16 bits at least.
         ValueError: `G` has fewer than two axes, there is no such method, or the method cannot take
             `steps` or `accuracy`.
 
@@ -45,8 +46,7 @@ def orthogonalize(
         tensor([[1., 0.],
                 [0., 1.]])
     """
-    if not G.is_floating_point():
-        raise TypeError(f"orthogonalize takes floating-point matrices, got {G.dtype}")
+    _refuse_unknown_formats(G)
     if G.dim() < 2:
         raise ValueError(f"orthogonalize takes matrices [..., m, n], got the shape {list(G.shape)}")
     run = resolve(method, steps, accuracy)
@@ -54,3 +54,15 @@ def orthogonalize(
         return G.clone()
     flat = G.reshape(-1, *G.shape[-2:])
     return orthogonalize_all([flat], run)[0].view(G.shape)
+
+
+def _refuse_unknown_formats(G: object) -> None:
+    if not isinstance(G, Tensor):
+        raise TypeError(f"orthogonalize takes a tensor of matrices, got {type(G).__name__}")
+    if G.is_nested or G.layout is not torch.strided:
+        layout = "a nested tensor" if G.is_nested else f"a tensor of layout {G.layout}"
+        raise TypeError(f"orthogonalize takes a dense tensor of matrices, got {layout}")
+    if not G.is_floating_point() or G.dtype.itemsize < 2:
+        raise TypeError(
+            f"orthogonalize takes floating-point matrices of 16 bits or more, got {G.dtype}"
+        )

@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from modula.checks import check_whole
 from modula.polar.constant import constant
 from modula.polar.formats import low_precision
 from modula.polar.iteration import iterate
@@ -79,6 +80,7 @@ class PolarExpress(Method):
     """The polynomials of each accuracy as text, which `torch.compile` keeps constant."""
 
     def __post_init__(self) -> None:
+        check_whole("PolarExpress", steps=self.steps)
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"PolarExpress takes at least 1 step, got steps={self.steps}")
         if self.lower_bound is not None and not 0 < self.lower_bound < 1:

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from modula.checks import check_whole
 from modula.polar.method import Method
 from modula.polar.products import gram
 
@@ -60,6 +61,13 @@ class Sketch(Method):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_whole(
+            "Sketch",
+            rank=self.rank,
+            power_iterations=self.power_iterations,
+            oversampling=self.oversampling,
+            seed=self.seed,
+        )
         if self.rank is not None and self.tolerance is not None:
             raise ValueError(
                 f"Sketch takes a rank or a tolerance, got rank={self.rank} and "

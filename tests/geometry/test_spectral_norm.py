@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modula import L2
-from modula.geometry import Spectral, spectral
+from modula import L2, RMS
+from modula.geometry import Spectral, Taps, spectral
 from tests.helpers import close, rand
 
 GEOMETRY = Spectral(L2, L2)
@@ -18,6 +18,24 @@ def test_a_matrix_of_rank_one_on_which_lapack_fails():
     expected = torch.linalg.matrix_norm(G.double(), 2)
     close(GEOMETRY.norm(G[None])[0], expected, rtol=1e-5)
     close(GEOMETRY.dual_norm(G[None])[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("geometry", "shape"), [(Spectral(RMS, RMS), (4, 9)), (Taps(pixel_axes=1), (4, 9, 3))], ids=repr
+)
+def test_nothing_overflows_on_the_way_to_a_norm_within_the_range(geometry, shape, dtype):
+    for measure in (geometry.norm, geometry.dual_norm):
+        unit = torch.ones(1, *shape, dtype=torch.float64)
+        scale = torch.finfo(dtype).max / max(1.0, measure(unit).item()) / 2
+        close(measure((scale * unit).to(dtype)) / scale, measure(unit), rtol=0.01)
+
+
+def test_entries_whose_squares_underflow_do_not_make_lapack_return_nan():
+    columns = torch.logspace(0, -40, 33, dtype=torch.float64)
+    for seed in range(40):
+        G = (rand(seed, 33, 33) * columns[torch.randperm(33)]).float()
+        close(GEOMETRY.norm(G[None]), torch.linalg.matrix_norm(G.double(), 2)[None], rtol=1e-5)
 
 
 @settings(deadline=None, max_examples=40)

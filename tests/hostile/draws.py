@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -16,6 +16,12 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def failures(holds: Callable[[torch.Generator], bool], count: int, seed: int) -> int:
+    """Return how often a predicate of random inputs is false."""
+    rng = generator(seed)
+    return sum(not holds(rng) for _ in range(count))
 
 
 def choice(rng: torch.Generator, options: Sequence[T]) -> T:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -17,7 +15,7 @@ from modula.polar import (
     orthogonalize,
 )
 from modula.scaling import split_scale
-from tests.hostile.draws import DTYPES, at_scale, awkward, choice, generator, laid_out, normal
+from tests.hostile.draws import DTYPES, at_scale, awkward, choice, failures, laid_out, normal
 from tests.polar.matrices import largest
 
 METHODS: tuple[Method, ...] = (
@@ -42,11 +40,6 @@ def _drawn(rng: torch.Generator) -> Tensor:
     return at_scale(rng, awkward(rng, shape), choice(rng, DTYPES))
 
 
-def _failures(holds: Callable[[torch.Generator], bool], count: int, seed: int) -> int:
-    rng = generator(seed)
-    return sum(not holds(rng) for _ in range(count))
-
-
 def trial_bounded(count: int, seed: int) -> int:
     """σ_max of the factor is at most 1.1, in every method, dtype and layout, at every scale."""
 
@@ -56,7 +49,7 @@ def trial_bounded(count: int, seed: int) -> int:
         alike = factor.shape == G.shape and factor.dtype == G.dtype and not factor.requires_grad
         return alike and bool(factor.isfinite().all()) and largest(factor) <= 1.1
 
-    return _failures(holds, count, seed)
+    return failures(holds, count, seed)
 
 
 def trial_large_values_become_one(count: int, seed: int) -> int:
@@ -70,7 +63,7 @@ def trial_large_values_become_one(count: int, seed: int) -> int:
         lifted = ((U.mT @ factor.double()) * Vh).sum(dim=-1)
         return bool(((lifted - 1).abs() <= LIFTED)[0.5 * S[..., :1] < S].all())
 
-    return _failures(holds, count, seed)
+    return failures(holds, count, seed)
 
 
 def trial_null_space_stays_dark(count: int, seed: int) -> int:
@@ -85,7 +78,7 @@ def trial_null_space_stays_dark(count: int, seed: int) -> int:
         limit = 0.15 if method in (PolarExpress(), PolarExpress(steps=6)) else 0.02
         return largest(U[:, r:].mT @ factor) <= limit and largest(factor @ Vh[r:].mT) <= limit
 
-    return _failures(holds, count, seed)
+    return failures(holds, count, seed)
 
 
 def trial_alone_and_together(count: int, seed: int) -> int:
@@ -102,7 +95,7 @@ def trial_alone_and_together(count: int, seed: int) -> int:
         near = (found[1:].double() - alone.double()).abs().amax() <= 0.06
         return bool(found[0].isnan().all()) and bool(near)
 
-    return _failures(holds, count, seed)
+    return failures(holds, count, seed)
 
 
 def trial_stacked_shapes(count: int, seed: int) -> int:
@@ -116,4 +109,4 @@ def trial_stacked_shapes(count: int, seed: int) -> int:
         alike = found.shape == X.shape
         return alike and bool(found.isfinite().all())
 
-    return _failures(holds, count, seed)
+    return failures(holds, count, seed)

@@ -245,10 +245,40 @@ def test_a_name_stands_for_the_method_with_its_defaults(name, method):
     assert torch.equal(orthogonalize(G, name), orthogonalize(G, method))
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
-def test_matrices_that_are_not_floating_point_are_refused(dtype):
-    with pytest.raises(TypeError, match=f"floating-point matrices, got {dtype}"):
-        orthogonalize(torch.ones(2, 2, dtype=dtype))
+@pytest.mark.parametrize(
+    "dtype", [torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2]
+)
+def test_matrices_that_are_not_floating_point_of_16_bits_are_refused(dtype):
+    with pytest.raises(TypeError, match=f"floating-point matrices of 16 bits or more, got {dtype}"):
+        orthogonalize(torch.ones(2, 2).to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        (lambda G: G.to_sparse(), "layout torch.sparse_coo"),
+        (lambda G: torch.nested.nested_tensor([G, G], layout=torch.jagged), "a nested tensor"),
+        (lambda G: G.tolist(), "got list"),
+        (lambda G: G.numpy(), "got ndarray"),
+    ],
+    ids=["sparse", "nested", "list", "ndarray"],
+)
+def test_other_containers_of_matrices_are_refused_by_name(made, named):
+    with pytest.raises(TypeError, match=named):
+        orthogonalize(made(torch.ones(2, 2)))
+
+
+@pytest.mark.parametrize("method", [PolarExpress, NewtonSchulz, InverseRoot])
+@pytest.mark.parametrize("steps", [2.5, "3", True])
+def test_steps_that_are_no_whole_number_are_refused(method, steps):
+    with pytest.raises(TypeError, match=f"{method.__name__} takes a whole number, got steps="):
+        method(steps=steps)
+
+
+@pytest.mark.parametrize("schedule", [((1.0, 2.0),), ((1.0, float("nan"), 0.0),)])
+def test_a_schedule_takes_finite_triples(schedule):
+    with pytest.raises(ValueError, match=r"polynomials \(a, b, c\) of finite numbers"):
+        NewtonSchulz(schedule=schedule)
 
 
 @pytest.mark.parametrize("shape", [(), (3,)])
