@@ -141,7 +141,8 @@ def _largest_eigenvalue(gram: Tensor) -> Tensor:
     ‖A^k‖_F^(1/k), in float64 over k = 2^40 by squaring, which cannot fail.
     """
     try:
-        return torch.linalg.eigvalsh(gram)[..., -1:].sum(dim=-1)  # 0 for matrices without rows
+        eigenvalues: Tensor = torch.linalg.eigvalsh(gram)
+        return eigenvalues[..., -1:].sum(dim=-1)  # 0 for matrices without rows
     except LinAlgError:
         power, log_largest = gram.double(), torch.zeros(gram.shape[:-2], device=gram.device)
         for k in range(SQUARINGS):
