@@ -38,7 +38,8 @@ class Site(NamedTuple):
 def record(network: Network, sites: Sequence[Site], x: Value) -> list[Observation]:
     """Run the network once, and return the input and output of each module.
 
-    Modules that the forward pass does not reach are left out.
+    Modules that the forward pass does not reach are left out. Buffers, such as running statistics,
+    are afterwards as before.
 
     Args:
         network: to run.
@@ -55,12 +56,15 @@ def record(network: Network, sites: Sequence[Site], x: Value) -> list[Observatio
 
     modules = {site.module.torch_module for site in sites}
     hooks = [module.register_forward_hook(note) for module in modules]
+    buffers = [(buffer, buffer.clone()) for buffer in network.torch_module.buffers()]
     try:
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             network.torch_module(x)
     finally:
         for hook in hooks:
             hook.remove()
+        for buffer, before in buffers:
+            buffer.copy_(before)
     graph = network.graph()
     weights = {graph.nodes[i].path: name for i, name in graph.uses()}
     return list(_matched(sites, calls, weights))
@@ -91,7 +95,8 @@ def _observation(site: Site, x: Value, y: Value, weight: str | None) -> Observat
     module = site.module.torch_module
 
     def apply(weights: Mapping[str, Tensor], value: Value) -> Value:
-        return cast("Value", functional_call(module, dict(weights), (value,)))
+        buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+        return cast("Value", functional_call(module, {**buffers, **weights}, (value,)))
 
     domain, codomain = site.signature
     return Observation(

@@ -4,7 +4,7 @@ Each docstring states the atom's sensitivity and radius, for a weight of norm at
 bounds the norm of the output by the norm R of the input.
 """
 
-from modula.atoms.bias import Bias, Gain
+from modula.atoms.bias import Bias, ChannelBias, ChannelGain, Gain
 from modula.atoms.conv import Conv1D, Conv2D, Conv3D
 from modula.atoms.conv_transpose import ConvTranspose1D, ConvTranspose2D, ConvTranspose3D
 from modula.atoms.embed import Embed
@@ -12,6 +12,8 @@ from modula.atoms.linear import Linear
 
 __all__ = [
     "Bias",
+    "ChannelBias",
+    "ChannelGain",
     "Conv1D",
     "Conv2D",
     "Conv3D",

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from modula.algebra.core import AtomOptions
-from modula.atoms.conv_kernel import Kernel, Sizes
+from modula.algebra.pixels import Sizes
+from modula.atoms.conv_kernel import Kernel
 from modula.geometry import convolution_geometry
 
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
@@ -152,7 +153,9 @@ class Convolution(Kernel[Sizes]):
 
 
 class Conv1D(Convolution[tuple[int]]):
-    """Convolution of sequences [batch, channel, position]; see `Convolution`.
+    """Convolution of sequences [batch, channel, position].
+
+    Sensitivity 1, radius R: proved, as for `Convolution`, which has the arguments.
 
     Example:
         >>> import torch
@@ -165,7 +168,9 @@ class Conv1D(Convolution[tuple[int]]):
 
 
 class Conv2D(Convolution[tuple[int, int]]):
-    """Convolution of images [batch, channel, height, width]; see `Convolution`.
+    """Convolution of images [batch, channel, height, width].
+
+    Sensitivity 1, radius R: proved, as for `Convolution`, which has the arguments.
 
     Example:
         >>> import torch
@@ -178,7 +183,9 @@ class Conv2D(Convolution[tuple[int, int]]):
 
 
 class Conv3D(Convolution[tuple[int, int, int]]):
-    """Convolution of volumes [batch, channel, depth, height, width]; see `Convolution`.
+    """Convolution of volumes [batch, channel, depth, height, width].
+
+    Sensitivity 1, radius R: proved, as for `Convolution`, which has the arguments.
 
     Example:
         >>> import torch

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import index
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic
 
 from torch import Tensor
 from typing_extensions import Unpack
 
 from modula.algebra.core import Atom, AtomOptions
+from modula.algebra.pixels import Sizes, check_layout, per_axis, written
 from modula.checks import Claim
 from modula.geometry import Geometry
 from modula.norms import ChannelRMS
-
-Sizes = TypeVar("Sizes", bound=tuple[int, ...])
-"""One number for each pixel axis."""
-
-_LAYOUTS = {
-    1: "[batch, channel, position]",
-    2: "[batch, channel, height, width]",
-    3: "[batch, channel, depth, height, width]",
-}
 
 
 class Kernel(Atom[ChannelRMS, ChannelRMS], Generic[Sizes]):
@@ -60,19 +51,7 @@ class Kernel(Atom[ChannelRMS, ChannelRMS], Generic[Sizes]):
         Raises:
             ValueError: padding below 0, another argument below 1, or a tuple of another length.
         """
-        numbers = value if isinstance(value, tuple) else (value,) * cls.pixel_axes
-        least = 0 if "padding" in argument else 1
-        if len(numbers) == cls.pixel_axes and min(numbers) >= least:
-            return tuple([index(number) for number in numbers])
-        limits = (
-            "widths of at least 1"
-            if argument == "kernel_size"
-            else "a stride of at least 1 and padding of at least 0, a dilation of at least 1"
-        )
-        raise ValueError(
-            f"{cls.__name__} takes {limits}, as a number or as a tuple of {cls.pixel_axes}; got "
-            f"{argument}={value!r}"
-        )
+        return per_axis(cls.__name__, cls.pixel_axes, argument, value)
 
     @classmethod
     def check_groups(cls, groups: int, out_channels: int, in_channels: int) -> None:
@@ -94,10 +73,7 @@ class Kernel(Atom[ChannelRMS, ChannelRMS], Generic[Sizes]):
             ValueError: names this module, the axes that it takes and the shape of `x`.
         """
         self.check_width(x)
-        if x.dim() != 2 + self.pixel_axes:
-            raise ValueError(
-                f"{self!r} takes {_LAYOUTS[self.pixel_axes]}; got a tensor of shape {list(x.shape)}"
-            )
+        check_layout(self, self.pixel_axes, x)
 
     def written_arguments(self, options: Mapping[str, tuple[object, object]]) -> str:
         """Return the arguments as text: channels, size, and what differs from its default.
@@ -111,13 +87,6 @@ class Kernel(Atom[ChannelRMS, ChannelRMS], Generic[Sizes]):
         return ", ".join(
             [
                 *map(str, self.channels),
-                *[f"{name}={_short(value)}" for name, value in named.items()],
+                *[f"{name}={written(value)}" for name, value in named.items()],
             ]
         )
-
-
-def _short(value: object) -> str:
-    """A tuple of equal numbers as one number, and other values as they are."""
-    if isinstance(value, tuple) and value.count(value[0]) == len(value):
-        return repr(value[0])
-    return repr(value)

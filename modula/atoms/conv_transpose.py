@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from modula.algebra.core import AtomOptions
-from modula.atoms.conv_kernel import Kernel, Sizes
+from modula.algebra.pixels import Sizes
+from modula.atoms.conv_kernel import Kernel
 from modula.geometry import transposed_convolution_geometry
 
 
@@ -111,7 +112,9 @@ class TransposedConvolution(Kernel[Sizes]):
 
 
 class ConvTranspose1D(TransposedConvolution[tuple[int]]):
-    """Transposed convolution of sequences [batch, channel, position]; see `TransposedConvolution`.
+    """Transposed convolution of sequences [batch, channel, position].
+
+    Sensitivity 1, radius R: proved, as for `TransposedConvolution`, which has the arguments.
 
     Example:
         >>> import torch
@@ -126,7 +129,7 @@ class ConvTranspose1D(TransposedConvolution[tuple[int]]):
 class ConvTranspose2D(TransposedConvolution[tuple[int, int]]):
     """Transposed convolution of images [batch, channel, height, width].
 
-    See `TransposedConvolution`.
+    Sensitivity 1, radius R: proved, as for `TransposedConvolution`, which has the arguments.
 
     Example:
         >>> import torch
@@ -141,7 +144,7 @@ class ConvTranspose2D(TransposedConvolution[tuple[int, int]]):
 class ConvTranspose3D(TransposedConvolution[tuple[int, int, int]]):
     """Transposed convolution of volumes [batch, channel, depth, height, width].
 
-    See `TransposedConvolution`.
+    Sensitivity 1, radius R: proved, as for `TransposedConvolution`, which has the arguments.
 
     Example:
         >>> import torch

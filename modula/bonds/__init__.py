@@ -17,7 +17,9 @@ from modula.bonds.attention import (
     Ungroup,
 )
 from modula.bonds.base import FunctionBond, SameSpace
+from modula.bonds.batch_norm import BatchNorm, ChannelBatchNorm
 from modula.bonds.concat import Concat
+from modula.bonds.dropout import Dropout
 from modula.bonds.elementwise import (
     GELU,
     Abs,
@@ -30,29 +32,70 @@ from modula.bonds.elementwise import (
 )
 from modula.bonds.gates import Gate, GatedTanh, Sigmoid
 from modula.bonds.images import AvgPool, Flatten
-from modula.bonds.normalization import LayerNorm, Mean, MeanSubtract, RMSNorm
+from modula.bonds.normalization import (
+    ChannelGroupNorm,
+    ChannelLayerNorm,
+    ChannelRMSNorm,
+    GroupNorm,
+    LayerNorm,
+    Mean,
+    MeanSubtract,
+    RMSNorm,
+)
+from modula.bonds.patches import Patchify
+from modula.bonds.pooling import (
+    AdaptiveAvgPool1D,
+    AdaptiveAvgPool2D,
+    AdaptiveAvgPool3D,
+    AvgPool1D,
+    AvgPool2D,
+    AvgPool3D,
+    MaxPool1D,
+    MaxPool2D,
+    MaxPool3D,
+)
+from modula.bonds.resampling import PixelShuffle, PixelUnshuffle, Upsample
 from modula.bonds.tokens import Enumerate
 from modula.bonds.tuples import Keep, Select
 
 __all__ = [
     "GELU",
     "Abs",
+    "AdaptiveAvgPool1D",
+    "AdaptiveAvgPool2D",
+    "AdaptiveAvgPool3D",
     "ApplyAttentionScores",
     "AttentionQK",
     "AvgPool",
+    "AvgPool1D",
+    "AvgPool2D",
+    "AvgPool3D",
+    "BatchNorm",
     "CausalMask",
+    "ChannelBatchNorm",
+    "ChannelGroupNorm",
+    "ChannelLayerNorm",
+    "ChannelRMSNorm",
     "Concat",
+    "Dropout",
     "Enumerate",
     "Flatten",
     "FunctionBond",
     "FunctionalAttention",
     "Gate",
     "GatedTanh",
+    "GroupNorm",
     "Keep",
     "LayerNorm",
+    "MaxPool1D",
+    "MaxPool2D",
+    "MaxPool3D",
     "Mean",
     "MeanSubtract",
     "MergeHeads",
+    "Patchify",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "RMSNorm",
     "ReLU",
     "Rope",
@@ -67,4 +110,5 @@ __all__ = [
     "SquaredReLU",
     "Tanh",
     "Ungroup",
+    "Upsample",
 ]

@@ -1,14 +1,23 @@
-"""Bonds that centre, normalise or average feature vectors."""
+"""Bonds that centre, normalise or average feature vectors and images."""
 
 from __future__ import annotations
 
+from typing import ClassVar, TypeVar
+
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from modula.algebra.core import SpaceType
 from modula.bonds.base import SameSpace
 from modula.checks import Claim
+from modula.errors import MismatchError
 from modula.graph import Radius
-from modula.norms import RMS
+from modula.norms import RMS, ChannelRMS
+from modula.spaces import AnySpace, Signature, Space
+
+X = TypeVar("X", bound=SpaceType)
+Y = TypeVar("Y", bound=SpaceType)
 
 
 class MeanSubtract(SameSpace[RMS, RMS]):
@@ -24,7 +33,35 @@ class MeanSubtract(SameSpace[RMS, RMS]):
         return x - x.mean(dim=-1, keepdim=True)
 
 
-class RMSNorm(SameSpace[RMS, RMS]):
+class RootMeanSquare(SameSpace[X, Y]):
+    """x / RMS(x) for the vectors along one axis, which a subclass sets.
+
+    Args:
+        eps: added to the mean square; None takes the dtype's machine epsilon. Zero stays zero.
+    """
+
+    sensitivity: float = 1.0
+    claim: Claim = "conditional"
+    axis: ClassVar[int] = -1
+    """The axis of the vectors."""
+
+    def __init__(self, eps: float | None = None) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def radius(self, *inputs: Radius) -> Radius:
+        return 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        vectors = x.movedim(self.axis, -1)
+        normalized = F.rms_norm(vectors, vectors.shape[-1:], eps=self.eps)
+        return normalized.movedim(-1, self.axis)
+
+    def extra_repr(self) -> str:
+        return "" if self.eps is None else f"eps={self.eps:g}"
+
+
+class RMSNorm(RootMeanSquare[RMS, RMS]):
     """x / RMS(x) over the features, without a gain (compose with `Gain` for one).
 
     Sensitivity 1, radius 1: conditional on inputs of RMS at least 1 (the radius holds for all). The
@@ -35,10 +72,39 @@ class RMSNorm(SameSpace[RMS, RMS]):
         eps: added to the mean square; None takes the dtype's machine epsilon. Zero stays zero.
     """
 
+
+class ChannelRMSNorm(RootMeanSquare[ChannelRMS, ChannelRMS]):
+    """x / RMS(x) over the channels of each pixel, without a gain (compose with `ChannelGain`).
+
+    Sensitivity 1, radius 1: conditional on pixels of RMS at least 1 (the radius holds for all), as
+    for `RMSNorm`.
+
+    Args:
+        eps: added to the mean square; None takes the dtype's machine epsilon. Zero stays zero.
+
+    Example:
+        >>> import torch
+        >>> from modula import ChannelRMS, ChannelRMSNorm
+        >>> ChannelRMS.measure(ChannelRMSNorm()(torch.randn(2, 8, 5, 5)))
+        tensor(1.000...)
+    """
+
+    axis: ClassVar[int] = ChannelRMS.axis
+
+
+class Standardization(SameSpace[X, Y]):
+    """(x − mean(x)) / std(x) for the vectors along one axis, which a subclass sets.
+
+    Args:
+        eps: added to the variance.
+    """
+
     sensitivity: float = 1.0
     claim: Claim = "conditional"
+    axis: ClassVar[int] = -1
+    """The axis of the vectors."""
 
-    def __init__(self, eps: float | None = None) -> None:
+    def __init__(self, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
 
@@ -46,13 +112,15 @@ class RMSNorm(SameSpace[RMS, RMS]):
         return 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], eps=self.eps)
+        vectors = x.movedim(self.axis, -1)
+        normalized = F.layer_norm(vectors, vectors.shape[-1:], eps=self.eps)
+        return normalized.movedim(-1, self.axis)
 
     def extra_repr(self) -> str:
-        return "" if self.eps is None else f"eps={self.eps:g}"
+        return "" if self.eps == 1e-5 else f"eps={self.eps:g}"
 
 
-class LayerNorm(SameSpace[RMS, RMS]):
+class LayerNorm(Standardization[RMS, RMS]):
     """(x − mean(x)) / std(x) over the features, without gain and bias.
 
     Compose it with `Gain` and `Bias` for these.
@@ -64,21 +132,124 @@ class LayerNorm(SameSpace[RMS, RMS]):
         eps: added to the variance.
     """
 
+
+class ChannelLayerNorm(Standardization[ChannelRMS, ChannelRMS]):
+    """(x − mean(x)) / std(x) over the channels of each pixel, without gain and bias.
+
+    Compose it with `ChannelGain` and `ChannelBias` for these.
+
+    Sensitivity 1, radius 1: conditional on pixels of standard deviation at least 1 (the radius
+    holds for all), as for `LayerNorm`.
+
+    Args:
+        eps: added to the variance.
+
+    Example:
+        >>> import torch
+        >>> from modula import ChannelBias, ChannelGain, ChannelLayerNorm
+        >>> affine = ChannelBias(8) @ ChannelGain(8) @ ChannelLayerNorm()
+        >>> affine(torch.randn(2, 8, 5, 5)).shape
+        torch.Size([2, 8, 5, 5])
+    """
+
+    axis: ClassVar[int] = ChannelRMS.axis
+
+
+class GroupNorm(SameSpace[RMS, RMS]):
+    """LayerNorm of each of several equal groups of features, without gain and bias.
+
+    Sensitivity 1, radius 1: conditional on groups of standard deviation at least 1 (the radius
+    holds for all), as for `LayerNorm`, since the mean square is the mean over groups.
+
+    Args:
+        groups: the number of groups, which divides the number of features.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: fewer than one group.
+
+    Source: Wu & He 2018 (arXiv:1803.08494), equation 7.
+    """
+
     sensitivity: float = 1.0
     claim: Claim = "conditional"
 
-    def __init__(self, eps: float = 1e-5) -> None:
+    def __init__(self, groups: int, eps: float = 1e-5) -> None:
         super().__init__()
+        self.groups = _checked_groups("GroupNorm", groups)
         self.eps = eps
+
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        return _divided_into_groups(super().unify(domain, codomain), self.groups)
 
     def radius(self, *inputs: Radius) -> Radius:
         return 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], eps=self.eps)
+        groups = rearrange(x, "... (group feature) -> ... group feature", group=self.groups)
+        return F.layer_norm(groups, groups.shape[-1:], eps=self.eps).flatten(-2)
 
     def extra_repr(self) -> str:
-        return "" if self.eps == 1e-5 else f"eps={self.eps:g}"
+        return f"{self.groups}" + ("" if self.eps == 1e-5 else f", eps={self.eps:g}")
+
+
+class ChannelGroupNorm(SameSpace[ChannelRMS, ChannelRMS]):
+    """(x − mean(x)) / std(x) over all pixels and the channels of a group, without gain and bias.
+
+    With one group it normalises an image as a whole, with one group for each channel it is the
+    instance normalisation.
+
+    Sensitivity 1, radius 1: estimates. Both hold for the RMS over all entries of an image, where
+    the standard deviation of each group is at least 1, since the derivative is then a projection
+    divided by it. A pixel alone may be larger: by up to the square root of the number of pixels.
+
+    Args:
+        groups: the number of groups, which divides the number of channels.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: fewer than one group.
+
+    Source: Wu & He 2018 (arXiv:1803.08494), equation 7.
+    """
+
+    sensitivity: float = 1.0
+    claim: Claim = "estimate"
+
+    def __init__(self, groups: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.groups = _checked_groups("ChannelGroupNorm", groups)
+        self.eps = eps
+
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        return _divided_into_groups(super().unify(domain, codomain), self.groups)
+
+    def radius(self, *inputs: Radius) -> Radius:
+        return 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, self.groups, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.groups}" + ("" if self.eps == 1e-5 else f", eps={self.eps:g}")
+
+
+def _checked_groups(name: str, groups: int) -> int:
+    if groups < 1:
+        raise ValueError(f"{name} takes at least 1 group, got {groups}")
+    return groups
+
+
+def _divided_into_groups(signature: Signature, groups: int) -> Signature:
+    """The spaces, whose width must be a multiple of the number of groups.
+
+    Raises:
+        MismatchError: it is not.
+    """
+    space, _ = signature
+    if isinstance(space, Space) and space.width is not None and space.width % groups:
+        raise MismatchError(f"a width of {space.width} does not split into {groups} groups")
+    return signature
 
 
 class Mean(SameSpace[RMS, RMS]):

@@ -6,8 +6,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
-from modula import RMS, LayerNorm, Mean, MeanSubtract, RMSNorm
+from modula import (
+    RMS,
+    ChannelGroupNorm,
+    ChannelLayerNorm,
+    ChannelRMS,
+    ChannelRMSNorm,
+    CompositionError,
+    Conv2D,
+    GroupNorm,
+    LayerNorm,
+    Linear,
+    Mean,
+    MeanSubtract,
+    RMSNorm,
+)
 from modula.spaces import Space
 from tests.helpers import close, largest_gain, rand, step_gain
 from tests.strategies import seeds
@@ -90,6 +105,76 @@ def test_layer_norm_is_rms_norm_after_mean_subtract(seed, d):
 
 @pytest.mark.parametrize("bond", [MeanSubtract(), RMSNorm(), LayerNorm(), Mean()], ids=repr)
 def test_output_is_as_wide_as_the_input(bond):
-    from modula import Linear
-
     assert (bond @ Linear(3, 4)).codomain == Space(RMS, 3)
+
+
+CHANNELS = {ChannelRMSNorm: RMSNorm, ChannelLayerNorm: LayerNorm}
+
+
+@pytest.mark.parametrize(("kind", "of_features"), CHANNELS.items())
+@pytest.mark.parametrize("pixels", [(4,), (2, 3), (2, 1, 2)])
+def test_a_norm_of_channels_normalises_each_pixel(kind, of_features, pixels):
+    x = rand(0, 2, 5, *pixels)
+    close(kind()(x).movedim(1, -1), of_features()(x.movedim(1, -1)))
+
+
+@few
+@given(seed=seeds, kind=st.sampled_from([ChannelRMSNorm, ChannelLayerNorm]))
+def test_a_norm_of_channels_keeps_its_conditional_bound(seed, kind):
+    pixels = MeanSubtract()(rand(seed, 4, 3))
+    pixels = 1.5 * pixels / RMS.norm(pixels).unsqueeze(-1)
+    assert largest_gain(kind(), pixels.T[None]) <= 1 + 1e-9
+
+
+@few
+@given(seed=seeds, groups=st.integers(1, 3), size=st.floats(1.0, 5.0))
+def test_group_norm_grows_no_change_of_groups_that_spread_by_at_least_one(seed, groups, size):
+    centred = MeanSubtract()(rand(seed, 2, groups, 4))
+    x = 3 + size * centred / RMS.norm(centred).unsqueeze(-1)
+    assert largest_gain(GroupNorm(groups), x.flatten(1)) <= 1 + 1e-9
+
+
+@given(seed=seeds, groups=st.integers(1, 3))
+def test_group_norms_are_those_of_torch(seed, groups):
+    features, image = rand(seed, 4, 6 * groups), rand(seed, 2, 2 * groups, 3, 2)
+    close(GroupNorm(groups)(features), F.group_norm(features, groups))
+    close(ChannelGroupNorm(groups)(image), F.group_norm(image, groups))
+
+
+@few
+@given(seed=seeds)
+def test_group_norm_of_images_is_bounded_in_the_rms_over_all_entries(seed):
+    """What its estimate says."""
+    x = rand(seed, 1, 4, 2, 2)
+    groups = x.view(1, 2, -1)
+    groups = (groups - groups.mean(-1, keepdim=True)) / groups.std(-1, correction=0, keepdim=True)
+    x, bond = 1.5 * groups.view(x.shape), ChannelGroupNorm(2)
+    J = torch.autograd.functional.jacobian(bond, x).reshape(16, 16)
+    assert torch.linalg.matrix_norm(J, 2) <= 1 + 1e-9
+    assert bond(x).square().mean() <= 1 + 1e-9
+
+
+def test_group_norm_of_images_may_enlarge_a_pixel_by_the_root_of_their_number():
+    x = torch.zeros(1, 2, 10).double()
+    x[0, :, 0] = torch.tensor([1.0, -1.0])
+    close(ChannelRMS.measure(ChannelGroupNorm(1, eps=0.0)(x)), 10**0.5)
+
+
+@pytest.mark.parametrize("bond", [GroupNorm(2), GroupNorm(4)], ids=repr)
+def test_group_norm_refuses_a_width_that_does_not_split(bond):
+    with pytest.raises(CompositionError, match="6 does not split into 4"):
+        GroupNorm(4) @ Linear(6, 2)
+    assert (bond @ Linear(8, 2)).codomain == Space(RMS, 8)
+
+
+@pytest.mark.parametrize("kind", [GroupNorm, ChannelGroupNorm])
+def test_a_group_norm_without_groups_is_refused(kind):
+    with pytest.raises(ValueError, match="at least 1 group, got 0"):
+        kind(0)
+
+
+@pytest.mark.parametrize(
+    "bond", [ChannelRMSNorm(), ChannelLayerNorm(), ChannelGroupNorm(1)], ids=repr
+)
+def test_an_image_is_as_wide_as_before(bond):
+    assert (bond @ Conv2D(3, 4)).codomain == Space(ChannelRMS, 3)

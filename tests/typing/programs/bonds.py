@@ -1,6 +1,6 @@
 """Every bond: its type, and the types of its compositions."""
 
-from typing import assert_type
+from typing import Literal, assert_type
 
 import torch
 
@@ -10,24 +10,48 @@ from modula import (
     L2,
     RMS,
     Abs,
+    AdaptiveAvgPool1D,
+    AdaptiveAvgPool2D,
+    AdaptiveAvgPool3D,
     AvgPool,
+    AvgPool1D,
+    AvgPool2D,
+    AvgPool3D,
+    BatchNorm,
+    ChannelBatchNorm,
+    ChannelBias,
+    ChannelGain,
+    ChannelGroupNorm,
+    ChannelLayerNorm,
     ChannelRMS,
+    ChannelRMSNorm,
+    Conv1D,
     Conv2D,
+    Conv3D,
+    Dropout,
     Elementwise,
     Embed,
     Enumerate,
     Flatten,
     FunctionBond,
+    Gain,
+    GroupNorm,
     HeadRMS,
     Identity,
     LayerNorm,
     Linear,
     Linf,
+    MaxPool1D,
+    MaxPool2D,
+    MaxPool3D,
     Mean,
     MeanSubtract,
     Module,
     Mul,
     OneHot,
+    Patchify,
+    PixelShuffle,
+    PixelUnshuffle,
     ReLU,
     RMSNorm,
     ScaledGELU,
@@ -36,6 +60,7 @@ from modula import (
     SplitIntoHeads,
     SquaredReLU,
     Tanh,
+    Upsample,
 )
 from modula.algebra.core import Transparent
 
@@ -166,3 +191,59 @@ FunctionBond(
     domain=RMS,
     codomain=RMS,
 )
+
+# Images, sequences and volumes: pooling, resampling, normalisation.
+assert_type(AvgPool() @ MaxPool2D(3, 2, 1) @ Conv2D(4, 3), Module[ChannelRMS, RMS])
+assert_type(MaxPool1D() @ Conv1D(4, 3), Module[ChannelRMS, ChannelRMS])
+assert_type(MaxPool3D((1, 2, 2)) @ Conv3D(4, 3), Module[ChannelRMS, ChannelRMS])
+assert_type(AvgPool1D(2) @ AvgPool1D((3,)), Module[ChannelRMS, ChannelRMS])
+assert_type(AvgPool2D(2) @ ReLU() @ AvgPool2D((3, 1)), Module[ChannelRMS, ChannelRMS])
+assert_type(AvgPool3D(2) + Identity(), Module[ChannelRMS, ChannelRMS])
+assert_type(AdaptiveAvgPool1D(4) ** 2, Module[ChannelRMS, ChannelRMS])
+assert_type(Flatten() @ AdaptiveAvgPool2D((2, 3)), Module[ChannelRMS, RMS])
+assert_type(Conv3D(4, 3) @ AdaptiveAvgPool3D(4), Module[ChannelRMS, ChannelRMS])
+assert_type(Upsample(2, "linear") @ Conv2D(4, 3), Module[ChannelRMS, ChannelRMS])
+assert_type(Upsample().mode, Literal["nearest", "linear"])
+assert_type(PixelShuffle(2) @ Conv2D(8, 3), Module[ChannelRMS, ChannelRMS])
+assert_type(Conv2D(8, 12) @ PixelUnshuffle(), Module[ChannelRMS, ChannelRMS])
+assert_type(Linear(4, 12) @ Patchify(2), Module[ChannelRMS, RMS])
+assert_type(Patchify((2, 1)) @ Conv2D(4, 3), Module[ChannelRMS, RMS])
+assert_type(ChannelRMSNorm() @ Conv2D(4, 3), Module[ChannelRMS, ChannelRMS])
+assert_type(ChannelLayerNorm(eps=1e-6) @ ChannelGroupNorm(2), Module[ChannelRMS, ChannelRMS])
+assert_type(ChannelBatchNorm(4) @ Conv2D(4, 3), Module[ChannelRMS, ChannelRMS])
+assert_type(GroupNorm(2) @ Linear(4, 3), Module[RMS, RMS])
+assert_type(BatchNorm(4) @ Embed(4, 9), Module[OneHot, RMS])
+assert_type(BatchNorm(4).running_mean, torch.Tensor)
+assert_type(BatchNorm(4).sensitivity, float)
+assert_type(Dropout(0.1) @ Linear(4, 3), Module[RMS, RMS])
+assert_type(Conv2D(4, 3) @ Dropout(), Module[ChannelRMS, ChannelRMS])
+assert_type(Dropout() @ ReLU(), Elementwise)
+assert_type(Dropout(0.1).sensitivity, float)
+assert_type(ChannelBias(4) @ ChannelGain(4) @ Conv2D(4, 3), Module[ChannelRMS, ChannelRMS])
+assert_type(ChannelBias(4, mass=0.1), ChannelBias)
+assert_type(ChannelGain(4), ChannelGain)
+MaxPool2D(2) @ Linear(4, 3)  # E: MaxPool2D takes images
+Linear(4, 3) @ AvgPool2D(2)  # E: AvgPool2D gives images, AvgPool features
+AdaptiveAvgPool2D(2) @ AvgPool()  # E: AvgPool gives features
+MaxPool1D((2, 2))  # E: one number for the one axis of a sequence
+AvgPool3D((2, 2))  # E: three numbers for the three axes of a volume
+AdaptiveAvgPool2D()  # E: a size
+Upsample(2, "bicubic")  # E: there is no such mode
+PixelShuffle(2) @ Linear(4, 3)  # E: PixelShuffle takes images
+Conv2D(4, 3) @ Patchify(2)  # E: Patchify gives features
+Patchify(2) @ Patchify(2)  # E: Patchify gives features, and takes images
+Patchify((2, 2, 2))  # E: a patch has a height and a width
+ChannelRMSNorm() @ Linear(4, 3)  # E: ChannelRMSNorm takes images, RMSNorm features
+RMSNorm() @ ChannelRMSNorm()  # E: RMSNorm takes features
+ChannelGroupNorm(2) @ GroupNorm(2)  # E: GroupNorm gives features
+ChannelGroupNorm()  # E: how many groups
+BatchNorm(4) @ Conv2D(4, 3)  # E: BatchNorm takes features
+Linear(4, 4) @ ChannelBatchNorm(4)  # E: ChannelBatchNorm gives images
+BatchNorm()  # E: a width
+Embed(4, 9) @ Dropout()  # E: ids hold no real vectors
+Dropout("0.1")  # E: a probability is a number
+ChannelBias(4) @ Linear(4, 3)  # E: ChannelBias takes images, Bias features
+Gain(4) @ ChannelGain(4)  # E: Gain takes features
+PixelShuffle(2) @ Conv2D(6, 3)  # E run: 6 channels are not a multiple of 4
+BatchNorm(4) @ Linear(3, 3)  # E run: a width of 4 is not one of 3
+GroupNorm(4) @ Linear(6, 3)  # E run: 6 features do not split into 4 groups
