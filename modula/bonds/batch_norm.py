@@ -141,8 +141,10 @@ class ChannelBatchNorm(BatchStatistics[ChannelRMS, ChannelRMS]):
     """(x − mean)/std for each channel over all pixels of a batch, without gain and bias.
 
     [batch, channel, *pixels] -> the same. Compose it with `ChannelGain` and `ChannelBias` for
-    these. Running averages, sensitivity, radius, claims and several processes are as for
-    `BatchNorm`.
+    these. Running averages are kept as by `BatchNorm`, also over several processes.
+
+    In training, sensitivity 1 and radius 1: estimates. In evaluation, sensitivity max 1/σ and
+    radius R·max 1/σ + RMS(μ/σ): proved. Both for the reasons that `BatchNorm` gives.
 
     Args:
         d: the number of channels.
