@@ -126,7 +126,8 @@ def _check_optimizer(contents: Contents, own: Description) -> None:
             f"the checkpoint is of another optimizer: {saved['optimizer']} in the checkpoint and "
             f"{own['optimizer']} here"
         )
-    if saved["parameters"] != own["parameters"]:
+    sizes = [len(group["params"]) for group in contents.optimizer["param_groups"]]
+    if saved["parameters"] != own["parameters"] or sizes != [*map(len, own["parameters"] or [])]:
         raise CheckpointError(
             "the checkpoint is of an optimizer with other parameters, or with the same ones in "
             "another order or other groups"

@@ -11,6 +11,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -113,7 +114,7 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def is_map(value: object, files: Mapping[str, str]) -> bool:
-    """Return whether a value is a map of shards in these files."""
+    """Return whether a value is a map of shards in these files, of which every tensor has all."""
 
     def are_sizes(value: object) -> bool:
         return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
@@ -126,8 +127,9 @@ def is_map(value: object, files: Mapping[str, str]) -> bool:
 
     def is_tensor(value: object) -> bool:
         match value:
-            case (torch.dtype(), shape, list(chunks)):
-                return are_sizes(shape) and all(map(is_chunk, chunks))
+            case (torch.dtype(), shape, list(chunks)) if all(map(is_chunk, chunks)):
+                covered = sum(prod(sizes) for _, sizes, *_ in chunks)
+                return are_sizes(shape) and covered >= prod(shape)
         return False
 
     return isinstance(value, dict) and all(map(is_tensor, value.values()))

@@ -11,30 +11,16 @@ import random
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from modula import checkpoint
 from tests.checkpoint.run import fingerprint, go_on, start
+from tests.checkpoint.whole import fork
 
 POLL = 2e-4
 """Seconds between two reads of the folder."""
-
-
-def fork(action: Callable[[], object]) -> int:
-    """Start an action in a process of its own, and return the id of the process."""
-    child = os.fork()
-    if child == 0:
-        try:
-            action()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    return child
 
 
 def unfinished(path: Path) -> list[Path]:

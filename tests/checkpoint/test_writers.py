@@ -1,0 +1,122 @@
+"""A full disk, several writers, and paths that begin alike: one whole checkpoint at each path."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from modula import Linear, checkpoint
+from modula.atomic import write_whole
+from modula.checkpoint import CheckpointError
+from modula.locking import lock
+from tests.checkpoint.whole import FORMATS, ended_well, files, fork, save_at, small_disk, step_of
+
+WIDE = 200
+
+
+def fill_up(path: Path, disk: Path, is_small: bool) -> None:
+    """Save a second checkpoint where half of it has room, and see that the error says why."""
+    room = max(file.stat().st_size for file in files(path)) // 2
+    if is_small:
+        space = os.statvfs(disk)
+        (disk / "filler").write_bytes(bytes(space.f_bavail * space.f_frsize - room))
+    else:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+    with pytest.raises(OSError, match=r"No space left|File too large"):
+        save_at(path, 2.0, WIDE)
+
+
+@pytest.mark.parametrize("is_small", [True, False], ids=["small disk", "limited files"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_full_disk_is_an_error_that_says_so(name: str, is_small: bool, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk, 1 << 20) as is_mounted:
+        if is_small and not is_mounted:
+            pytest.skip("this process may not mount a file system")
+        save_at(disk / name, 1.0, WIDE)
+        before = sorted(disk.rglob("*"))
+        assert ended_well(fork(lambda: fill_up(disk / name, disk, is_small)))
+        (disk / "filler").unlink(missing_ok=True)
+        assert step_of(disk / name, WIDE) == 1.0
+        assert sorted(disk.rglob("*")) == before
+
+
+def test_of_two_writers_the_last_one_stays(tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+
+    def write(file: object) -> None:
+        save_at(path, 2.0)  # starts and ends while the other one writes
+        assert step_of(path) == 2.0
+        file.write(b"three")
+
+    write_whole(path, write)
+    assert path.read_bytes() == b"three"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_another_process_writes_stays(tmp_path: Path) -> None:
+    save_at(tmp_path / "run", 1.0)
+    theirs = tmp_path / "run" / "tensors-0123abcd"
+    theirs.mkdir()
+    with (theirs / "lock").open("xb") as file:
+        assert lock(file)
+        save_at(tmp_path / "run", 2.0)
+        assert theirs.exists()
+    save_at(tmp_path / "run", 3.0)
+    assert not theirs.exists()
+
+
+def test_a_folder_that_another_process_reads_stays(tmp_path: Path) -> None:
+    save_at(tmp_path / "run", 1.0)
+    (old,) = (tmp_path / "run").glob("tensors-*")
+    with (old / "lock").open("rb") as file:
+        assert lock(file, shared=True)
+        save_at(tmp_path / "run", 2.0)
+        assert old.exists()
+    assert step_of(tmp_path / "run") == 2.0
+
+
+@pytest.mark.parametrize("name", ["run", "run.pt", "a.run.pt", "run.pt.pt"])
+def test_paths_that_begin_alike_do_not_meet(name: str, tmp_path: Path) -> None:
+    """No save removes an unfinished file of another path."""
+    others = [
+        tmp_path / f".{other}.0123abcd.unfinished"
+        for other in ("run.pt.bak", "run-1.pt", "run.pt.0123abcd", "xrun.pt", "run.tmp", "run-1")
+    ]
+    for other in others:
+        other.write_bytes(b"half a file")
+    checkpoint.save(tmp_path / name, Linear(1, 1))
+    assert all(other.exists() for other in others)
+
+
+def test_neighbours_do_not_meet(tmp_path: Path) -> None:
+    names = ["run", "run-1", "run.tmp", "run.pt", "run.safetensors", "run-1.pt", "run.pt.bak"]
+    for i, name in enumerate(names):
+        save_at(tmp_path / name, float(i))
+    for i, name in enumerate(names):
+        assert step_of(tmp_path / name) == i
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_what_torch_cannot_write_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    save_at(path, 1.0)
+    deep: list = []
+    for _ in range(600):
+        deep = [deep]
+    with pytest.raises(CheckpointError):
+        checkpoint.save(path, Linear(1, 1), deep=deep)
+    assert step_of(path) == 1.0
+
+
+@pytest.mark.parametrize("value", [10**700, b"", [b""], {"a": {b"": 1}}])
+def test_what_torch_would_not_read_is_refused_by_its_name(value: object, tmp_path: Path) -> None:
+    save_at(tmp_path / "run.pt", 1.0)
+    with pytest.raises(CheckpointError, match="value"):
+        checkpoint.save(tmp_path / "run.pt", Linear(1, 1), value=value)
+    assert step_of(tmp_path / "run.pt") == 1.0
