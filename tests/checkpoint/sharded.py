@@ -23,6 +23,7 @@ from torch import Tensor
 
 from modula import GPT, SteepestDescent, checkpoint
 from modula.checkpoint import CheckpointError
+from tests.checkpoint.failing import CHECKS
 from tests.parallel.setup import batch, gathered, gpt, loss_of, mesh_of, shard, ways, whole
 
 STEPS = 3
@@ -148,7 +149,7 @@ def run(folder: Path) -> None:
     found: dict[str, list[str]] = {}
     try:
         found = main(folder, processes)
-        for check in (refusals, fails_on_one):
+        for check in (refusals, fails_on_one, *CHECKS):
             check(folder / str(processes))
     except BaseException:
         found["error"] = [traceback.format_exc()]

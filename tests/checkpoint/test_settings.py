@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from enum import Enum
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,9 +23,13 @@ from modula import (
     Attention,
     Bond,
     ComposedAttention,
+    Conv1D,
     Conv2D,
+    ConvTranspose2D,
     FunctionalAttention,
     FunctionBond,
+    Gate,
+    GatedMLP,
     LayerNorm,
     Linear,
     Linf,
@@ -65,6 +71,61 @@ class Diagonal(Atom[RMS, RMS]):
         return self.weight * x
 
 
+class Masked(Bond[RMS, RMS]):
+    """A user's bond with a mask that is not saved: a buffer, or an attribute."""
+
+    def __init__(self, size: int, is_buffer: bool) -> None:
+        super().__init__()
+        mask = torch.ones(4, 4, dtype=torch.bool).triu(size)
+        if is_buffer:
+            self.register_buffer("mask", mask, persistent=False)
+        else:
+            self.mask = mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def endless() -> list[object]:
+    entries: list[object] = [1]
+    entries.append(entries)
+    return entries
+
+
+class Mode(Enum):
+    FAST = 1
+    EXACT = 2
+
+
+class Raise:
+    """A function that is an object."""
+
+    def __init__(self, exponent: float) -> None:
+        self.exponent = exponent
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x**self.exponent
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x**self.exponent
+
+
+def raising(exponent: float) -> Callable[[Tensor], Tensor]:
+    """A function that encloses its exponent."""
+
+    def raised(x: Tensor) -> Tensor:
+        return x**exponent
+
+    return raised
+
+
+def with_default(exponent: float) -> Callable[[Tensor], Tensor]:
+    def raised(x: Tensor, exponent: float = exponent) -> Tensor:
+        return x**exponent
+
+    return raised
+
+
 def with_sensitivity(bond: Bond, sensitivity: float) -> Bond:
     bond.sensitivity = sensitivity
     return bond
@@ -103,11 +164,51 @@ PAIRS: dict[str, tuple[Callable[[], Module], Callable[[], Module]]] = {
         lambda: ComposedAttention(8, 2),
         lambda: ComposedAttention(8, 2, scale=0.5),
     ),
+    "Conv1D, kernel_size": (lambda: Conv1D(4, 2), lambda: Conv1D(4, 2, 5)),
+    "Conv2D, dilation": (lambda: Conv2D(4, 2), lambda: Conv2D(4, 2, dilation=2)),
+    "Conv2D, groups": (lambda: Conv2D(4, 4, groups=2), lambda: Conv2D(4, 4, groups=4)),
+    "Conv2D, kernel_size": (lambda: Conv2D(4, 2, (3, 1)), lambda: Conv2D(4, 2, (1, 3))),
+    "Conv2D, padding_mode": (
+        lambda: Conv2D(4, 2),
+        lambda: Conv2D(4, 2, padding_mode="circular"),
+    ),
+    "ConvTranspose2D, output_padding": (
+        lambda: ConvTranspose2D(4, 2),
+        lambda: ConvTranspose2D(4, 2, output_padding=1),
+    ),
     "Conv2D, padding": (lambda: Conv2D(4, 2), lambda: Conv2D(4, 2, padding=0)),
     "Conv2D, stride": (lambda: Conv2D(4, 2), lambda: Conv2D(4, 2, stride=2)),
     "FunctionBond, arguments": (
         lambda: function_bond(partial(power, exponent=2.0)),
         lambda: function_bond(partial(power, exponent=3.0)),
+    ),
+    "FunctionBond, a lambda's constant": (
+        lambda: function_bond(lambda x: x * 2),
+        lambda: function_bond(lambda x: x * 3),
+    ),
+    "FunctionBond, a lambda's function": (
+        lambda: function_bond(lambda x: x.sin()),
+        lambda: function_bond(lambda x: x.cos()),
+    ),
+    "FunctionBond, a lambda's operator": (
+        lambda: function_bond(lambda x: x + x),
+        lambda: function_bond(lambda x: x * x),
+    ),
+    "FunctionBond, a default": (
+        lambda: function_bond(with_default(2.0)),
+        lambda: function_bond(with_default(3.0)),
+    ),
+    "FunctionBond, a method's object": (
+        lambda: function_bond(Raise(2.0).apply),
+        lambda: function_bond(Raise(3.0).apply),
+    ),
+    "FunctionBond, an enclosed variable": (
+        lambda: function_bond(raising(2.0)),
+        lambda: function_bond(raising(3.0)),
+    ),
+    "FunctionBond, an object": (
+        lambda: function_bond(Raise(2.0)),
+        lambda: function_bond(Raise(3.0)),
     ),
     "FunctionBond, domain": (
         lambda: function_bond(torch.sin),
@@ -120,6 +221,11 @@ PAIRS: dict[str, tuple[Callable[[], Module], Callable[[], Module]]] = {
     "FunctionalAttention, causal": (
         lambda: FunctionalAttention(),
         lambda: FunctionalAttention(causal=False),
+    ),
+    "Gate, gate": (lambda: Gate(gate=RMS), lambda: Gate(gate=Linf)),
+    "GatedMLP, activation": (
+        lambda: GatedMLP(3, 5, width=4, activation=GELU()),
+        lambda: GatedMLP(3, 5, width=4, activation=Tanh()),
     ),
     "GPT, activation": (gpt, partial(gpt, activation=GELU())),
     "GPT, attention_scale": (gpt, partial(gpt, attention_scale=0.5)),
@@ -144,6 +250,21 @@ PAIRS: dict[str, tuple[Callable[[], Module], Callable[[], Module]]] = {
     "user's bond, a string": (lambda: Power("two"), lambda: Power("three")),
     "user's bond, a tuple": (lambda: Power((2, ("a", None))), lambda: Power((2, ("b", None)))),
     "user's bond, True and 1": (lambda: Power(True), lambda: Power(1)),
+    "user's bond, a dict": (lambda: Power({"a": [1]}), lambda: Power({"a": [2]})),
+    "user's bond, a dtype": (lambda: Power(torch.float32), lambda: Power(torch.float64)),
+    "user's bond, a list": (lambda: Power([3, 5]), lambda: Power([3, 7])),
+    "user's bond, a long list": (
+        lambda: Power(list(range(1000))),
+        lambda: Power([*range(999), 0]),
+    ),
+    "user's bond, a mask": (lambda: Masked(1, False), lambda: Masked(2, False)),
+    "user's bond, a mask in a buffer": (lambda: Masked(1, True), lambda: Masked(2, True)),
+    "user's bond, a namespace": (
+        lambda: Power(SimpleNamespace(a=1)),
+        lambda: Power(SimpleNamespace(a=2)),
+    ),
+    "user's bond, a set": (lambda: Power({"a", "b"}), lambda: Power({"a", "c"})),
+    "user's bond, an Enum": (lambda: Power(Mode.FAST), lambda: Power(Mode.EXACT)),
     "user's bond, None": (lambda: Power(None), lambda: Power(0)),
 }
 
@@ -192,6 +313,20 @@ EQUAL: dict[str, tuple[Callable[[], Module], Callable[[], Module]]] = {
         lambda: ReLU(),
         lambda: with_attribute(ReLU(), "_is_wrapped", True),
     ),
+    "a mask that only one has made": (
+        lambda: with_attribute(ReLU(), "mask", torch.ones(3, dtype=torch.bool)),
+        lambda: with_attribute(ReLU(), "mask", None),
+    ),
+    "a cache of activations": (
+        lambda: with_attribute(ReLU(), "last", torch.ones(3)),
+        lambda: with_attribute(ReLU(), "last", torch.zeros(4)),
+    ),
+    "a set in another order": (lambda: Power({"a", "b"}), lambda: Power({"b", "a"})),
+    "a dict in another order": (
+        lambda: Power({"a": 1, "b": 2}),
+        lambda: Power({"b": 2, "a": 1}),
+    ),
+    "a list that contains itself": (lambda: Power(endless()), lambda: Power(endless())),
     "recomputation of activations": (
         lambda: with_attribute(ReLU(), "gradient_checkpointing", False),
         lambda: with_attribute(ReLU(), "gradient_checkpointing", True),

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
+import pytest
+import torch.distributed as dist
+
+from modula import checkpoint
+from modula.checkpoint import CheckpointError
 from tests.checkpoint.sharded import SAVED, main
+from tests.checkpoint.whole import ended_well, fork, run_at, save_at, step_of
 from tests.parallel.launcher import torchrun
 
 
@@ -32,3 +41,23 @@ def test_any_number_of_processes_resumes_a_run(tmp_path: Path) -> None:
             if name.startswith(f"saved by {saved}") and f"loaded by {loaded}" in name
         ]
         assert len(done) == len(SAVED[saved]) * len(ways)
+
+
+def one_of_two(rank: int, path: Path) -> None:
+    """Save as the first of two processes, of which the second ends without a word."""
+    store = f"file://{path.parent}/store"
+    dist.init_process_group(
+        "gloo", init_method=store, rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    if rank == 1:
+        os._exit(0)
+    with pytest.raises(CheckpointError, match="another process has ended"):
+        checkpoint.save(path, *run_at(2.0, path), step=2.0)
+
+
+@pytest.mark.parametrize("name", ["run.pt", "run"])
+def test_a_process_that_ends_is_an_error_on_the_other(name: str, tmp_path: Path) -> None:
+    save_at(tmp_path / name, 1.0)
+    members = [fork(partial(one_of_two, rank, tmp_path / name)) for rank in range(2)]
+    assert all([ended_well(member) for member in members])
+    assert step_of(tmp_path / name) == 1.0
