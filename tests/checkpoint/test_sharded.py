@@ -59,5 +59,6 @@ def one_of_two(rank: int, path: Path) -> None:
 def test_a_process_that_ends_is_an_error_on_the_other(name: str, tmp_path: Path) -> None:
     save_at(tmp_path / name, 1.0)
     members = [fork(partial(one_of_two, rank, tmp_path / name)) for rank in range(2)]
-    assert all([ended_well(member) for member in members])
+    ended = [ended_well(member) for member in members]
+    assert all(ended)
     assert step_of(tmp_path / name) == 1.0
