@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -113,26 +113,30 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
             raise CheckpointError(f"{folder / name} is truncated or damaged: its checksum is wrong")
 
 
-def is_map(value: object, files: Mapping[str, str]) -> bool:
+def is_map(value: object, files: Collection[str]) -> bool:
     """Return whether a value is a map of shards in these files, of which every tensor has all."""
+    return isinstance(value, dict) and all(_is_entry(one, files) for one in value.values())
 
-    def are_sizes(value: object) -> bool:
-        return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
-    def is_chunk(value: object) -> bool:
-        match value:
-            case (offsets, sizes, str(file), int(), int()):
-                return are_sizes(offsets) and are_sizes(sizes) and file in files
-        return False
+def _is_entry(value: object, files: Collection[str]) -> bool:
+    match value:
+        case (torch.dtype(), list(shape), list(chunks)):
+            if not _are_sizes(shape) or not all(_is_chunk(one, files) for one in chunks):
+                return False
+            covered = sum([prod(sizes) for _, sizes, *_ in cast("list[Chunk]", chunks)])
+            return covered >= prod(cast("list[int]", shape))
+    return False
 
-    def is_tensor(value: object) -> bool:
-        match value:
-            case (torch.dtype(), shape, list(chunks)) if all(map(is_chunk, chunks)):
-                covered = sum(prod(sizes) for _, sizes, *_ in chunks)
-                return are_sizes(shape) and covered >= prod(shape)
-        return False
 
-    return isinstance(value, dict) and all(map(is_tensor, value.values()))
+def _is_chunk(value: object, files: Collection[str]) -> bool:
+    match value:
+        case (offsets, sizes, str(file), int(), int()):
+            return _are_sizes(offsets) and _are_sizes(sizes) and file in files
+    return False
+
+
+def _are_sizes(value: object) -> bool:
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 
 def sha256(path: Path) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Protocol, TypeAlias
+
+from modula.atomic import write_whole
 
 
 class ScalarWriter(Protocol):
@@ -40,41 +44,79 @@ def open_log(log: Log, start: int) -> Sink:
 
     Raises:
         ImportError: TensorBoard is asked for and not installed.
+        ValueError: a run goes on, and the CSV is another file than a log.
     """
     if isinstance(log, (str, Path)):
         return CSV(Path(log), start) if str(log).endswith(".csv") else Folder(Path(log), start)
     return Call(log) if callable(log) else Writer(log)
 
 
+_HEADER = ["step", "name", "value"]
+
+
 class CSV:
-    """A table of step, name and value, one number a line, written to disk after every record."""
+    """A table of step, name and value, one number a line.
+
+    A record is appended whole or not at all. A run that goes on replaces the file by one with the
+    lines before its first step, in one step.
+
+    Raises:
+        ValueError: a run goes on, and the file is another one than a log.
+        OSError: the disk is full, or the like. Nothing of the record is in the file then.
+    """
 
     def __init__(self, path: Path, start: int) -> None:
         kept = _lines_before(path, start)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", newline="")
-        self._lines = csv.writer(self._file)
-        self._lines.writerows([["step", "name", "value"], *kept])
-        self._file.flush()
+        write_whole(path, lambda file: file.write(_as_bytes([_HEADER, *kept])))
+        self._file = path.open("ab", buffering=0)
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """Write the numbers of one step."""
-        self._lines.writerows([[step, name, repr(value)] for name, value in numbers.items()])
-        self._file.flush()
+        record = _as_bytes([[step, name, repr(value)] for name, value in numbers.items()])
+        length = os.fstat(self._file.fileno()).st_size
+        try:
+            written = 0
+            while written < len(record):
+                written += self._file.write(record[written:]) or 0
+        except BaseException:
+            self._file.truncate(length)
+            raise
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, once it is on the disk."""
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
         self._file.close()
 
 
+def _as_bytes(lines: Iterable[Iterable[object]]) -> bytes:
+    text = StringIO(newline="")
+    csv.writer(text).writerows(lines)
+    return text.getvalue().encode()
+
+
 def _lines_before(path: Path, start: int) -> list[list[str]]:
-    """The lines of an earlier run for steps below `start`."""
+    """The lines of an earlier run for steps below `start`.
+
+    The last one is left out if it has no end, as after a loss of power.
+
+    Raises:
+        ValueError: it is another file.
+    """
     if not start or not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [
-            line for line in list(csv.reader(file))[1:] if len(line) == 3 and int(line[0]) < start
-        ]
+    whole, _, _ = path.read_bytes().decode(errors="replace").rpartition("\n")
+    lines = list(csv.reader(StringIO(whole, newline="")))
+    if lines and lines[0] != _HEADER:
+        raise ValueError(
+            f"{path} is not a log of `watch`, whose first line is {','.join(_HEADER)}, so that no "
+            "run can go on with it: give another path"
+        )
+    return [
+        line
+        for line in lines[1:]
+        if len(line) == len(_HEADER) and line[0].isdigit() and int(line[0]) < start
+    ]
 
 
 class Writer:

@@ -244,13 +244,19 @@ def _bar(keys: list[Key], total: int, progress: bool) -> Iterator[Key]:
 def _load(file: Path | None, at: str) -> dict[Key, Run]:
     if file is None or not file.exists():
         return {}
-    content = json.loads(file.read_text())
-    if content["at"] != at:
+    try:
+        content = json.loads(file.read_bytes())
+        runs = [Run(**run) for run in content["runs"]]
+        found = content["at"]
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{file} holds a sweep over the mass of {content['at']!r}, not of {at!r}: save this "
+            f"{file} is not a file of sweeps, or is damaged: save this one to another file"
+        ) from error
+    if found != at:
+        raise ValueError(
+            f"{file} holds a sweep over the mass of {found!r}, not of {at!r}: save this "
             "one to another file"
         )
-    runs = [Run(**run) for run in content["runs"]]
     return {(run.model, run.mass, run.seed): run for run in runs}
 
 

@@ -296,7 +296,8 @@ def watch(
             step on are replaced.
 
     Raises:
-        ValueError: `every` or `rows` below 1, a negative `start`, or an unknown name in `record`.
+        ValueError: `every` or `rows` below 1, a negative `start`, an unknown name in `record`, or
+            a CSV to go on with that is another file than a log.
         ImportError: TensorBoard is asked for and not installed.
 
     Example:

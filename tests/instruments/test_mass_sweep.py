@@ -121,6 +121,14 @@ def test_the_file_of_another_part_is_refused(tmp_path):
         mass_sweep(BUILD, parabola, "2", [1.0], save=tmp_path / "sweep.json", progress=False)
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"at": "0", "runs": [1]}', b"3"])
+def test_a_file_that_is_damaged_is_refused_and_stays(content, tmp_path):
+    (tmp_path / "sweep.json").write_bytes(content)
+    with pytest.raises(ValueError, match="is not a file of sweeps"):
+        mass_sweep(BUILD, parabola, "0", [1.0], save=tmp_path / "sweep.json", progress=False)
+    assert (tmp_path / "sweep.json").read_bytes() == content
+
+
 def sweep_of(*losses):
     return MassSweep(
         "0", tuple([Run("net", mass, seed, loss) for seed, (mass, loss) in enumerate(losses)])
