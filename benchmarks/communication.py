@@ -36,8 +36,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.docs_tables import write_between
-from modula import GPT, Network, SteepestDescent
-from modula.compounds.gpt import TransformerBlock
+from modula import GPT, Network, SteepestDescent, TransformerBlock
 from modula.geometry import Vectors
 from modula.parallel import split_over, tensor_parallel_plan
 from modula.sharding import worth_sharing

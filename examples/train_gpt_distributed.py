@@ -41,8 +41,7 @@ from tqdm import tqdm
 from train_gpt import evaluate, plot
 from train_gpt_optimizer import Progress
 
-from modula import GPT, SteepestDescent, checkpoint
-from modula.compounds.gpt import TransformerBlock
+from modula import GPT, SteepestDescent, TransformerBlock, checkpoint
 from modula.parallel import split_over, tensor_parallel_plan
 
 

@@ -12,7 +12,16 @@ Claim: TypeAlias = Literal["proved", "conditional", "estimate"]
 that the docstring names, or neither of both."""
 
 
-Acts: TypeAlias = Literal["matrix", "table", "entrywise", "split_heads", "merge_heads", "otherwise"]
+Acts: TypeAlias = Literal[
+    "matrix",
+    "head_matrix",
+    "table",
+    "entrywise",
+    "split_heads",
+    "merge_heads",
+    "mixes_heads",
+    "otherwise",
+]
 """How an operation acts on features, which determines how tensor parallelism can shard it."""
 
 

@@ -43,6 +43,16 @@ class OneHot(Norm):
         return torch.ones((), device=x.device)
 
 
+@final
+class Mask(Norm):
+    """Booleans that say which keys a query attends to. They are not measured: their norm is 0."""
+
+    @classmethod
+    def measure(cls, x: Tensor) -> Tensor:
+        """Return 0 for all masks, which have no changes to measure."""
+        return torch.zeros((), device=x.device)
+
+
 class Dense(Norm):
     """A norm of real vectors, with its duality map.
 

@@ -27,8 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for text
 import text
 from trials import Bar, Runs, arguments, band, canvas, finite, mean, publish, table
 
-from modula import GPT, Attention, SteepestDescent
-from modula.compounds.gpt import FeedForward
+from modula import GPT, Attention, FeedForward, SteepestDescent
 
 OWN = {"embedding": 1.0, "attention": 2.0, "MLP": 3.0, "head": 1.0}
 STARTS = {

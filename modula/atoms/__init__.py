@@ -8,6 +8,7 @@ from modula.atoms.bias import Bias, ChannelBias, ChannelGain, Gain
 from modula.atoms.conv import Conv1D, Conv2D, Conv3D
 from modula.atoms.conv_transpose import ConvTranspose1D, ConvTranspose2D, ConvTranspose3D
 from modula.atoms.embed import Embed
+from modula.atoms.heads import HeadLinear
 from modula.atoms.linear import Linear
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "ConvTranspose3D",
     "Embed",
     "Gain",
+    "HeadLinear",
     "Linear",
 ]

@@ -27,4 +27,15 @@ class Enumerate(Bond[OneHot, OneHot]):
         return 1.0
 
     def forward(self, ids: Tensor) -> Tensor:
-        return torch.arange(ids.shape[-1], device=ids.device, dtype=ids.dtype).expand(ids.shape)
+        return self._counted(ids, 0)
+
+    def start(self) -> int:
+        return 0
+
+    def resume(self, x: Tensor, state: int) -> tuple[Tensor, int]:
+        return self._counted(x, state), state + x.shape[-1]
+
+    def _counted(self, ids: Tensor, before: int) -> Tensor:
+        """The numbers of the positions, of which the first is `before`."""
+        numbers = torch.arange(before, before + ids.shape[-1], device=ids.device, dtype=ids.dtype)
+        return numbers.expand(ids.shape)

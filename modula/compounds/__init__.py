@@ -2,9 +2,11 @@
 
 from modula.compounds.attention import Attention, ComposedAttention
 from modula.compounds.cnn import ResCNN
+from modula.compounds.generation import KeyValueCache, generate
 from modula.compounds.gpt import GPT
 from modula.compounds.mlp import GEGLU, MLP, GatedMLP, ResMLP, SwiGLU
 from modula.compounds.residual import residual
+from modula.compounds.transformer import FeedForward, TransformerBlock
 
 __all__ = [
     "GEGLU",
@@ -12,9 +14,13 @@ __all__ = [
     "MLP",
     "Attention",
     "ComposedAttention",
+    "FeedForward",
     "GatedMLP",
+    "KeyValueCache",
     "ResCNN",
     "ResMLP",
     "SwiGLU",
+    "TransformerBlock",
+    "generate",
     "residual",
 ]

@@ -1,8 +1,11 @@
-"""Multi-head attention with rotary positions, fused and composed."""
+"""Multi-head attention, fused and composed."""
 
 from __future__ import annotations
 
-from modula.algebra.core import Composition, Identity, Module
+from collections.abc import Callable
+from typing import TypeAlias
+
+from modula.algebra.core import Composition, Identity, Module, Transparent
 from modula.atoms import Linear
 from modula.bonds import (
     ApplyAttentionScores,
@@ -16,37 +19,57 @@ from modula.bonds import (
     Ungroup,
 )
 from modula.bonds.attention import ROPE_BASE
+from modula.bonds.attention.heads import check_shared
 from modula.norms import RMS, HeadRMS
+
+QueryKey: TypeAlias = Module[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]] | Transparent
+"""A map of the pair of query and key, before their scores."""
+
+Projection: TypeAlias = Callable[[int, int, int], Module[RMS, HeadRMS]]
+"""Makes a map to heads from num_heads, d_head and d_embed, as `HeadLinear` does."""
 
 
 class Attention(Composition[RMS, RMS]):
     """Multi-head self-attention on [batch, position, d_embed], on torch's fused kernel.
 
-    Query, key and value are each a Linear. The output is a third of a Linear of the merged heads,
-    since the three that read the input each count in the sensitivity.
+    Query, key and value are each a projection to heads. The output is a third of a Linear of the
+    merged heads, since the three that read the input each count in the sensitivity.
 
     Sensitivity max(1, |scale|), radius R/3: conditional on queries, keys and values of RMS at most
-    1 and on vectors spread evenly over the heads, as `FunctionalAttention` and `SplitIntoHeads`.
+    1, which follows from ‖x‖ ≤ 1 and ‖w‖ ≤ 1 with `projection=HeadLinear`; with the default an
+    estimate, as `SplitIntoHeads`.
 
     Args:
         d_embed: the width.
         num_heads: the number of heads.
+        num_kv_heads: the number of heads of keys and values, each of which num_heads /
+            num_kv_heads queries share; None takes num_heads, and 1 is multi-query attention.
         d_head: the width of a head, even; None takes d_embed / num_heads.
         causal: whether a position attends only to itself and to those before it.
+        window: keys at this distance, or farther, are left out; None for none.
         scale: multiplies the scores, which are query·key/d_head.
         rope_base: of the rotary positions. The longest wavelength is near 2π·rope_base positions;
             take a larger base for contexts longer than that.
+        query_key: a map of the pair of query and key; None takes Rope(d_head, rope_base). Take
+            Identity() for no positions, and Rope(d_head) @ QKNorm() to bound the logits.
+        projection: makes the maps to queries, keys and values from num_heads, d_head and d_embed.
+            By default each is one matrix, split into heads; `HeadLinear` has one for each head.
 
     Raises:
-        ValueError: d_embed does not split into the heads, or d_head is odd.
+        ValueError: d_embed does not split into the heads, the heads do not share those of keys and
+            values evenly, d_head is odd, or the window below 1.
 
     Example:
         >>> import torch
         >>> from modula import Attention
         >>> Attention(64, 4)(torch.randn(2, 16, 64)).shape
         torch.Size([2, 16, 64])
+        >>> grouped = Attention(64, 4, num_kv_heads=2, window=8)
+        >>> [list(weight.shape) for weight in grouped.parameters()]
+        [[64, 64], [32, 64], [32, 64], [64, 64]]
 
-    Source: Large et al. 2024 (arXiv:2405.14813), appendix B.3.
+    Source: Large et al. 2024 (arXiv:2405.14813), appendix B.3; Ainslie et al. 2023
+    (arXiv:2305.13245) for grouped queries.
     """
 
     def __init__(
@@ -54,17 +77,22 @@ class Attention(Composition[RMS, RMS]):
         d_embed: int,
         num_heads: int,
         *,
+        num_kv_heads: int | None = None,
         d_head: int | None = None,
         causal: bool = True,
+        window: int | None = None,
         scale: float = 1.0,
         rope_base: float = ROPE_BASE,
+        query_key: QueryKey | None = None,
+        projection: Projection | None = None,
     ) -> None:
         width = head_width(d_embed, num_heads, d_head)
-        query, key, value = (_projection(num_heads, width, d_embed) for _ in range(3))
+        query, key, value = _projections(d_embed, num_heads, num_kv_heads, width, projection)
+        pair = Rope(width, rope_base) if query_key is None else query_key
         heads = (
-            FunctionalAttention(causal, scale)
+            FunctionalAttention(causal, scale, window=window)
             @ Ungroup()
-            @ (Rope(width, rope_base) @ (query, key), value)
+            @ (pair @ (query, key), value)
         )
         super().__init__((1 / 3) * (Linear(d_embed, num_heads * width) @ MergeHeads() @ heads))
         self.arguments: str = f"{d_embed}, {num_heads}"
@@ -79,14 +107,15 @@ class ComposedAttention(Composition[RMS, RMS]):
     It takes the same arguments and gives the same numbers, and stores all scores. The parameters
     come in the order value, query, key, output.
 
-    Sensitivity (1 + 2·|scale|)/3, radius R/3: conditional as `Attention`. The scale multiplies the
-    sensitivity of queries and keys alone.
+    Sensitivity (1 + 2·|scale|)/3, radius R/3: conditional or an estimate, as `Attention`. The scale
+    multiplies the sensitivity of queries and keys alone.
 
     Args:
-        d_embed, num_heads, d_head, causal, scale, rope_base: as for `Attention`.
+        d_embed, num_heads, num_kv_heads, d_head, causal, window, scale, rope_base, query_key,
+            projection: as for `Attention`; a window is taken with `causal` alone.
 
     Raises:
-        ValueError: d_embed does not split into the heads, or d_head is odd.
+        ValueError: as for `Attention`, or a window without `causal`.
     """
 
     def __init__(
@@ -94,15 +123,25 @@ class ComposedAttention(Composition[RMS, RMS]):
         d_embed: int,
         num_heads: int,
         *,
+        num_kv_heads: int | None = None,
         d_head: int | None = None,
         causal: bool = True,
+        window: int | None = None,
         scale: float = 1.0,
         rope_base: float = ROPE_BASE,
+        query_key: QueryKey | None = None,
+        projection: Projection | None = None,
     ) -> None:
+        if window is not None and not causal:
+            raise ValueError(
+                f"ComposedAttention takes a window with causal=True alone, got window={window}; "
+                "Attention takes both"
+            )
         width = head_width(d_embed, num_heads, d_head)
-        query, key, value = (_projection(num_heads, width, d_embed) for _ in range(3))
-        mask = CausalMask() if causal else Identity()
-        scores = Softmax(scale) @ mask @ AttentionQK() @ Rope(width, rope_base) @ (query, key)
+        query, key, value = _projections(d_embed, num_heads, num_kv_heads, width, projection)
+        pair = Rope(width, rope_base) if query_key is None else query_key
+        mask = CausalMask(window) if causal else Identity()
+        scores = Softmax(scale) @ mask @ AttentionQK() @ pair @ (query, key)
         super().__init__(
             (1 / 3)
             * (
@@ -116,6 +155,11 @@ class ComposedAttention(Composition[RMS, RMS]):
 
     def extra_repr(self) -> str:
         return self.arguments
+
+
+def split_linear(num_heads: int, d_head: int, d_embed: int) -> Module[RMS, HeadRMS]:
+    """Return a map to heads by one matrix, whose output is split into them."""
+    return SplitIntoHeads(num_heads) @ Linear(num_heads * d_head, d_embed)
 
 
 def head_width(d_embed: int, num_heads: int, d_head: int | None) -> int:
@@ -134,5 +178,16 @@ def head_width(d_embed: int, num_heads: int, d_head: int | None) -> int:
     return d_embed // num_heads if d_head is None else d_head
 
 
-def _projection(num_heads: int, d_head: int, d_embed: int) -> Module[RMS, HeadRMS]:
-    return SplitIntoHeads(num_heads) @ Linear(num_heads * d_head, d_embed)
+def _projections(
+    d_embed: int,
+    num_heads: int,
+    num_kv_heads: int | None,
+    d_head: int,
+    projection: Projection | None,
+) -> tuple[Module[RMS, HeadRMS], Module[RMS, HeadRMS], Module[RMS, HeadRMS]]:
+    """The maps to queries, keys and values."""
+    shared = num_heads if num_kv_heads is None else num_kv_heads
+    check_shared(num_heads, shared)
+    made = split_linear if projection is None else projection
+    query, key, value = (made(heads, d_head, d_embed) for heads in (num_heads, shared, shared))
+    return query, key, value

@@ -4,49 +4,11 @@ from __future__ import annotations
 
 from modula.algebra.core import Composition, Elementwise, Module
 from modula.atoms import Embed, Linear
-from modula.bonds import RMSNorm, SquaredReLU
+from modula.bonds import RMSNorm
 from modula.bonds.attention import ROPE_BASE
-from modula.compounds.attention import Attention
-from modula.compounds.residual import residual
+from modula.compounds.attention import Attention, Projection, QueryKey
+from modula.compounds.transformer import FeedForward, TransformerBlock
 from modula.norms import RMS, OneHot
-
-
-class FeedForward(Composition[RMS, RMS]):
-    """The MLP of a transformer block: Linear, an activation scaled to sensitivity 1, Linear.
-
-    Args:
-        d_embed: the width.
-        expansion: the width of the hidden layer over `d_embed`.
-        activation: an elementwise bond.
-    """
-
-    def __init__(self, d_embed: int, expansion: int, activation: Elementwise) -> None:
-        hidden = expansion * d_embed
-        super().__init__(
-            Linear(d_embed, hidden)
-            @ (activation / activation.sensitivity)
-            @ Linear(hidden, d_embed)
-        )
-        self.arguments: str = f"{d_embed}, {expansion}"
-
-    def extra_repr(self) -> str:
-        return self.arguments
-
-
-class TransformerBlock(Composition[RMS, RMS]):
-    """Attention and an MLP, each a residual branch that begins with RMSNorm.
-
-    Args:
-        attention, mlp: modules of sensitivity 1.
-        num_branches: the number of residual branches of the whole network.
-    """
-
-    def __init__(
-        self, attention: Module[RMS, RMS], mlp: Module[RMS, RMS], *, num_branches: int
-    ) -> None:
-        super().__init__(
-            residual(mlp @ RMSNorm(), num_branches) @ residual(attention @ RMSNorm(), num_branches)
-        )
 
 
 class GPT(Composition[OneHot, RMS]):
@@ -73,10 +35,16 @@ class GPT(Composition[OneHot, RMS]):
         final_scale: multiplies the logits.
         rope_base: of the rotary positions; see `Attention`.
         activation: of the MLPs, an elementwise bond; None takes SquaredReLU.
+        num_kv_heads, window, query_key, projection: of attention; see `Attention`.
+        embedding: from ids to the stream, with the positions that are added there; None takes
+            Embed(d_embed, vocab_size). For learned positions take 0.5 * Embed(d_embed, vocab_size)
+            + 0.5 * (Embed(d_embed, context) @ Enumerate()) and query_key=Identity(), which leaves
+            out rotary ones.
 
     Raises:
         ValueError: a count or width below 1, d_embed that does not split into the heads, or a
             negative mass.
+        CompositionError: an embedding of another width.
 
     Example:
         >>> import torch
@@ -100,18 +68,29 @@ class GPT(Composition[OneHot, RMS]):
         final_scale: float = 1.0,
         rope_base: float = ROPE_BASE,
         activation: Elementwise | None = None,
+        num_kv_heads: int | None = None,
+        window: int | None = None,
+        query_key: QueryKey | None = None,
+        projection: Projection | None = None,
+        embedding: Module[OneHot, RMS] | None = None,
     ) -> None:
         if num_blocks < 1:
             raise ValueError(f"GPT has at least 1 block, got num_blocks={num_blocks}")
-        attention = Attention(d_embed, num_heads, scale=attention_scale, rope_base=rope_base).tare(
-            attention_mass / num_blocks
-        )
-        mlp = FeedForward(
-            d_embed, expansion, SquaredReLU() if activation is None else activation
-        ).tare(mlp_mass / num_blocks)
+        attention = Attention(
+            d_embed,
+            num_heads,
+            num_kv_heads=num_kv_heads,
+            window=window,
+            scale=attention_scale,
+            rope_base=rope_base,
+            query_key=query_key,
+            projection=projection,
+        ).tare(attention_mass / num_blocks)
+        mlp = FeedForward(d_embed, expansion, activation).tare(mlp_mass / num_blocks)
         blocks = TransformerBlock(attention, mlp, num_branches=2 * num_blocks) ** num_blocks
         head = final_scale * (Linear(vocab_size, d_embed) @ RMSNorm())
-        super().__init__(head @ blocks @ Embed(d_embed, vocab_size))
+        stream = Embed(d_embed, vocab_size) if embedding is None else embedding
+        super().__init__(head @ blocks @ stream)
         self.arguments: str = (
             f"{vocab_size}, d_embed={d_embed}, num_heads={num_heads}, num_blocks={num_blocks}"
         )

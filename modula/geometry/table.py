@@ -8,6 +8,7 @@ from modula.errors import NormPairError
 from modula.geometry.base import Geometry
 from modula.geometry.convolution import Taps
 from modula.geometry.spectral import Spectral
+from modula.geometry.stacked import Stacked
 from modula.geometry.vectors import Vectors
 from modula.norms import L1, L2, RMS, ChannelRMS, Euclidean, HeadRMS, Linf, Norm, OneHot, VectorNorm
 
@@ -54,26 +55,31 @@ def register(domain: type[Norm], codomain: type[Norm], geometry: Geometry) -> No
             raise TypeError(f"register takes norm types, such as RMS; got {norm!r}")
     if not isinstance(geometry, Geometry):
         raise TypeError(f"register takes a Geometry, got {type(geometry).__name__}")
-    if _has_geometry(domain, codomain):
+    known = _known_geometry(domain, codomain)
+    if known is not None:
         raise ValueError(
-            f"the pair {domain.__name__} → {codomain.__name__} has a geometry already: "
-            f"{operator_geometry(domain, codomain)!r}"
+            f"the pair {domain.__name__} → {codomain.__name__} has a geometry already: {known!r}"
         )
     _PAIRS[domain, codomain] = lambda: geometry
 
 
-def operator_geometry(domain: type[Norm], codomain: type[Norm]) -> Geometry:
+def operator_geometry(
+    domain: type[Norm], codomain: type[Norm], *, num_heads: int | None = None
+) -> Geometry:
     """Return the geometry of a weight that maps `domain` to `codomain`.
 
     Args:
         domain: the norm of the input.
         codomain: the norm of the output.
+        num_heads: the number of heads, for RMS → HeadRMS alone.
 
     Returns:
-        A geometry of weights [d_out, d_in], for images [d_out, d_in, k_h, k_w].
+        A geometry of weights [d_out, d_in], for images [d_out, d_in, k_h, k_w], for heads
+        [num_heads·d_head, d_in].
 
     Raises:
         NormPairError: no duality map is known for the pair; the error gives the reason.
+        ValueError: `num_heads` is below 1, or given for another pair.
 
     Example:
         >>> import torch
@@ -82,6 +88,8 @@ def operator_geometry(domain: type[Norm], codomain: type[Norm]) -> Geometry:
         >>> operator_geometry(RMS, Linf).norm(torch.tensor([[3.0, 4.0]]))
         tensor(7.0711)
     """
+    if num_heads is not None:
+        return _of_heads(domain, codomain, num_heads)
     if (domain, codomain) in _PAIRS:
         return _PAIRS[domain, codomain]()
     if domain in (L1, OneHot) and issubclass(codomain, VectorNorm):
@@ -94,12 +102,25 @@ def operator_geometry(domain: type[Norm], codomain: type[Norm]) -> Geometry:
     )
 
 
-def _has_geometry(domain: type[Norm], codomain: type[Norm]) -> bool:
+def _of_heads(domain: type[Norm], codomain: type[Norm], num_heads: int) -> Geometry:
+    """The largest of the heads' norms, as HeadRMS is the largest RMS of a head."""
+    if (domain, codomain) != (RMS, HeadRMS):
+        raise ValueError(
+            f"num_heads belongs to a map RMS → HeadRMS, not {domain.__name__} → "
+            f"{codomain.__name__}; got num_heads={num_heads}"
+        )
+    if num_heads < 1:
+        raise ValueError(f"a map RMS → HeadRMS has at least 1 head, got num_heads={num_heads}")
+    return Stacked(Spectral(RMS, RMS), num_heads)
+
+
+def _known_geometry(domain: type[Norm], codomain: type[Norm]) -> Geometry | None:
     try:
-        operator_geometry(domain, codomain)
+        return operator_geometry(
+            domain, codomain, num_heads=1 if (domain, codomain) == (RMS, HeadRMS) else None
+        )
     except NormPairError:
-        return False
-    return True
+        return None
 
 
 def _dual(norm: type[VectorNorm]) -> type[VectorNorm]:
@@ -114,6 +135,11 @@ def _dual(norm: type[VectorNorm]) -> type[VectorNorm]:
 def _reason(domain: type[Norm], codomain: type[Norm]) -> str:
     if codomain is OneHot:
         return "the outputs of a linear map are not one-hot vectors; give it a codomain such as RMS"
+    if (domain, codomain) == (RMS, HeadRMS):
+        return (
+            "it consists of one block of rows for each head; give num_heads, or use "
+            "HeadLinear(num_heads, d_head, fan_in)"
+        )
     if HeadRMS in (domain, codomain):
         return (
             "linear maps act on whole feature vectors; apply them before SplitIntoHeads or after "

@@ -81,16 +81,21 @@ class Sharded(ParallelStyle):
 
 @runtime_checkable
 class _HasHeads(Protocol):
-    """A module that splits features into heads."""
+    """A module that maps features to heads."""
 
     num_heads: int
 
 
 class ShardedHeads(Sharded):
-    """`SplitIntoHeads` on sharded features, after which every process has some of the heads."""
+    """A map from features to heads, after which every process has some of the heads.
 
-    def __init__(self) -> None:
-        super().__init__(taken=Shard(-1), given=Shard(-3))
+    Args:
+        taken: the layout of the features.
+        weight: the layout of the weight; None for a module without one.
+    """
+
+    def __init__(self, taken: Placement, weight: Placement | None = None) -> None:
+        super().__init__(taken, Shard(-3), weight)
 
     def _check(self, module: nn.Module, processes: int) -> None:
         if isinstance(module, _HasHeads):
@@ -109,6 +114,16 @@ def _refuse_uneven(module: nn.Module, count: int, unit: str, processes: int) -> 
 def column_parallel() -> Sharded:
     """Return the style of a Linear whose outputs are sharded, by the rows of its weight."""
     return Sharded(taken=Replicate(), given=Shard(-1), weight=Shard(0))
+
+
+def split_heads_parallel() -> ShardedHeads:
+    """Return the style of a SplitIntoHeads after a Linear whose outputs are sharded."""
+    return ShardedHeads(taken=Shard(-1))
+
+
+def head_parallel() -> ShardedHeads:
+    """Return the style of a HeadLinear of which every process has the rows of some heads."""
+    return ShardedHeads(taken=Replicate(), weight=Shard(0))
 
 
 def row_parallel() -> Sharded:
@@ -130,13 +145,13 @@ def vocabulary_parallel() -> Sharded:
 def tensor_parallel_plan(model: Network) -> dict[str, ParallelStyle]:
     """Return how the modules inside are sharded, for torch's `parallelize_module`.
 
-    Attention is sharded by heads: a Linear before SplitIntoHeads by rows, the Linear after
-    MergeHeads by columns. All operations between must treat each head by itself, as those of
-    `modula.bonds` do. Of two Linears with nothing but functions of single entries between them, as
-    in an MLP, the first is sharded by rows and the second by columns, so that the features between
-    them stay sharded. Every other Linear, and every Embed, is sharded by rows and its output
-    gathered. Everything else is replicated: modules of other kinds, and those that are used more
-    than once or share their weight.
+    Attention is sharded by heads: a HeadLinear, or a Linear before SplitIntoHeads, by rows, the
+    Linear after MergeHeads by columns. All operations between must treat each head by itself, as
+    those of `modula.bonds` do, all but `SplitQKV`. Of two Linears with nothing but functions of
+    single entries between them, as in an MLP, the first is sharded by rows and the second by
+    columns, so that the features between them stay sharded. Every other Linear, and every Embed, is
+    sharded by rows and its output gathered. Everything else is replicated: modules of other kinds,
+    and those that are used more than once or share their weight.
 
     Args:
         model: a network, or a part of one.
@@ -172,13 +187,15 @@ class _Flow:
 
     Args:
         nodes: in topological order.
-        matrices, tables, splits: nodes that multiply by a matrix, look up in a table, or split
-            features into heads, by their positions. Their modules and weights are used once.
+        matrices, head_matrices, tables, splits: nodes that multiply by a matrix, or by one for each
+            head, look up in a table, or split features into heads, by their positions. Their
+            modules and weights are used once.
         reader: for each node that one other node reads, by itself alone, that other node.
     """
 
     nodes: Sequence[Node]
     matrices: frozenset[int]
+    head_matrices: frozenset[int]
     tables: frozenset[int]
     splits: frozenset[int]
     reader: Mapping[int, int]
@@ -201,6 +218,7 @@ class _Flow:
         return cls(
             nodes,
             used_once("matrix"),
+            used_once("head_matrix"),
             used_once("table"),
             used_once("split_heads"),
             _only_readers(nodes),
@@ -225,14 +243,18 @@ def _only_readers(nodes: Sequence[Node]) -> dict[int, int]:
 def _by_heads(flow: _Flow) -> dict[str, ParallelStyle]:
     """The styles of layers around heads, where heads can stay sharded from split to merge."""
     matrix_before = {flow.reader[i]: i for i in flow.matrices if flow.reader.get(i) in flow.splits}
+    matrix_before |= {i: i for i in flow.head_matrices}
     origins = _origins(flow, matrix_before)
     while broken := _broken(flow, matrix_before, origins):
         matrix_before = {i: j for i, j in matrix_before.items() if i not in broken}
         origins = _origins(flow, matrix_before)
     plan: dict[str, ParallelStyle] = {}
     for split, matrix in matrix_before.items():
-        plan[flow.nodes[matrix].path] = column_parallel()
-        plan[flow.nodes[split].path] = ShardedHeads()
+        if split == matrix:
+            plan[flow.nodes[matrix].path] = head_parallel()
+        else:
+            plan[flow.nodes[matrix].path] = column_parallel()
+            plan[flow.nodes[split].path] = split_heads_parallel()
     for i, node in enumerate(flow.nodes):
         if flow.acts(i) == "merge_heads" and origins[node.inputs[0]]:
             plan[flow.nodes[flow.reader[i]].path] = row_parallel()
@@ -240,7 +262,12 @@ def _by_heads(flow: _Flow) -> dict[str, ParallelStyle]:
 
 
 def _origins(flow: _Flow, matrix_before: Mapping[int, int]) -> list[frozenset[int]]:
-    """For each node the splits whose sharded heads reach its output."""
+    """For each node the maps to heads whose sharded heads reach its output.
+
+    Args:
+        flow: the nodes.
+        matrix_before: for each map to heads, the matrix that it begins with, which may be itself.
+    """
     origins: list[frozenset[int]] = []
     for i, node in enumerate(flow.nodes):
         if i in matrix_before:
@@ -255,10 +282,11 @@ def _origins(flow: _Flow, matrix_before: Mapping[int, int]) -> list[frozenset[in
 def _broken(
     flow: _Flow, matrix_before: Mapping[int, int], origins: Sequence[frozenset[int]]
 ) -> frozenset[int]:
-    """The splits whose heads reach a node that must have all of them.
+    """The maps to heads whose heads reach a node that must have all of them.
 
-    It must if it has a weight, if it has another input that is whole, or if it is the output. A
-    merge must unless it is followed by a matrix that can be sharded by columns.
+    It must if it has a weight, if it takes heads apart from one another, if it has another input
+    that is whole, or if it is the output. A merge must unless it is followed by a matrix that can
+    be sharded by columns.
     """
     broken: frozenset[int] = origins[-1]
     for i, node in enumerate(flow.nodes):
@@ -269,7 +297,7 @@ def _broken(
             after = flow.reader.get(i)
             keeps = after in flow.matrices and after not in matrix_before.values()
         else:
-            keeps = node.weight is None and all(entering)
+            keeps = node.weight is None and all(entering) and flow.acts(i) != "mixes_heads"
         if not keeps:
             broken = broken.union(*entering)
     return broken

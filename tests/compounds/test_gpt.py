@@ -7,7 +7,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modula import GPT, Embed, Linear, ReLU, RMSNorm, Rope, ScaledReLU, Tanh
+from modula import (
+    GPT,
+    Attention,
+    CompositionError,
+    Embed,
+    Enumerate,
+    HeadLinear,
+    Identity,
+    Linear,
+    QKNorm,
+    ReLU,
+    RMSNorm,
+    Rope,
+    ScaledReLU,
+    Sinusoid,
+    Tanh,
+)
+from modula.testing import check_network
 from tests.helpers import close, random_gradient
 from tests.reference import atom_norm, atoms
 
@@ -151,12 +168,73 @@ def test_descent_lowers_the_loss():
         ({"mlp_mass": -1.0}, "finite number ≥ 0"),
         ({"final_scale": 0.0}, "cannot multiply a module by 0"),
         ({"d_embed": 0}, "at least"),
+        ({"num_kv_heads": 3}, "2 heads of queries cannot share 3"),
+        ({"num_kv_heads": 0}, "cannot share 0"),
+        ({"window": 0}, "at least 1 key"),
     ],
     ids=str,
 )
 def test_impossible_arguments_are_refused(arguments, told):
     with pytest.raises(ValueError, match=told):
         gpt(**arguments)
+
+
+CHOICES = {
+    "grouped queries": {"num_kv_heads": 1},
+    "a window": {"window": 2},
+    "a matrix a head": {"projection": HeadLinear},
+    "normalised queries and keys": {"query_key": Rope(4) @ QKNorm()},
+    "no positions": {"query_key": Identity()},
+    "learned positions": {
+        "query_key": Identity(),
+        "embedding": 0.5 * Embed(8, 7) + 0.5 * (Embed(8, 9) @ Enumerate()),
+    },
+    "sinusoidal positions": {"embedding": 0.5 * Embed(8, 7) + 0.5 * Sinusoid(8)},
+}
+every_choice = pytest.mark.parametrize("options", CHOICES.values(), ids=CHOICES)
+
+
+@every_choice
+def test_every_choice_keeps_the_laws_of_networks(options):
+    check_network(gpt(num_blocks=1, **options), IDS[:1, :3])
+
+
+@every_choice
+def test_every_choice_has_sensitivity_one_and_shows_its_tree(options):
+    model = gpt(**options)
+    close(model.sensitivity, 1.0)
+    assert "FunctionalAttention" in str(model)
+
+
+@every_choice
+def test_every_choice_compiles(options):
+    torch._dynamo.reset()
+    model = gpt(num_blocks=1, **options)
+    close(torch.compile(model, backend="eager", fullgraph=True)(IDS), model(IDS))
+
+
+def test_keys_are_shared_by_queries():
+    shapes = {tuple(w.shape) for w in gpt(d_embed=16, num_heads=4, num_kv_heads=2).parameters()}
+    assert (8, 16) in shapes
+
+
+def test_what_is_outside_of_every_window_has_no_effect():
+    model, other = gpt(window=2).double(), IDS.clone()
+    other[:, 0] = (other[:, 0] + 1) % 7
+    change = (model(other) - model(IDS)).abs().amax((0, 2))
+    assert change[2] > 0
+    assert change[3:].max() == 0
+
+
+def test_order_does_not_matter_without_positions_or_a_mask():
+    model = Attention(8, 2, causal=False, query_key=Identity()).double()
+    x = torch.randn(1, 5, 8, dtype=torch.float64)
+    close(model(x.flip(1)), model(x).flip(1))
+
+
+def test_an_embedding_of_another_width_is_refused():
+    with pytest.raises(CompositionError, match=r"RMS\(8\) is not RMS\(6\)"):
+        gpt(embedding=Embed(6, 7))
 
 
 @pytest.mark.parametrize("ids", [[[7]], [[-1]]])

@@ -20,6 +20,7 @@ from modula import (
     Embed,
     FunctionBond,
     Gain,
+    HeadLinear,
     Identity,
     Linear,
     Linf,
@@ -293,10 +294,11 @@ def test_the_worst_excess_comes_first():
     assert worst == sorted(worst, reverse=True)
 
 
-def test_a_gpt_claims_no_more_than_its_parts():
-    model = GPT(7, d_embed=8, num_heads=2, num_blocks=1)
+@pytest.mark.parametrize(("projection", "claim"), [(None, "estimate"), (HeadLinear, "conditional")])
+def test_a_gpt_claims_no_more_than_its_parts(projection, claim):
+    model = GPT(7, d_embed=8, num_heads=2, num_blocks=1, projection=projection)
     report = well_normed(model, torch.tensor([[1, 2, 3]]), steps=3)
-    assert report[""].claim == "conditional"
+    assert report[""].claim == claim
     assert report.holds
 
 
@@ -317,7 +319,7 @@ def test_every_bond_and_atom_of_the_library_makes_a_claim():
         if kind.__module__ != "modula.algebra.core"
         and not any("claim" in vars(base) for base in kind.mro() if base is not Primitive)
     ]
-    assert sorted(silent) == ["FunctionBond", "SameSpace"]
+    assert sorted(silent) == ["FunctionBond", "SameSpace", "SplitIntoHeads"]
 
 
 def test_claims_are_those_of_the_docstrings():

@@ -37,8 +37,10 @@ from modula import (
     ComposedAttention,
     Conv2D,
     Embed,
+    FunctionalAttention,
     Gain,
     Gradient,
+    HeadLinear,
     Linear,
     Linf,
     MergeHeads,
@@ -46,6 +48,7 @@ from modula import (
     ReLU,
     ResMLP,
     SplitIntoHeads,
+    SplitQKV,
     SteepestDescent,
     Weights,
 )
@@ -119,6 +122,7 @@ def zoo() -> dict[str, Module]:
         @ Linear(7, 7)
         @ Linear(7, 3),
         "table": Linear(5, 6) @ Embed(6, 11),
+        "heads": MergeHeads() @ HeadLinear(3, 2, 5),
         "kernels": Conv2D(5, 3) @ Conv2D(3, 5, kernel_size=1),
         "rows": Linear(5, 7, domain=RMS, codomain=Linf),
         "columns": Linear(7, 5, domain=L1, codomain=RMS),
@@ -334,6 +338,27 @@ def plain_weights_beside_sharded_ones() -> None:
     same(sharded.weights, model.weights, EXACT)
 
 
+def attention_to() -> Module:
+    """Attention to queries, keys and values that a module before it gives."""
+    return Linear(8, 8) @ MergeHeads() @ FunctionalAttention()
+
+
+def fused_queries_keys_and_values() -> None:
+    """One sharded tensor of queries, keys and values takes the step of three tensors."""
+    torch.manual_seed(0)
+    sizes = (4, 2, 2)
+    apart = (attention_to() @ tuple(HeadLinear(heads, 2, 8) for heads in sizes)).double()
+    fused = (attention_to() @ SplitQKV(4, 2) @ HeadLinear(8, 2, 8, mass=3)).double()
+    gradient = random_gradient(apart, 0)
+    *parts, last = gradient.tensors
+    joined = Gradient.from_tensors(tuple(fused.weights.names), [torch.cat(parts), last])
+    sharded = distributed(fused, mesh_of(dist.get_world_size()), [Shard(0)])
+    step = sharded.dualize(Gradient(distributed_like(joined, sharded)), method="svd")
+    *expected, last = apart.dualize(gradient, method="svd").tensors
+    for found, wanted in zip(gathered(step).values(), (torch.cat(expected), last), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=EXACT)
+
+
 def tensor_parallel_outputs() -> None:
     """Under its plan every network computes the outputs that it computes on one process."""
     torch.manual_seed(0)
@@ -345,6 +370,9 @@ def tensor_parallel_outputs() -> None:
         MergeHeads() @ SplitIntoHeads(4) @ Linear(8, 8),
         Linear(8, 8) @ Bias(8) @ MergeHeads() @ SplitIntoHeads(4) @ Linear(8, 8),
         Attention(8, 4) @ layer @ ReLU() @ layer,
+        Attention(8, 8, d_head=2, num_kv_heads=4, window=3),
+        ComposedAttention(8, 8, d_head=2, num_kv_heads=4, projection=HeadLinear),
+        attention_to() @ SplitQKV(4) @ HeadLinear(12, 2, 8, mass=3),
     ):
         expected = model.double()(x)
         parallelize_module(model, mesh_of(dist.get_world_size()), tensor_parallel_plan(model))
@@ -570,6 +598,7 @@ for _check in (
     replicas_agree,
     frozen_weights,
     plain_weights_beside_sharded_ones,
+    fused_queries_keys_and_values,
     tensor_parallel_outputs,
     nan_on_one_process,
     adaptive_masses,

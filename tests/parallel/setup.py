@@ -17,8 +17,7 @@ from torch.distributed.tensor import DTensor, Placement, Shard, distribute_tenso
 from torch.distributed.tensor.parallel import parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
-from modula import GPT, Gradient, Module, SteepestDescent, Update
-from modula.compounds.gpt import TransformerBlock
+from modula import GPT, Gradient, Module, SteepestDescent, TransformerBlock, Update
 from modula.parallel import split_over, tensor_parallel_plan
 from modula.vector import Vector
 

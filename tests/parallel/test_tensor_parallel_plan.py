@@ -23,7 +23,9 @@ from modula import (
     Composition,
     Elementwise,
     Embed,
+    FunctionalAttention,
     FunctionBond,
+    HeadLinear,
     Identity,
     Linear,
     MergeHeads,
@@ -33,6 +35,7 @@ from modula import (
     ResMLP,
     Softmax,
     SplitIntoHeads,
+    SplitQKV,
     Tanh,
 )
 from modula.parallel import tensor_parallel_plan
@@ -40,6 +43,7 @@ from modula.parallel import tensor_parallel_plan
 COLUMN = "Sharded(taken=R, given=S(-1), weight=S(0))"
 ROW = "Sharded(taken=S(-1), given=R, weight=S(1))"
 GATHERED = "Sharded(taken=R, given=R, weight=S(0))"
+HEAD = "ShardedHeads(taken=R, given=S(-3), weight=S(0))"
 HEADS = "ShardedHeads(taken=S(-1), given=S(-3), weight=None)"
 
 
@@ -168,6 +172,19 @@ def projection(split: Module | None = None) -> Module:
 
 def scores() -> Module:
     return Softmax() @ AttentionQK() @ (projection(), projection())
+
+
+@pytest.mark.parametrize("attention", [Attention, ComposedAttention])
+def test_attention_of_one_matrix_a_head_is_sharded_by_heads(
+    attention: type[Attention] | type[ComposedAttention],
+) -> None:
+    model = attention(8, 4, num_kv_heads=2, projection=HeadLinear)
+    assert sorted(plan_of(model).values()) == sorted([HEAD] * 3 + [ROW])
+
+
+def test_fused_queries_keys_and_values_stay_whole() -> None:
+    model = Linear(8, 8) @ MergeHeads() @ FunctionalAttention() @ SplitQKV(2) @ HeadLinear(6, 4, 8)
+    assert plan_of(model) == {"4": GATHERED}
 
 
 def test_attention_of_a_users_own_is_sharded_by_heads() -> None:

@@ -6,24 +6,32 @@ from modula import (
     L1,
     RMS,
     ApplyAttentionScores,
+    ApplyMask,
     AttentionQK,
     AvgPool,
     CausalMask,
     Conv2D,
     Embed,
     FunctionalAttention,
+    HeadLinear,
     HeadRMS,
     Identity,
     Linear,
     Linf,
+    Mask,
+    MaskedFunctionalAttention,
     MergeHeads,
     Module,
     OneHot,
+    PaddingMask,
+    QKNorm,
     ReLU,
     RMSNorm,
     Rope,
+    Sinusoid,
     Softmax,
     SplitIntoHeads,
+    SplitQKV,
     Ungroup,
 )
 
@@ -79,7 +87,56 @@ assert_type(
     Module[OneHot, RMS],
 )
 
-# Only SplitIntoHeads gives heads, and only MergeHeads takes them back to features.
+# A matrix a head, fused queries, keys and values, positions.
+assert_type(HeadLinear(2, 4, 8), HeadLinear)
+assert_type(HeadLinear(2, 4, 8) @ Embed(8, 9), Module[OneHot, HeadRMS])
+assert_type(MergeHeads() @ HeadLinear(2, 4, 8), Module[RMS, RMS])
+assert_type(
+    SplitQKV(2) @ HeadLinear(6, 4, 8, mass=3.0), Module[RMS, tuple[HeadRMS, HeadRMS, HeadRMS]]
+)
+assert_type(FunctionalAttention() @ SplitQKV(2, 1) @ HeadLinear(4, 4, 8), Module[RMS, HeadRMS])
+assert_type(QKNorm() @ (head(), head()), Module[RMS, tuple[HeadRMS, HeadRMS]])
+assert_type(Rope(4) @ QKNorm(), Module[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]])
+assert_type(AttentionQK() @ QKNorm() @ (head(), HeadLinear(2, 4, 8)), Module[RMS, Linf])
+assert_type(Sinusoid(8), Sinusoid)
+assert_type(Embed(8, 9) + Sinusoid(8), Module[OneHot, RMS])
+assert_type(0.5 * Embed(8, 9) + 0.5 * Sinusoid(8), Module[OneHot, RMS])
+
+# Masks are inputs without a norm.
+assert_type(PaddingMask(), PaddingMask)
+assert_type(PaddingMask() ** 2, Module[Mask, Mask])
+assert_type(ApplyMask() @ Identity(), Module[tuple[Linf, Mask], Linf])
+assert_type(Softmax() @ ApplyMask(), Module[tuple[Linf, Mask], L1])
+assert_type(
+    MergeHeads() @ MaskedFunctionalAttention(),
+    Module[tuple[HeadRMS, HeadRMS, HeadRMS, Mask], RMS],
+)
+SplitQKV(2) @ Linear(6, 8)  # E: features are not heads
+SplitQKV(2) @ SplitQKV(2)  # E: a tuple is not heads
+FunctionalAttention() @ HeadLinear(6, 4, 8)  # E: insert SplitQKV
+MaskedFunctionalAttention() @ SplitQKV(2)  # E: the mask is missing
+FunctionalAttention() @ MaskedFunctionalAttention()  # E: heads are not a triple of them
+HeadLinear(2, 4, 8) @ HeadLinear(2, 4, 8)  # E: heads are not features
+HeadLinear(2, 4, 8) + Linear(8, 8)  # E: heads are not features
+HeadLinear(2, 4, 8) @ SplitIntoHeads(2)  # E: heads are not features
+HeadLinear(2, 4, 8, domain=RMS)  # E: the spaces are those of the class
+HeadLinear("2", 4, 8)  # E: how many heads is a number
+QKNorm() @ head()  # E: a query and a key
+QKNorm() @ (Linear(8, 8), Linear(8, 8))  # E: features are no heads
+QKNorm() @ AttentionQK()  # E: normalisation comes before the scores
+Sinusoid(8) @ Linear(8, 8)  # E: positions are those of ids
+Sinusoid(8) + Linear(8, 8)  # E: ids are not features
+Embed(8, 9) @ Sinusoid(8)  # E: positions are vectors already
+PaddingMask() @ Embed(8, 9)  # E: a mask is no vector
+Embed(8, 9) @ PaddingMask()  # E: a mask is no id
+Linear(8, 8) @ PaddingMask()  # E: a mask is no vector
+ReLU() @ PaddingMask()  # E: a mask has no entries
+CausalMask() @ PaddingMask()  # E: a mask is no score
+ApplyMask() @ AttentionQK()  # E: the mask is missing
+ApplyMask() @ ApplyMask()  # E: scores alone are no pair
+CausalMask(window="2")  # E: a window is a number
+
+# Only SplitIntoHeads and HeadLinear give heads, and only MergeHeads takes them back to features.
 MergeHeads() @ Linear(8, 8)  # E: insert SplitIntoHeads(num_heads)
 Linear(8, 8) @ SplitIntoHeads(2)  # E: insert MergeHeads()
 Linear(8, 8) @ head()  # E: insert MergeHeads()

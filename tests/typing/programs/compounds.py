@@ -2,6 +2,8 @@
 
 from typing import assert_type
 
+import torch
+
 from modula import (
     GELU,
     GPT,
@@ -13,18 +15,25 @@ from modula import (
     Composition,
     Conv2D,
     Embed,
+    Enumerate,
+    FeedForward,
+    HeadLinear,
     Identity,
+    KeyValueCache,
     Linear,
     Module,
     OneHot,
+    QKNorm,
     ReLU,
     ResCNN,
     ResMLP,
     RMSNorm,
+    Rope,
     Tanh,
+    TransformerBlock,
+    generate,
     residual,
 )
-from modula.compounds.gpt import FeedForward, TransformerBlock
 
 
 def mlp() -> MLP:
@@ -42,6 +51,32 @@ assert_type(ResCNN(10, 3, width=8, num_blocks=2), ResCNN)
 assert_type(Attention(8, 2, causal=False), Attention)
 assert_type(ComposedAttention(8, 2, scale=0.5), ComposedAttention)
 assert_type(GPT(9, d_embed=8, num_heads=2, num_blocks=1), GPT)
+
+# The choices of attention are parts, and each fits only in its place.
+positions = 0.5 * Embed(8, 9) + 0.5 * (Embed(8, 16) @ Enumerate())
+assert_type(Attention(8, 2, num_kv_heads=1, window=4), Attention)
+assert_type(Attention(8, 2, query_key=Rope(4) @ QKNorm(), projection=HeadLinear), Attention)
+assert_type(ComposedAttention(8, 2, query_key=Identity()), ComposedAttention)
+assert_type(
+    GPT(9, d_embed=8, num_heads=2, num_blocks=1, query_key=Identity(), embedding=positions), GPT
+)
+Attention(8, 2, query_key=QKNorm)  # E: a class is no module
+Attention(8, 2, query_key=RMSNorm())  # E: queries and keys are heads, not features
+Attention(8, 2, projection=Linear)  # E: a Linear makes features, not heads
+Attention(8, 2, projection=HeadLinear(2, 4, 8))  # E: what makes projections, not a projection
+Attention(8, 2, window=1.5)  # E static: a window is a whole number of keys
+GPT(9, d_embed=8, num_heads=2, num_blocks=1, embedding=mlp())  # E static: any map would run
+
+# Generation.
+ids = torch.zeros(1, 2, dtype=torch.long)
+model = GPT(9, d_embed=8, num_heads=2, num_blocks=1)
+assert_type(generate(model, ids, 3, temperature=0.5, top_k=2), torch.Tensor)
+assert_type(KeyValueCache(model), KeyValueCache[OneHot, RMS])
+assert_type(KeyValueCache(attention()), KeyValueCache[RMS, RMS])
+generate(mlp(), ids, 3)  # E: an MLP reads no ids
+generate(model, [[0, 1]], 3)  # E: ids are a tensor
+generate(model, ids)  # E: how many tokens
+KeyValueCache(torch.nn.Linear(2, 2))  # E: a module of torch has no spaces
 
 assert_type(Linear(4, 8) @ mlp(), Module[RMS, RMS])
 assert_type(mlp() @ Embed(8, 9), Module[OneHot, RMS])

@@ -1,0 +1,134 @@
+"""Compare the norms of attention's heads: one matrix that is split, or one matrix for each head.
+
+    python -m benchmarks.heads --data FILE
+    python -m benchmarks.heads --data FILE --write docs/attention.md
+
+Trains a small GPT on text with either projection, at several learning rates and seeds, and prints
+the validation loss at the best rate of each. A run that is in --out is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.docs_tables import write_between
+from modula import GPT, Gradient, HeadLinear
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "examples"))
+
+from text import load, shuffled, windows  # noqa: E402 # the examples are scripts, not a package
+
+PROJECTIONS = {"one matrix, split into heads": None, "one matrix a head": HeadLinear}
+BATCH = 12
+CONTEXT = 64
+MOMENTUM = 0.85
+
+
+def trained(
+    data: str, projection: str, lr: float, seed: int, steps: int, width: int, blocks: int
+) -> float:
+    """Return the validation loss of one run, in nats a character."""
+    torch.manual_seed(seed)
+    corpus = load(data)
+    model = GPT(
+        len(corpus.characters),
+        d_embed=width,
+        num_heads=4,
+        num_blocks=blocks,
+        projection=PROJECTIONS[projection],
+    )
+    momentum = Gradient({name: torch.zeros_like(w) for name, w in model.weights.items()})
+    for step in range(steps):
+        x, y = shuffled(corpus.train, BATCH, CONTEXT, step, seed)
+        grad = model.gradient(F.cross_entropy(model(x).flatten(0, 1), y.flatten()))
+        momentum += grad
+        momentum *= MOMENTUM
+        grad += momentum
+        model.weights -= model.dualize(grad, target_norm=lr * (1 - step / steps))
+    return loss_on(model, corpus.validation)
+
+
+@torch.no_grad()
+def loss_on(model: GPT, ids: Tensor) -> float:
+    x, y = windows(ids, CONTEXT)
+    pieces = zip(torch.split(x, 256), torch.split(y, 256), strict=True)
+    total = sum(
+        F.cross_entropy(model(a).flatten(0, 1), b.flatten(), reduction="sum").item()
+        for a, b in pieces
+    )
+    return total / x.numel()
+
+
+def row(name: str, losses: dict[float, list[float]]) -> str:
+    """Return the line of one projection: its best rate, and mean and spread over the seeds."""
+    best = min(losses, key=lambda lr: statistics.mean(losses[lr]))
+    found = losses[best]
+    return f"| {name} | {best:g} | {statistics.mean(found):.3f} | {max(found) - min(found):.3f} |"
+
+
+def table(options: argparse.Namespace) -> str:
+    done: dict[str, float] = json.loads(options.out.read_text()) if options.out.exists() else {}
+    lines = []
+    for name in PROJECTIONS:
+        losses: dict[float, list[float]] = {}
+        for seed in range(options.seeds):
+            for lr in options.rates:
+                key = f"{name}, {lr:g}, {seed}, {options.steps}, {options.width}, {options.blocks}"
+                if key not in done:
+                    sizes = (options.steps, options.width, options.blocks)
+                    done[key] = trained(options.data, name, lr, seed, *sizes)
+                    options.out.parent.mkdir(parents=True, exist_ok=True)
+                    options.out.write_text(json.dumps(done, indent=1) + "\n")
+                losses.setdefault(lr, []).append(done[key])
+        lines.append(row(name, losses))
+    rates = ", ".join(f"{lr:g}" for lr in options.rates)
+    return "\n".join(
+        [
+            "| queries, keys and values | learning rate | validation loss | spread over seeds |",
+            "|---|---|---|---|",
+            *lines,
+            "",
+            f"Tiny Shakespeare, {options.blocks} blocks, width {options.width}, 4 heads, "
+            f"{options.steps} steps;",
+            f"the best of the rates {rates}; {options.seeds} seeds.",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="shakespeare", help="a text (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 0.2, 0.4])
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "runs" / "heads.json",
+        help="the losses of all runs (default %(default)s)",
+    )
+    parser.add_argument(
+        "--write", type=Path, help="write the table into this page, between its marks"
+    )
+    options = parser.parse_args()
+    written = table(options)
+    print(written)
+    if options.write:
+        write_between(options.write, "heads", written)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Attention in one fused call of torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from modula.algebra.core import Bond
+from modula.bonds.attention.heads import check_shared, parts_of, radii_of
+from modula.bonds.attention.masks import check_mask, check_window, visible
+from modula.bonds.attention.scores import AttentionQK
+from modula.bonds.incremental import Positions
+from modula.checks import Claim
+from modula.graph import Radius, total_radius
+from modula.norms import HeadRMS, Mask
+from modula.spaces import AnySpace, Product, Signature, meet
+
+
+@dataclass
+class KeysAndValues:
+    """The keys and the values of the positions so far, as many as later queries attend to."""
+
+    keys: Positions
+    values: Positions
+
+
+class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
+    """(query, key, value) ↦ attention in one fused call.
+
+    It computes AttentionQK, CausalMask, Softmax and ApplyAttentionScores. Key and value may have
+    fewer heads than the query, of which neighbouring ones then share one, and, without `causal`,
+    another number of positions. With it, the queries are at the last of the keys' positions.
+
+    Sensitivity max(1, |scale|), radius R_value: conditional on queries, keys and values of RMS at
+    most 1, as the four together (the radius holds for all).
+
+    Args:
+        causal: whether a position attends only to itself and to those before it.
+        scale: the inverse temperature, which multiplies query·key/d_head; finite and not 0.
+        window: keys at this distance from the query, or farther, are left out; None for none.
+
+    Raises:
+        ValueError: the scale is 0 or not finite, or the window below 1.
+
+    Source: Large et al. 2024 (arXiv:2405.14813), appendix B.3.
+    """
+
+    claim: Claim = "conditional"
+
+    def __init__(
+        self, causal: bool = True, scale: float = 1.0, *, window: int | None = None
+    ) -> None:
+        super().__init__()
+        check_window("FunctionalAttention", window)
+        self.causal = causal
+        self.scale = scale
+        self.window = window
+        self.sensitivity: float = sensitivity_at(scale)
+
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        triple, output = super().unify(domain, codomain)
+        query, key, value = parts_of(triple)
+        head, output = meet(query, key), meet(value, output)
+        return Product((head, head, output)), output
+
+    def radius(self, *inputs: Radius) -> Radius:
+        return total_radius(radii_of(inputs[0], 3)[2])  # the output is a mean of values
+
+    def forward(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        query, key, value = x
+        queries, keys = query.shape[-2], key.shape[-2]
+        sees_all = self.window is None and (not self.causal or queries == 1)
+        if sees_all or (self.window is None and queries == keys):
+            return attend(query, key, value, self.scale, is_causal=self.causal and queries > 1)
+        seen = visible(queries, keys, causal=self.causal, window=self.window, device=query.device)
+        return attend(query, key, value, self.scale, mask=seen)
+
+    def start(self) -> KeysAndValues:
+        if not self.causal:
+            raise ValueError(
+                f"{self!r} attends to later positions, and its output is not known before them: a "
+                "sequence is continued by causal attention"
+            )
+        most = None if self.window is None else self.window - 1
+        return KeysAndValues(Positions(most), Positions(most))
+
+    def resume(
+        self, x: tuple[Tensor, Tensor, Tensor], state: KeysAndValues
+    ) -> tuple[Tensor, KeysAndValues]:
+        query, key, value = x
+        return self((query, state.keys.append(key), state.values.append(value))), state
+
+    def logits(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Return scale·query·key/d_head, [batch, head, query, key], of all keys."""
+        query, key, _ = x
+        return self.scale * AttentionQK()((query, key))
+
+    def logit_bound(self, *inputs: Radius) -> float:
+        """Return a bound on the logits, by those on query and key."""
+        query, key, _ = map(total_radius, radii_of(inputs[0], 3))
+        return abs(self.scale) * query * key
+
+    def extra_repr(self) -> str:
+        causal = [] if self.causal else ["causal=False"]
+        scale = [] if self.scale == 1.0 else [f"scale={self.scale:g}"]
+        window = [] if self.window is None else [f"window={self.window}"]
+        return ", ".join(causal + scale + window)
+
+
+class MaskedFunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS, Mask], HeadRMS]):
+    """(query, key, value, mask) ↦ attention to the keys at which the mask is True.
+
+    The mask broadcasts against scores [batch, head, query, key]. The output is 0 for a query that
+    attends to no key. All else is as in `FunctionalAttention(causal=False)`.
+
+    Sensitivity max(1, |scale|), radius R_value: conditional on queries, keys and values of RMS at
+    most 1 (the radius holds for all).
+
+    Args:
+        scale: the inverse temperature, which multiplies query·key/d_head; finite and not 0.
+
+    Raises:
+        ValueError: the scale is 0 or not finite; when called, a mask of another shape or dtype.
+    """
+
+    claim: Claim = "conditional"
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.sensitivity: float = sensitivity_at(scale)
+
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        entries, output = super().unify(domain, codomain)
+        query, key, value, mask = parts_of(entries)
+        head, output = meet(query, key), meet(value, output)
+        return Product((head, head, output, mask)), output
+
+    def radius(self, *inputs: Radius) -> Radius:
+        return total_radius(radii_of(inputs[0], 4)[2])  # the output is a mean of values
+
+    def forward(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        query, key, value, mask = x
+        check_mask(self, mask, (*query.shape[:-1], key.shape[-2]))
+        return attend(query, key, value, self.scale, mask=mask)
+
+    def logits(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        """Return scale·query·key/d_head, [batch, head, query, key], of all keys."""
+        query, key, _, _ = x
+        return self.scale * AttentionQK()((query, key))
+
+    def logit_bound(self, *inputs: Radius) -> float:
+        """Return a bound on the logits, by those on query and key."""
+        query, key, _, _ = map(total_radius, radii_of(inputs[0], 4))
+        return abs(self.scale) * query * key
+
+    def extra_repr(self) -> str:
+        return "" if self.scale == 1.0 else f"scale={self.scale:g}"
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    *,
+    mask: Tensor | None = None,
+    is_causal: bool = False,
+) -> Tensor:
+    """Return attention on torch's fused kernel, and 0 for queries that attend to no key.
+
+    Args:
+        query: [batch, head, query, d_head].
+        key, value: [batch, head, key, d_head], of as many heads or a fraction of them.
+        scale: multiplies query·key/d_head.
+        mask: booleans that broadcast against [batch, head, query, key].
+        is_causal: whether keys after the query are left out, for as many queries as keys.
+    """
+    check_shared(query.shape[-3], key.shape[-3])
+    # Some of torch's kernels take a negative scale for none with a causal mask.
+    signed = query if scale > 0 else -query
+    grouped = query.shape[-3] != key.shape[-3]
+    scale = abs(scale) / query.shape[-1]
+    if mask is None:
+        return F.scaled_dot_product_attention(
+            signed, key, value, is_causal=is_causal, scale=scale, enable_gqa=grouped
+        )
+    attends = mask.any(dim=-1, keepdim=True)
+    output = F.scaled_dot_product_attention(
+        signed, key, value, attn_mask=mask | ~attends, scale=scale, enable_gqa=grouped
+    )
+    return output.masked_fill(~attends, 0)
+
+
+def sensitivity_at(scale: float) -> float:
+    """Return max(1, |scale|); 0, which is refused, for a scale that is 0 or not finite."""
+    return max(1.0, abs(scale)) if math.isfinite(scale) and scale else 0.0
