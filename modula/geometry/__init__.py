@@ -15,7 +15,7 @@ from modula.geometry.convolution import (
     transposed_convolution_geometry,
 )
 from modula.geometry.intersection import Intersection, intersection
-from modula.geometry.rearranged import Flattened, Transposed
+from modula.geometry.rearranged import Flattened, Reshaped, Transposed
 from modula.geometry.spectral import Orthogonal, Spectral
 from modula.geometry.stacked import Stacked
 from modula.geometry.table import operator_geometry, register
@@ -29,6 +29,7 @@ __all__ = [
     "Matrices",
     "NormPairError",
     "Orthogonal",
+    "Reshaped",
     "Spectral",
     "Stacked",
     "Taps",

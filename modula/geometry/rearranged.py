@@ -139,3 +139,59 @@ class Flattened(Rearranged):
     def arranged_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         inside = math.prod(shape[self.start : self.start + self.count])
         return (*shape[: self.start], inside, *shape[self.start + self.count :])
+
+
+@dataclass(frozen=True)
+class Reshaped(Rearranged):
+    """Weights that `block` measures in another shape, and with their axes in another order.
+
+    Such are matrices that a network keeps as one vector of entries, and those whose rows it reads
+    as [group, d_out].
+
+    Args:
+        block: the geometry of the weight after both.
+        axes: the number of axes of the weight as it is stored.
+        shape: that it is given first.
+        order: the axes of that shape, in the order in which `block` takes them; None keeps theirs.
+
+    Raises:
+        ValueError: the order does not name each axis of the shape once.
+
+    Example:
+        >>> import torch
+        >>> from modula import RMS
+        >>> from modula.geometry import Reshaped, Spectral
+        >>> Reshaped(Spectral(RMS, RMS), 1, (2, 8)).norm(torch.ones(1, 16))
+        tensor([8.])
+    """
+
+    block: Geometry
+    axes: int
+    shape: tuple[int, ...]
+    order: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if sorted(self._order()) != list(range(len(self.shape))):
+            raise ValueError(
+                f"Reshaped takes each of the {len(self.shape)} axes of {list(self.shape)} once, "
+                f"got order={self.order}"
+            )
+
+    def arranged(self, weight: Tensor) -> Tensor:
+        batch = weight.shape[: weight.dim() - self.axes]
+        before = range(len(batch))
+        after = [len(batch) + k for k in self._order()]
+        return weight.reshape(*batch, *self.shape).permute(*before, *after)
+
+    def stored(self, arranged: Tensor, shape: tuple[int, ...]) -> Tensor:
+        count = len(self.shape)
+        batch = arranged.shape[: arranged.dim() - count]
+        order = self._order()
+        back = [len(batch) + order.index(k) for k in range(count)]
+        return arranged.permute(*range(len(batch)), *back).reshape(*batch, *shape)
+
+    def arranged_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple([self.shape[k] for k in self._order()])
+
+    def _order(self) -> tuple[int, ...]:
+        return tuple(range(len(self.shape))) if self.order is None else self.order

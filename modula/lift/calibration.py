@@ -20,13 +20,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from modula.errors import LiftError
 from modula.geometry import BallVectors, Geometry
 from modula.lift.nested import tensors_in
 from modula.lift.restoring import restored
 from modula.lift.rules import Kind
+from modula.lift.swapping import swapped
 from modula.norms import RMS, Linf
 
 
@@ -86,21 +86,21 @@ def gains(
         LiftError: no output requires a gradient, or a κ is not finite.
     """
     leaves = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
-    probe = _Probe(model, probes, seed)
     given = [t for _, t in tensors_in([args, kwargs]) if t.is_leaf]
     before = [t.grad for t in given]
     args = [_as_leaf(value) for value in args]
     kwargs = {name: _as_leaf(value) for name, value in kwargs.items()}
     entering = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor) and t.requires_grad]
     try:
-        with restored(model, seed), torch.enable_grad():
-            swapped = {f"network.{name}": leaf for name, leaf in leaves.items()}
-            functional_call(probe, swapped, (list(leaves.values()), entering, args, kwargs))
+        with restored(model, seed), torch.enable_grad(), swapped(model, leaves):
+            squares = _squares(model, list(leaves.values()), entering, args, kwargs, probes, seed)
     finally:
         for tensor, grad in zip(given, before, strict=True):
             tensor.grad = grad
-    squares = dict(zip(leaves, probe.squares, strict=False))
-    found = {name: sizes[name] * math.sqrt(squares[name] / probes) for name in leaves}
+    found = {
+        name: sizes[name] * math.sqrt(square / probes)
+        for name, square in zip(leaves, squares, strict=False)
+    }
     wrong = next((name for name, value in found.items() if not math.isfinite(value)), None)
     if wrong is not None:
         raise LiftError(
@@ -108,42 +108,36 @@ def gains(
             "these weights. Calibrate at the weights as they are, lift(…, calibrate='init'), or "
             "give the sensitivities, lift(…, calibrate={name: S})"
         )
-    of_inputs = probe.squares[len(leaves) :]
+    of_inputs = squares[len(leaves) :]
     return Gains(found, math.sqrt(sum(of_inputs) / probes) if of_inputs else None)
 
 
-class _Probe(nn.Module):
-    """Runs a module and the backward passes in one call.
+def _squares(
+    model: nn.Module,
+    leaves: Sequence[Tensor],
+    entering: Sequence[Tensor],
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    probes: int,
+    seed: int,
+) -> list[float]:
+    """The sum over probes of ‖Jᵀ·c‖² for each leaf, and for each input.
 
-    The backward passes are inside of the forward method, since activations that a checkpoint
-    computes again must see the same weights.
+    The weights must still be swapped in the backward passes, since activations that a checkpoint
+    computes again must see the same ones.
     """
-
-    def __init__(self, network: nn.Module, probes: int, seed: int) -> None:
-        super().__init__()
-        self.network = network
-        self.squares: list[float] = []
-        self._probes, self._seed = probes, seed
-
-    def forward(
-        self,
-        leaves: Sequence[Tensor],
-        entering: Sequence[Tensor],
-        args: Sequence[object],
-        kwargs: Mapping[str, object],
-    ) -> None:
-        outputs = _differentiable(self.network(*args, **kwargs))
-        wanted = [*leaves, *entering]
-        totals = [0.0] * len(wanted)
-        generator = torch.Generator().manual_seed(self._seed)
-        for probe in range(self._probes):
-            cotangents = [_cotangent(y, generator) for y in outputs]
-            torch.autograd.backward(outputs, cotangents, retain_graph=probe + 1 < self._probes)
-            for i, leaf in enumerate(wanted):
-                if leaf.grad is not None:
-                    totals[i] += float(leaf.grad.double().square().sum())
-                    leaf.grad = None
-        self.squares = totals
+    outputs = _differentiable(model(*args, **kwargs))
+    wanted = [*leaves, *entering]
+    totals = [0.0] * len(wanted)
+    generator = torch.Generator().manual_seed(seed)
+    for probe in range(probes):
+        cotangents = [_cotangent(y, generator) for y in outputs]
+        torch.autograd.backward(outputs, cotangents, retain_graph=probe + 1 < probes)
+        for i, leaf in enumerate(wanted):
+            if leaf.grad is not None:
+                totals[i] += float(torch.linalg.vector_norm(leaf.grad, dtype=torch.float64)) ** 2
+                leaf.grad = None
+    return totals
 
 
 def _differentiable(output: object) -> list[Tensor]:

@@ -14,6 +14,7 @@ from modula.errors import LiftError, ParameterError
 from modula.geometry import BallVectors, Geometry
 from modula.graph import Graph, Radius
 from modula.lift.calibration import Gains, drawn, gains
+from modula.lift.empty import Empty
 from modula.lift.masses import default_masses, given_masses, groups
 from modula.lift.names import short
 from modula.lift.observing import observations
@@ -233,8 +234,10 @@ class Lifted(Network):
         owner = self._module.get_submodule(path)
         measured = self._norms.get(name)
         if measured is None:
-            axes = max(1, getattr(owner, attribute).dim())
-            measured = Measured(name, ("entries",), BallVectors(Linf, axes), (), proved=False)
+            tensor: Tensor = getattr(owner, attribute)
+            axes = max(1, tensor.dim())
+            geometry = BallVectors(Linf, axes) if tensor.numel() else Empty(axes)
+            measured = Measured(name, ("entries",), geometry, (), proved=False)
         return LiftedWeight(owner, attribute, measured, self._masses.get(name, 0.0))
 
     def _resolved(self, calibrate: Calibration) -> Mapping[str, float] | str:
@@ -337,6 +340,8 @@ class Lifted(Network):
         )
 
     def _warning(self, name: str) -> str:
+        if not self._weights[name].tensor.numel():
+            return "it has no entries"
         if name not in self._norms:
             return "the recorded run did not use it: it has no norm, and mass 0"
         if name in self._without_effect:

@@ -73,6 +73,7 @@ def operation_name(function: Callable[..., object]) -> str:
         name = _REFLECTED.get(name, _IN_PLACE.get(name, name))
     elif name.endswith("_"):
         name = name.rstrip("_")
+    name = name.removeprefix("linalg_")
     return _ONE_NAME.get(name, name)
 
 

@@ -46,6 +46,9 @@ _CHOICES = ["getitem", "select", "narrow"]
 LAYOUTS = COPIES | frozenset([*_VIEWS, *_AXES, *_SHAPES, *_PARTS, *_CHOICES])
 """Operations that rearrange entries, or leave some of them out."""
 
+_LIKE = frozenset(["view_as", "reshape_as", "expand_as", "type_as", "to"])
+"""Operations that take the shape or the dtype of their second argument alone."""
+
 IDENTITIES = frozenset(["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"])
 """Operations that return their input entry by entry, up to entries that are left out."""
 
@@ -285,6 +288,8 @@ class _Recorder(TorchFunctionMode):
         made: list[Tensor],
         written: list[Tensor],
     ) -> None:
+        if name in _LIKE:  # the others give a shape or a dtype alone
+            read, sources = read[:1], sources[:1]
         inputs = [t for _, t in read]
         if not written and all(any(t is one for one in inputs) for t in made):
             return  # such as contiguous() of a contiguous tensor
@@ -297,7 +302,7 @@ class _Recorder(TorchFunctionMode):
         found = self._arguments(name, read, sources)
         again = None
         if name in LAYOUTS and not written:
-            again = Replay.of(func, args, kwargs, lambda t: self.source(t).value)
+            again = Replay.of(*_without_like(name, func, args), kwargs, self._value)
         values = tuple([self._number() for _ in outputs])
         shapes = tuple([tuple(t.shape) for t in outputs])
         constants = {
@@ -337,7 +342,9 @@ class _Recorder(TorchFunctionMode):
         if name not in LAYOUTS or not args or not isinstance(args[0], Tensor):
             return False
         source, *others = sources
-        if source.kind != "parameter" or source.view is None or others:
+        if others and name not in _LIKE:
+            return False
+        if source.kind != "parameter" or source.view is None:
             return False
         if name in COPIES:
             views: list[View | None] = [source.view] * len(made)
@@ -351,9 +358,26 @@ class _Recorder(TorchFunctionMode):
             self._sources[tensor] = Source("parameter", self._number(), parameter, view)
         return True
 
+    def _value(self, tensor: Tensor) -> int:
+        return self.source(tensor).value
+
     def _number(self) -> int:
         self._values += 1
         return self._values
+
+
+def _without_like(
+    name: str, func: Callable[..., object], args: Sequence[object]
+) -> tuple[Callable[..., object], Sequence[object]]:
+    """The function and arguments of a call that takes a shape, where this one takes a tensor."""
+    by_shape: dict[str, Callable[..., object]] = {
+        "view_as": Tensor.view,
+        "reshape_as": Tensor.reshape,
+        "expand_as": Tensor.expand,
+    }
+    if name not in by_shape or len(args) < 2 or not isinstance(args[1], Tensor):
+        return func, args
+    return by_shape[name], (args[0], tuple(args[1].shape))
 
 
 def _weak_dictionary() -> MutableMapping[Tensor, Source]:

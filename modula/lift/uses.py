@@ -7,26 +7,38 @@ one weight from several parameters, such as W + B·A, to the operations that use
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from modula.errors import LiftError, NormPairError
 from modula.geometry import BallVectors, Geometry, intersection
+from modula.lift.dominance import largest
 from modula.lift.features import Features
-from modula.lift.rules import Kind, Layout, Role, Use, role_of
+from modula.lift.rules import Kind, Layout, Role, Use, no_cuts, role_of
 from modula.lift.trace import COPIES, IDENTITIES, Argument, Call, Trace
 from modula.lift.views import View
 from modula.norms import Linf
 
 LOOKUPS = frozenset(["getitem", "index_select", "gather", "take_along_dim"])
 
+_COMBINED = ["add", "sub", "mul", "div", "neg", "masked_fill", "where", "lerp", "cat", "complex"]
+_NORMALIZED = ["_weight_norm", "layer_norm", "rms_norm", "batch_norm", "group_norm"]
+_NORMALIZED += ["instance_norm", "normalize"]
+_TRIANGLES = ["tril", "triu", "roll", "flip", "clamp", "pad", "real", "view_as_real"]
+_MATRIX_FUNCTIONS = ["matrix_exp", "householder_product", "inv", "inverse", "solve", "pinv"]
+
 _SAME_ENTRIES = (
-    COPIES
-    | IDENTITIES
-    | frozenset(["add", "sub", "mul", "div", "neg", "masked_fill", "where", "_weight_norm", "cat"])
+    COPIES | IDENTITIES | frozenset([*_COMBINED, *_NORMALIZED, *_TRIANGLES, *_MATRIX_FUNCTIONS])
 )
 """Operations whose result is used as their argument would be."""
+
+_PRODUCTS = frozenset(["matmul", "linear", "multi_dot", "kron"])
+"""Operations of which matrices are factors that are used as their product is."""
+
+_RESAMPLED = frozenset(["interpolate", "grid_sample"])
+
+_BROADCASTS = frozenset(["repeat", "tile", "expand", "expand_as", "broadcast_to"])
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class Measured:
 def norms_from_use(
     trace: Trace, model: nn.Module, roles: Mapping[str, Geometry]
 ) -> dict[str, Measured]:
-    """Return the norm of each parameter that the output of a run depends on.
+    """Return the norm of each parameter with entries that the output of a run depends on.
 
     Args:
         trace: of the run.
@@ -71,7 +83,7 @@ def norms_from_use(
     parameters = dict(model.named_parameters())
     found = {}
     for name in dict.fromkeys(trace.names.values()):
-        if name in unused:
+        if name in unused or not parameters[name].numel():
             continue
         shape = tuple(parameters[name].shape)
         uses = list(finder.uses(name, shape))
@@ -86,10 +98,17 @@ def norms_from_use(
 
 @dataclass(frozen=True)
 class _Found:
-    """A use, and whether other parameters alone are combined with the parameter there."""
+    """A use at which following a parameter ended.
+
+    Args:
+        use: the last.
+        computes_weight: whether parameters alone enter it.
+        before: the uses by which the parameter came there.
+    """
 
     use: Use
     computes_weight: bool
+    before: tuple[Use, ...] = ()
 
 
 class _Finder:
@@ -102,7 +121,11 @@ class _Finder:
         self._readers = trace.readers()
         self._of_parameter: dict[str, list[tuple[Call, Argument]]] = {}
         self._computes_weight: dict[int, bool] = {}
+        self._is_constant: dict[int, bool] = {}
         for call in trace.calls:
+            self._is_constant[call.index] = all(
+                a.is_floating and self._is_of_constants(a) for a in call.arguments
+            )
             self._computes_weight[call.index] = self._is_of_parameters(call)
             for argument in call.arguments:
                 if argument.source.kind == "parameter":
@@ -114,54 +137,63 @@ class _Finder:
         for call, argument in self._of_parameter.get(name, []):
             view = argument.source.view
             if call.index in self._reached and view is not None:
-                yield from self._from(name, shape, view, call, argument, blocks=True)
+                yield from self._from(Use(name, shape, view, call, argument.slot), argument, True)
 
     def _from(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        view: View,
-        call: Call,
-        argument: Argument,
-        blocks: bool,
+        self, use: Use, argument: Argument, blocks: bool, before: tuple[Use, ...] = ()
     ) -> Iterator[_Found]:
-        following = self._following(view, call, argument)
+        call = use.call
+        use = replace(use, cuts=self._cuts_of(call) if blocks else no_cuts)
+        following = self._following(use.view, call, argument)
         if following is None:
-            cuts = self._cuts_of(call) if blocks else _no_cuts
-            use = Use(name, shape, view, call, argument.slot, cuts)
-            yield _Found(use, self._computes_weight[call.index])
+            yield _Found(use, self._computes_weight[call.index], before)
             return
-        blocks = blocks and call.operation != "matmul"
+        blocks = blocks and call.operation not in _PRODUCTS
         for output, after in zip(call.outputs, following, strict=False):
             for reader, read in self._readers.get(output, []):
                 if reader.index in self._reached:
-                    yield from self._from(name, shape, after, reader, read, blocks)
+                    there = replace(use, view=after, call=reader, slot=read.slot)
+                    yield from self._from(there, read, blocks, (*before, use))
 
     def _following(self, view: View, call: Call, argument: Argument) -> list[View] | None:
         """The views of the parameter that stand for the call's outputs; None to stop here."""
         if not self._computes_weight[call.index]:
             return None
-        if call.operation in LOOKUPS and call.again is None:
+        if call.operation in LOOKUPS and (call.again is None or len(call.arguments) > 1):
             return _looked_up(view, call)
-        if call.operation in LOOKUPS and len(call.arguments) > 1:
-            return _looked_up(view, call)
+        if call.operation in _BROADCASTS:
+            repeated = view.broadcast(call.shapes[0])
+            return None if repeated is None else [repeated]
+        if call.operation in ("sum", "mean"):
+            summed = _summed(view, call)
+            return None if summed is None else [summed]
+        if call.operation == "view_as_complex":
+            return [View(view.parameter, view.shape[:-1], view.stride[:-1], view.offset)]
         if call.again is not None and len(call.arguments) == 1:
             again, value = call.again, argument.source.value
             views = view.after(lambda t: again.on({value: t}))
             known = [one for one in views if one is not None]
             return known if len(known) == len(call.outputs) else None
-        if call.operation == "matmul" and len(view.shape) == 2 and len(call.shapes[0]) == 2:
+        if call.operation == "linear" and argument.slot != "input":
+            return None
+        if call.operation in _PRODUCTS and len(view.shape) == len(call.shapes[0]) == 2:
             return [view]
         if call.operation in _SAME_ENTRIES and _is_like(call, argument):
             return [view]
         return None
 
+    def _is_of_constants(self, argument: Argument) -> bool:
+        """Whether an argument is known to be the same in all runs."""
+        source = argument.source
+        return source.kind == "constant" or self._is_constant.get(source.call, False)
+
     def _is_of_parameters(self, call: Call) -> bool:
         """Whether parameters and constants alone enter a call, which makes a part of a weight."""
         if call.operation.startswith("embedding"):
             return False
-        sources = [a.source for a in call.arguments if a.is_floating]
-        varying = [source for source in sources if source.kind != "constant"]
+        varying = [
+            a.source for a in call.arguments if a.is_floating and not self._is_of_constants(a)
+        ]
         of_parameters = all(
             source.kind == "parameter" or self._computes_weight.get(source.call, False)
             for source in varying
@@ -174,14 +206,24 @@ class _Finder:
         return lambda axis: self._features.cuts(call, axis)
 
 
-def _no_cuts(axis: int) -> tuple[int, ...]:
-    return ()
-
-
 def _looked_up(view: View, call: Call) -> list[View]:
     """The view of one weight of several, or of some of them, that integers look up."""
     dropped = len(view.shape) - len(call.shapes[0])
     return [View(view.parameter, view.shape[dropped:], view.stride[dropped:], view.offset)]
+
+
+def _summed(view: View, call: Call) -> View | None:
+    """The view of one of the weights whose sum or mean along an axis a call computes."""
+    axis = call.number("dim", call.number("1", call.number("axis", len(view.shape))))
+    if not -len(view.shape) <= axis < len(view.shape):
+        return None
+    axis %= len(view.shape)
+    shape, stride = list(view.shape), list(view.stride)
+    if len(call.shapes[0]) == len(view.shape):
+        shape[axis] = 1
+    else:
+        del shape[axis], stride[axis]
+    return View(view.parameter, tuple(shape), tuple(stride), view.offset)
 
 
 def _is_like(call: Call, argument: Argument) -> bool:
@@ -198,6 +240,8 @@ def _measured(
     if not roles:
         return _entry_by_entry(name, shape, found)
     geometries = _combined([role for _, role in roles], shape)
+    if len(geometries) > 1 and all(one.computes_weight for one in found):
+        return _entry_by_entry(name, shape, found)
     kinds: tuple[Kind, ...] = tuple(dict.fromkeys([role.kind for _, role in roles]))
     uses = tuple([use for use, _ in roles])
     try:
@@ -214,6 +258,8 @@ def _measured(
 def _roles(found: Sequence[_Found], owner: nn.Module) -> list[tuple[Use, Role]]:
     """The uses whose rules know a role; all must, except those that compute a weight.
 
+    Where all uses compute a weight, or activations from parameters alone, maps among them count.
+
     Raises:
         LiftError: no rule knows one of them.
     """
@@ -224,7 +270,32 @@ def _roles(found: Sequence[_Found], owner: nn.Module) -> list[tuple[Use, Role]]:
             roles.append((one.use, role))
         elif not one.computes_weight:
             raise one.use.refused("no rule knows this argument of the operation")
-    return roles
+    if roles:
+        return roles
+    return [known for one in found if (known := _earlier_role(one, owner)) is not None]
+
+
+def _earlier_role(found: _Found, owner: nn.Module) -> tuple[Use, Role] | None:
+    """The last use on the way to where a parameter was followed that is the use of a layer."""
+    for use in (found.use, *reversed(found.before)):
+        role = _role_or_none(use, owner)
+        if role is not None and _is_of_layer(use, role):
+            return use, role
+    return None
+
+
+def _role_or_none(use: Use, owner: nn.Module) -> Role | None:
+    try:
+        return role_of(use, owner)
+    except LiftError:
+        return None
+
+
+def _is_of_layer(use: Use, role: Role) -> bool:
+    """Whether a use is that of a layer, rather than a step in the computation of a weight."""
+    if role.kind == "table":
+        return use.operation in LOOKUPS | _RESAMPLED or use.slot in ("weight", "input")
+    return role.kind in ("matrix", "gain") or use.slot == "bias"
 
 
 def _combined(roles: Sequence[Role], shape: tuple[int, ...]) -> list[Geometry]:
@@ -233,13 +304,12 @@ def _combined(roles: Sequence[Role], shape: tuple[int, ...]) -> list[Geometry]:
     cuts: dict[Layout, set[int]] = {}
     for role in roles:
         if isinstance(role.norm, Layout):
-            layout = role.norm
-            plain = Layout(layout.out, layout.into, layout.stacked)
-            cuts.setdefault(plain, set()).update(layout.cuts)
+            plain = replace(role.norm, cuts=())
+            cuts.setdefault(plain, set()).update(role.norm.cuts)
     for plain, positions in cuts.items():
-        layout = Layout(plain.out, plain.into, plain.stacked, tuple(sorted(positions)))
+        layout = replace(plain, cuts=tuple(sorted(positions)))
         geometries.append(layout.geometry(shape))
-    return list(dict.fromkeys(geometries))
+    return largest(list(dict.fromkeys(geometries)), shape)
 
 
 def _entry_by_entry(name: str, shape: tuple[int, ...], found: Sequence[_Found]) -> Measured:
@@ -254,14 +324,8 @@ def _plain(found: Sequence[_Found]) -> tuple[Use, ...]:
 
 def _kinds_of(found: Sequence[_Found], owner: nn.Module) -> tuple[Kind, ...]:
     """The kinds of the uses that rules know; entries if none does."""
-    kinds: list[Kind] = []
-    for one in found:
-        try:
-            role = role_of(one.use, owner)
-        except LiftError:
-            role = None
-        if role is not None:
-            kinds.append(role.kind)
+    roles = [_role_or_none(one.use, owner) for one in found]
+    kinds: list[Kind] = [role.kind for role in roles if role is not None]
     return tuple(dict.fromkeys(kinds)) or ("entries",)
 
 

@@ -13,7 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modula import RMS, ChannelRMS
-from modula.geometry import Flattened, Geometry, Spectral, Stacked, Taps, Transposed, Vectors
+from modula.geometry import (
+    Flattened,
+    Geometry,
+    Reshaped,
+    Spectral,
+    Stacked,
+    Taps,
+    Transposed,
+    Vectors,
+)
 from tests.helpers import close, rand
 
 MATRIX = Spectral(RMS, RMS)
@@ -50,6 +59,13 @@ CASES: dict[str, tuple[Geometry, tuple[int, ...], Matrices, int]] = {
         Stacked(Transposed(MATRIX), None),
         (3, 4, 5),
         lambda w: [one.T for one in w],
+        1,
+    ),
+    "a vector": (Reshaped(MATRIX, 1, (4, 6)), (24,), lambda w: [w.view(4, 6)], 1),
+    "in two shapes": (
+        Reshaped(Flattened(MATRIX, 1, 2), 3, (2, 6, 3), (1, 0, 2)),
+        (2, 6, 3),
+        lambda w: [w.transpose(0, 1).flatten(1)],
         1,
     ),
     "patches": (Flattened(MATRIX, 1, 3), (4, 3, 2, 2), lambda w: [w.flatten(1)], 1),

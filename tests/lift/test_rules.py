@@ -16,6 +16,7 @@ from modula.geometry import (
     Flattened,
     Geometry,
     Intersection,
+    Reshaped,
     Spectral,
     Stacked,
     Taps,
@@ -176,6 +177,148 @@ CASES: dict[str, tuple[tuple[int, ...], Callable[[Tensor, Tensor], Tensor], Tens
         Transposed(Taps(added=4)),
     ),
     "1-d": ((4, 6, 3), lambda w, x: F.conv1d(x.T[None], w), X, Taps(pixel_axes=1)),
+    "bilinear": (
+        (4, 6, 6),
+        lambda w, x: F.bilinear(x, x, w),
+        X,
+        Flattened(MATRIX, 1, 2),
+    ),
+    "einsum of three": (
+        (4, 6, 6),
+        lambda w, x: torch.einsum("ni,oij,nj->no", x, w, x),
+        X,
+        Flattened(MATRIX, 1, 2),
+    ),
+    "einsum with dots": (
+        (6, 4),
+        lambda w, x: torch.einsum("...d,de->...e", x, w),
+        X,
+        Transposed(MATRIX),
+    ),
+    "einsum without an arrow": (
+        (6, 4),
+        lambda w, x: torch.einsum("nd,de", x, w),
+        X,
+        Transposed(MATRIX),
+    ),
+    "einsum of lists": (
+        (6, 4),
+        lambda w, x: torch.einsum(x, [0, 1], w, [1, 2], [0, 2]),
+        X,
+        Transposed(MATRIX),
+    ),
+    "einsum of a gain": (
+        (6,),
+        lambda w, x: torch.einsum("nd,d->nd", x, w),
+        X,
+        BallVectors(Linf, axes=1),
+    ),
+    "a vector for each head": (
+        (2, 3),
+        lambda w, x: torch.einsum("nhd,hd->nh", x.view(-1, 2, 3), w),
+        X,
+        Vectors(DualRMS),
+    ),
+    "tensordot": (
+        (4, 6),
+        lambda w, x: torch.tensordot(x, w, dims=([1], [1])),
+        X,
+        MATRIX,
+    ),
+    "inner": ((4, 6), lambda w, x: torch.inner(x, w), X, MATRIX),
+    "a chain": (
+        (6, 4),
+        lambda w, x: torch.linalg.multi_dot([x, w, x.new_ones(4, 2)]),
+        X,
+        Transposed(MATRIX),
+    ),
+    "rows in groups": (
+        (8, 3),
+        lambda w, x: torch.einsum("ngd,ged->nge", x.view(-1, 2, 3), w.view(2, 4, 3)),
+        X,
+        Reshaped(Stacked(MATRIX, None), 2, (2, 4, 3)),
+    ),
+    "a matrix kept as a vector": (
+        (24,),
+        lambda w, x: F.linear(x, w.view(4, 6)),
+        X,
+        Reshaped(MATRIX, 1, (4, 6)),
+    ),
+    "a kernel read as a matrix": (
+        (4, 3, 2, 2),
+        lambda w, x: F.linear(F.unfold(x, 2).mT, w.flatten(1)),
+        IMAGE,
+        Flattened(MATRIX, 1, 3),
+    ),
+    "axes that are not neighbours": (
+        (2, 6, 3),
+        lambda w, x: torch.einsum("nhe,hde->nd", x.view(-1, 2, 3), w),
+        X,
+        Reshaped(Flattened(MATRIX, 1, 2), 3, (2, 6, 3), (1, 0, 2)),
+    ),
+    "repeated for a batch": (
+        (6, 4),
+        lambda w, x: torch.bmm(x.expand(3, -1, -1), w.expand(3, -1, -1)),
+        X,
+        Transposed(MATRIX),
+    ),
+    "forth and back": (
+        (4, 6),
+        lambda w, x: F.linear(F.linear(x, w).relu(), w.T),
+        X,
+        MATRIX,
+    ),
+    "a row that is added and put beside": (
+        (1, 6),
+        lambda w, x: torch.cat([w, x + w]),
+        X,
+        ROWS,
+    ),
+    "gain and bias": ((6,), lambda w, x: w * x + w, X, BallVectors(Linf, axes=1)),
+    "standardised kernel": (
+        (4, 3, 3, 3),
+        lambda w, x: F.conv2d(
+            x, F.batch_norm(w.reshape(1, 4, -1), None, None, training=True).reshape_as(w)
+        ),
+        IMAGE,
+        Taps(),
+    ),
+    "mixed kernels": (
+        (2, 4, 3, 3, 3),
+        lambda w, x: F.conv2d(x, (w * torch.tensor([0.3, 0.7]).view(2, 1, 1, 1, 1)).sum(0)),
+        IMAGE,
+        Stacked(Taps(), None),
+    ),
+    "queries": (
+        (3, 6),
+        lambda w, x: F.scaled_dot_product_attention(w, x, x),
+        X,
+        ROWS,
+    ),
+    "latents that are projected": (
+        (1, 3, 6),
+        lambda w, x: F.linear(w, torch.ones(6, 6)).softmax(-1) @ x.T,
+        X,
+        Vectors(RMS, axes=3),
+    ),
+    "a learned image": (
+        (1, 3, 8, 8),
+        lambda w, x: F.conv2d(w.expand(4, -1, -1, -1), torch.ones(2, 3, 1, 1)) + x[:, :2],
+        IMAGE,
+        Vectors(RMS, axes=4, axis=1),
+    ),
+    "a matrix function": (
+        (6, 6),
+        lambda w, x: F.linear(x, torch.linalg.matrix_exp(w - w.T)),
+        X,
+        MATRIX,
+    ),
+    "two numbers as a complex one": (
+        (6, 4, 2),
+        lambda w, x: (x.to(torch.complex64) @ torch.view_as_complex(w)).abs(),
+        X,
+        Stacked(Transposed(MATRIX), None, 2),
+    ),
     "entries": ((6,), lambda w, x: torch.exp(w) * x, X, BallVectors(Linf, axes=1)),
 }
 
@@ -282,38 +425,40 @@ def test_attention_of_torch_is_fused():
 # What is not known
 
 
-def bilinear() -> nn.Module:
-    return Parametric((3, 6, 6), lambda w, x: F.bilinear(x, x, w))
+def distances() -> nn.Module:
+    return Parametric((3, 6), lambda w, x: torch.cdist(x, w))
 
 
 def test_an_unknown_use_is_refused_by_name():
-    with pytest.raises(
-        LiftError, match=r"no norm is known for 'w' of shape \[3, 6, 6\], as bilinear"
-    ):
-        norms(bilinear(), X)
+    with pytest.raises(LiftError, match=r"no norm is known for 'w' of shape \[3, 6\], as cdist"):
+        norms(distances(), X)
 
 
 def test_a_role_settles_it():
-    each = Stacked(MATRIX, None)
-    assert norms(bilinear(), X, roles={"w": each})["w"] == each
+    assert norms(distances(), X, roles={"w": ROWS})["w"] == ROWS
 
 
 @pytest.mark.parametrize(
     ("roles", "message"),
     [
         ({"v": MATRIX}, "names 'v', which is not a parameter"),
-        ({"w": MATRIX}, "for weights of 2 axes, and it has 3"),
+        ({"w": Vectors(RMS, axes=3)}, "for weights of 3 axes, and it has 2"),
         ({"w": "matrix"}, "takes a geometry"),
     ],
 )
 def test_roles_are_checked(roles, message):
     with pytest.raises(LiftError, match=message):
-        norms(bilinear(), X, roles=roles)
+        norms(distances(), X, roles=roles)
 
 
 def test_two_uses_without_a_common_duality_map_are_refused():
-    model = Parametric((6, 6), lambda w, x: F.linear(F.linear(x, w).relu(), w.T))
-    with pytest.raises(LiftError, match=r"'w' of shape \[6, 6\] is used by linear.*roles="):
+    model = Parametric(
+        (6, 6),
+        lambda w, x: F.linear(
+            torch.einsum("nhd,hed->nhe", x.view(-1, 2, 3), w.view(2, 3, 6)[..., :3]).flatten(1), w
+        ),
+    )
+    with pytest.raises(LiftError, match=r"'w' of shape \[6, 6\] is used by einsum, linear.*roles="):
         norms(model, X)
 
 
@@ -323,19 +468,17 @@ def own_rules(monkeypatch):
     monkeypatch.setattr(base, "RULES_BY_MODULE", dict(base.RULES_BY_MODULE))
 
 
-def each_output(use: Use) -> Role:
-    return Role("matrix", Stacked(MATRIX, None))
+def table(use: Use) -> Role:
+    return Role("table", ROWS)
 
 
-@pytest.mark.parametrize("target", ["bilinear", Parametric])
+@pytest.mark.parametrize("target", ["cdist", Parametric])
 def test_a_registered_rule_settles_it(own_rules, target):
-    register_rule(target, each_output)
-    assert norms(bilinear(), X)["w"] == Stacked(MATRIX, None)
+    register_rule(target, table)
+    assert norms(distances(), X)["w"] == ROWS
 
 
-@pytest.mark.parametrize(
-    ("target", "rule"), [(3, each_output), (int, each_output), ("bilinear", "matrix")]
-)
+@pytest.mark.parametrize(("target", "rule"), [(3, table), (int, table), ("cdist", "matrix")])
 def test_registration_is_checked(own_rules, target, rule):
     with pytest.raises(TypeError):
         register_rule(target, rule)

@@ -1,7 +1,7 @@
 """How each operation of torch uses its parameters, one family of operations a file."""
 
 from modula.lift.rules import convolutions, matrices, recurrent, tables, vectors
-from modula.lift.rules.base import Kind, Layout, Role, Rule, Use, register_rule, role_of
+from modula.lift.rules.base import Kind, Layout, Role, Rule, Use, no_cuts, register_rule, role_of
 
 __all__ = [
     "Kind",
@@ -11,6 +11,7 @@ __all__ = [
     "Use",
     "convolutions",
     "matrices",
+    "no_cuts",
     "recurrent",
     "register_rule",
     "role_of",

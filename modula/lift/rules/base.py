@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -10,7 +11,7 @@ from typing import Literal, TypeAlias
 from torch import nn
 
 from modula.errors import LiftError
-from modula.geometry import Flattened, Geometry, Spectral, Stacked, Transposed
+from modula.geometry import Flattened, Geometry, Reshaped, Spectral, Stacked, Transposed
 from modula.lift.trace import Call
 from modula.lift.views import View
 from modula.norms import RMS
@@ -26,33 +27,48 @@ class Layout:
     """Where the matrices of a weight are stored in its axes.
 
     Args:
-        out: the axes along which the output features extend, neighbours.
-        into: the axes along which the input features extend, neighbours.
+        out: the axes along which the output features extend.
+        into: the axes along which the input features extend.
         stacked: axes each of whose indices has a matrix of its own, such as experts.
         cuts: positions at which the output features are cut into blocks.
+        shape: in which the axes are counted; None for the weight's own.
     """
 
     out: tuple[int, ...]
     into: tuple[int, ...]
     stacked: tuple[int, ...] = ()
     cuts: tuple[int, ...] = ()
+    shape: tuple[int, ...] | None = None
 
     def geometry(self, shape: Sequence[int]) -> Geometry:
         """Return the norm of a weight of that shape: the largest norm of a block."""
-        width = 1
-        for axis in self.out:
-            width *= shape[axis]
+        own = tuple(shape)
+        inner = own if self.shape is None else self.shape
+        inside = [k for k in range(len(inner)) if k not in self.stacked]
+        if inside in ([*self.out, *self.into], [*self.into, *self.out]):
+            block = self._matrices(inner, self.out, self.into)
+            for axis in sorted(self.stacked):
+                block = Stacked(block, None, axis)
+            return block if inner == own else Reshaped(block, len(own), inner)
+        order = (*sorted(self.stacked), *self.out, *self.into)
+        first = len(self.stacked)
+        second = first + len(self.out)
+        block = self._matrices(inner, range(first, second), range(second, len(order)))
+        for _ in self.stacked:
+            block = Stacked(block, None)
+        return Reshaped(block, len(own), inner, order)
+
+    def _matrices(self, shape: Sequence[int], out: Sequence[int], into: Sequence[int]) -> Geometry:
+        """The norm of the matrices between two groups of neighbouring axes."""
         block: Geometry = _RMS_TO_RMS
         if self.cuts:
-            block = Stacked(block, _sizes(self.cuts, width))
-        if self.into < self.out:
+            block = Stacked(block, _sizes(self.cuts, math.prod([shape[k] for k in self.out])))
+        if tuple(into) < tuple(out):
             block = Transposed(block)
-        first, second = sorted([self.into, self.out])
+        first, second = sorted([tuple(into), tuple(out)])
         for start, axes in ((1, second), (0, first)):
             if len(axes) > 1:
                 block = Flattened(block, start, len(axes))
-        for axis in sorted(self.stacked):
-            block = Stacked(block, None, axis)
         return block
 
 
@@ -70,6 +86,11 @@ class Role:
     kind: Kind
     norm: Geometry | Layout
     proved: bool = True
+
+
+def no_cuts(axis: int) -> tuple[int, ...]:
+    """Return no positions: features that are not cut."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +112,7 @@ class Use:
     view: View
     call: Call
     slot: str
-    cuts: Callable[[int], tuple[int, ...]] = field(default=lambda axis: (), repr=False)
+    cuts: Callable[[int], tuple[int, ...]] = field(default=no_cuts, repr=False)
 
     @property
     def operation(self) -> str:
@@ -102,36 +123,38 @@ class Use:
         self,
         out: Sequence[int],
         into: Sequence[int],
-        stacked: Sequence[int] = (),
         feature_axis: int | None = -1,
     ) -> Role:
         """Return the role of matrices between RMS norms.
 
+        Each index along the other axes of the parameter has a matrix of its own.
+
         Args:
             out, into: the axes of the argument along which output and input features extend.
-            stacked: the axes of the argument each of whose indices has a matrix of its own.
             feature_axis: the axis of the call's output along which its features extend; None if
                 they are not cut into blocks.
 
         Raises:
-            LiftError: the axes of the argument are not axes of the parameter, or those of the
-                output or input features are not neighbours.
+            LiftError: the axes of the argument do not run along axes of the parameter.
         """
-        axes = self._parameter_axes()
-        outward, inward = (tuple([axes[k] for k in some]) for some in (out, into))
-        missing = [k for k in range(len(self.shape)) if k not in axes]
-        others = (*missing, *[axes[k] for k in stacked])
-        inside = sorted(set(range(len(self.shape))) - set(others))
-        if not any(list(pair) == inside for pair in (outward + inward, inward + outward)):
-            raise self.refused("its axes are read in an order in which they are not stored")
+        refined = self.view.refined()
+        if refined is None:
+            raise self.refused("the argument is not a part of the parameter along its axes")
+        outward, inward = (
+            tuple([axis for k in some for axis in refined.axes[k]]) for some in (out, into)
+        )
+        if not outward or not inward:
+            raise self.refused("the entries of the parameter are repeated along features")
+        known = {*outward, *inward}
+        others = tuple([k for k in range(len(refined.shape)) if k not in known])
         cuts: set[int] = set()
         if len(outward) == 1:
-            start = self.view.start(outward[0])
-            length, width = self.view.shape[out[0]], self.shape[outward[0]]
-            cuts = {start, start + length} - {0, width}
+            start, length = refined.start[outward[0]], refined.length[outward[0]]
+            cuts = {start, start + length} - {0, refined.shape[outward[0]]}
             if feature_axis is not None:
                 cuts |= {start + cut for cut in self.cuts(feature_axis) if cut < length}
-        return Role("matrix", Layout(outward, inward, others, tuple(sorted(cuts))))
+        shape = None if refined.shape == self.shape else refined.shape
+        return Role("matrix", Layout(outward, inward, others, tuple(sorted(cuts)), shape))
 
     def refused(self, reason: str) -> LiftError:
         """Return the error that names the parameter, the use, the reason and the way out."""
@@ -141,18 +164,6 @@ class Use:
             f"as in lift(…, roles={{{self.parameter!r}: Spectral(RMS, RMS)}}), or freeze it with "
             "requires_grad_(False)"
         )
-
-    def _parameter_axes(self) -> list[int]:
-        """The axis of the parameter for each axis of the argument."""
-        if len(self.view.shape) == len(self.shape) and self.view.is_whole:
-            return list(range(len(self.shape)))
-        found = [self.view.axis_of(k) for k in range(len(self.view.shape))]
-        free = [k for k in range(len(self.shape)) if k not in found and self.shape[k] == 1]
-        axes = [(free.pop(0) if free else None) if k is None else k for k in found]
-        known = [k for k in axes if k is not None]
-        if len(known) != len(axes) or len(set(known)) != len(known):
-            raise self.refused("the argument is not a part of the parameter along its axes")
-        return known
 
 
 Rule: TypeAlias = Callable[[Use], "Role | None"]

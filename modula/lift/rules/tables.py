@@ -11,7 +11,10 @@ from modula.lift.rules.base import Role, Use, rule_for
 from modula.norms import RMS
 
 
-@rule_for("embedding", "embedding_bag", "getitem", "index_select", "gather", "take_along_dim")
+@rule_for(
+    *("embedding", "embedding_bag", "getitem", "index_select", "gather", "take_along_dim"),
+    "index",
+)
 def lookup(use: Use) -> Role | None:
     """Rows of a table, looked up by integers."""
     whole = use.view.is_whole or use.view.axis_of(-1) == len(use.shape) - 1
@@ -22,4 +25,4 @@ def lookup(use: Use) -> Role | None:
 
 def rows(use: Use) -> Role:
     """Vectors along the last axis, measured by their RMS."""
-    return Role("table", Vectors(RMS, axes=len(use.shape)))
+    return Role("table", Vectors(RMS, axes=max(1, len(use.shape))))

@@ -11,26 +11,28 @@ from modula.norms import RMS, Linf
 
 @rule_for("layer_norm", "rms_norm", "group_norm", "batch_norm", "instance_norm", "prelu")
 def normalization(use: Use) -> Role | None:
-    """The gain and the bias after a normalisation."""
+    """The gain and the bias after a normalisation; a parameter that it normalises is a table."""
     if use.slot == "weight":
         return gain(use)
-    return bias(use) if use.slot == "bias" else None
+    return bias(use) if use.slot == "bias" else rows(use)
 
 
-@rule_for("mul", "div", "addcmul")
+@rule_for("mul", "div", "addcmul", "addcdiv", "lerp", "pow")
 def gain(use: Use) -> Role:
-    """A factor for each feature, measured by its largest entry."""
+    """A factor or an exponent for each feature, measured by its largest entry."""
     return Role("gain", BallVectors(Linf, axes=max(1, len(use.shape))))
 
 
 @rule_for(
-    *("add", "sub", "cat", "stack", "where", "index_add", "masked_fill", "setitem", "expand"),
-    *("repeat", "scaled_dot_product_attention", "copy"),
+    *("add", "sub", "cat", "stack", "where", "index_add", "masked_fill", "masked_scatter"),
+    *("setitem", "index_put", "scatter", "scatter_add", "expand", "repeat", "copy", "maximum"),
+    *("minimum", "scaled_dot_product_attention", "repeat_interleave", "tile"),
+    *("pad", "roll", "flip", "hstack", "vstack", "index_copy"),
 )
 def added(use: Use) -> Role:
     """Vectors added to features, or put beside them: a bias, positions, a class token."""
     long = [k for k, length in enumerate(use.shape) if length > 1]
-    if len(long) > 1 or use.operation not in ("add", "sub"):
+    if len(long) > 1 or use.operation not in ("add", "sub", "where"):
         return rows(use) if use.shape else bias(use)
     axis = long[0] - len(use.shape) if long else -1
     return Role("bias", BallVectors(RMS, axes=max(1, len(use.shape)), axis=axis))
