@@ -3,11 +3,13 @@
     python examples/experiments/lr_transfer.py --plan     # estimates the time on this machine
     python examples/experiments/lr_transfer.py            # continues where it was stopped
     python examples/experiments/lr_transfer.py --quick    # minutes
+    python examples/experiments/lr_transfer.py --lifted   # a plain GPT of torch's modules
 
 Trains a GPT on text and a ResMLP on digits at many widths and depths, by modula (dualized, and
 normalised Adam), AdamW and Muon. For every size it searches the rates, by factors of 2 around the
 best rate of the size before and then by √2 around the lowest point, until the lowest point has
-neighbours on both sides. Leaves lr_transfer.json and lr_transfer.png in --out.
+neighbours on both sides. Leaves lr_transfer.json and lr_transfer.png in --out; with --lifted
+lr_transfer_lifted.json and lr_transfer_lifted.png.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for text and digits
 
 import digits
 import text
+from plain_gpt import PlainGPT
 from systems import NAMES, SYSTEMS, optimizers, step
 from trials import Bar, Runs, arguments, band, canvas, finite, mean, publish, table
 
-from modula import GPT, ResMLP
+from modula import GPT, Network, ResMLP, lift
 
 START = {"dualize": 2**-3.0, "normalize": 2**-3.0, "adamw": 2**-7.0, "muon": 2**-4.5}
 """The rates at which the search of the smallest network begins."""
@@ -78,7 +81,7 @@ lower bound above zero, as that of text has."""
 class Task:
     """A family of networks and their data."""
 
-    build: Callable[[Size], GPT | ResMLP]
+    build: Callable[[Size], Network]
     batch: Batches
     held_out: tuple[Tensor, Tensor]
     """The data of the loss at the end."""
@@ -97,16 +100,20 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--networks",
         nargs="+",
-        choices=["gpt", "resmlp"],
-        default=["gpt", "resmlp"],
-        help="which networks to train (default %(default)s)",
+        choices=["gpt", "resmlp", "plain"],
+        help="which networks to train; by default gpt resmlp, with --lifted plain",
+    )
+    parser.add_argument(
+        "--lifted",
+        action="store_true",
+        help="train a GPT of nn.Linear, LayerNorm and plain residual sums, by modula lifted",
     )
     parser.add_argument(
         "--systems",
         nargs="+",
         choices=SYSTEMS,
-        default=SYSTEMS,
-        help="which systems train them (default %(default)s)",
+        help=f"which systems train them; by default {' '.join(SYSTEMS)}, with --lifted all but "
+        "normalize",
     )
     parser.add_argument(
         "--widths", nargs="+", type=int, help="by default 32 64 128 256 512, with --quick 16 32 64"
@@ -135,6 +142,11 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
         help="time one step of everything, print how long the whole takes, and stop",
     )
     options = parser.parse_args(given)
+    options.name = "lr_transfer_lifted" if options.lifted else "lr_transfer"
+    options.networks = options.networks or (["plain"] if options.lifted else ["gpt", "resmlp"])
+    options.systems = options.systems or [
+        system for system in SYSTEMS if not (options.lifted and system == "normalize")
+    ]
     options.widths = options.widths or ([16, 32, 64] if options.quick else [32, 64, 128, 256, 512])
     options.depths = options.depths or ([1, 2, 4] if options.quick else [2, 4, 8, 16])
     options.width = options.width or options.widths[min(1, len(options.widths) - 1)]
@@ -145,7 +157,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
     options = parse(given)
     settings = {key: getattr(options, key) for key in ("data", "steps", "batch", "context")}
-    runs = Runs(options.out / "lr_transfer.json", Trial, Outcome, settings, fresh=options.fresh)
+    runs = Runs(options.out / f"{options.name}.json", Trial, Outcome, settings, fresh=options.fresh)
     tasks = {network: task(network, options) for network in options.networks}
     if options.plan:
         plan(tasks, runs, options)
@@ -167,7 +179,7 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
                     walk_axis(axis, system, tasks[network], walked, runs, bar, options)
 
     figure = plot(runs, options)
-    publish("lr_transfer", figure, summary(runs, options), options.out)
+    publish(options.name, figure, summary(runs, options), options.out)
     return runs
 
 
@@ -193,10 +205,18 @@ def task(network: str, options: argparse.Namespace) -> Task:
     corpus = text.load(options.data)
     windows, following = text.windows(corpus.validation, options.context)
     some = torch.randperm(len(windows), generator=torch.Generator().manual_seed(0))[:128]
+    vocabulary = len(corpus.characters)
+
+    def build(size: Size) -> Network:
+        if network == "gpt":
+            return GPT(vocabulary, d_embed=size.width, num_heads=4, num_blocks=size.depth)
+        model = PlainGPT(
+            vocabulary, context=options.context, width=size.width, heads=4, blocks=size.depth
+        )
+        return lift(model, windows[:4])
+
     return Task(
-        lambda size: GPT(
-            len(corpus.characters), d_embed=size.width, num_heads=4, num_blocks=size.depth
-        ),
+        build,
         lambda generator: text.batch(corpus.train, options.batch, options.context, generator),
         (windows[some], following[some]),
     )
@@ -207,7 +227,7 @@ def train(trial: Trial, task: Task, steps: int) -> Outcome:
     torch.manual_seed(trial.seed)
     generator = torch.Generator().manual_seed(trial.seed)
     model = task.build(Size(trial.network, trial.width, trial.depth))
-    chosen = optimizers(trial.system, model, trial.lr)
+    chosen = optimizers(trial.system, model, trial.lr, hidden=hidden(model))
     for k in range(steps):
         loss = loss_of(model, *task.batch(generator))
         if not math.isfinite(loss.item()):
@@ -217,9 +237,18 @@ def train(trial: Trial, task: Task, steps: int) -> Outcome:
         return Outcome(finite(loss_of(model, *task.held_out, noise=task.noise).item()))
 
 
-def loss_of(model: GPT | ResMLP, x: Tensor, y: Tensor, noise: float = 0.0) -> Tensor:
+def hidden(model: Network) -> list[Tensor] | None:
+    """Return the matrices of a plain GPT's blocks, and None for other networks."""
+    module = model.torch_module
+    if not isinstance(module, PlainGPT):
+        return None
+    return [p for p in module.blocks.parameters() if p.dim() == 2]
+
+
+def loss_of(model: Network, x: Tensor, y: Tensor, noise: float = 0.0) -> Tensor:
     """Return the expected loss where a fraction of the labels is replaced by random ones."""
-    return F.cross_entropy(model(x).flatten(0, -2), y.flatten(), label_smoothing=noise)
+    logits = model.torch_module(x)
+    return F.cross_entropy(logits.flatten(0, -2), y.flatten(), label_smoothing=noise)
 
 
 # Which runs are made
@@ -242,7 +271,7 @@ RUNS_A_WALK = 6
 
 def cost(trial: Trial) -> float:
     """Estimate the time of a run, relative to other runs."""
-    per_block = {"gpt": 12, "resmlp": 2}[trial.network] * trial.width**2
+    per_block = {"gpt": 12, "plain": 12, "resmlp": 2}[trial.network] * trial.width**2
     return trial.depth * (per_block + 2e4) + 1e5
 
 

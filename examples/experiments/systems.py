@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -16,14 +18,25 @@ NAMES = {
     "sgd": "torch.optim.SGD",
 }
 MUON_REST = 3e-3
-"""AdamW's rate for the first and the last weight, which Muon does not train, as in
-examples/train_gpt.py."""
+"""AdamW's rate for the weights that Muon does not train, as in examples/train_gpt.py."""
 
 
 def optimizers(
-    system: str, model: Network, lr: float, weight_decay: float = 0.0
+    system: str,
+    model: Network,
+    lr: float,
+    weight_decay: float = 0.0,
+    hidden: Sequence[Tensor] | None = None,
 ) -> list[torch.optim.Optimizer]:
-    """Return the optimizers of a system, each of which trains some of the weights."""
+    """Return the optimizers of a system, each of which trains some of the weights.
+
+    Args:
+        system: one of `SYSTEMS`, or "sgd".
+        model: whose weights are trained.
+        lr: the peak rate.
+        weight_decay: of each optimizer.
+        hidden: the weights that Muon trains; None takes all but the first and the last.
+    """
     parameters = list(model.torch_module.parameters())
     if system == "dualize":
         return [SteepestDescent(model, lr, momentum=0.85, weight_decay=weight_decay)]
@@ -37,10 +50,11 @@ def optimizers(
         return [torch.optim.AdamW(parameters, lr, betas=(0.9, 0.95), weight_decay=weight_decay)]
     if system == "sgd":
         return [torch.optim.SGD(parameters, lr, weight_decay=weight_decay)]
-    first, *hidden, last = parameters
+    by_muon = parameters[1:-1] if hidden is None else list(hidden)
+    rest = [p for p in parameters if all(p is not other for other in by_muon)]
     return [
-        torch.optim.Muon(hidden, lr, weight_decay=weight_decay),
-        torch.optim.AdamW([first, last], MUON_REST, betas=(0.9, 0.95), weight_decay=weight_decay),
+        torch.optim.Muon(by_muon, lr, weight_decay=weight_decay),
+        torch.optim.AdamW(rest, MUON_REST, betas=(0.9, 0.95), weight_decay=weight_decay),
     ]
 
 
