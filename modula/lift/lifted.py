@@ -122,8 +122,18 @@ class Lifted(Network):
         return self._graph
 
     def weight_sensitivities(self) -> Mapping[str, float]:
-        """Return S for each weight, as it was measured or given; not a bound."""
-        return {name: max(S, SMALLEST) for name, S in self._sensitivities.items()}
+        """Return S for each weight in units of the head's, or as it was given; not a bound.
+
+        A head that makes V logits of d > V features passes on √(V/d) of a random change of them,
+        and a measured S contains this factor. Updates are not random: all of what they change
+        reaches the logits. In units of the head's S, a measured S does not depend on d, and that of
+        the head is 1, as in the algebra. A network without a head, or with several, has no unit.
+        """
+        heads = [name for name, mine in self._groups.items() if mine == ("head",)]
+        is_measured = self._claim in (_CLAIMS["drawn"], _CLAIMS["init"])
+        has_unit = is_measured and len(heads) == 1 and heads[0] not in self._without_effect
+        unit = self._sensitivities[heads[0]] if has_unit else 1.0
+        return {name: max(S / unit, SMALLEST) for name, S in self._sensitivities.items()}
 
     @property
     def sensitivity(self) -> float:

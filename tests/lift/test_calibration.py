@@ -158,6 +158,22 @@ def test_twenty_steps_equal_those_of_the_same_network_in_the_algebra():
         close(p, by_shape[tuple(p.shape)], rtol=1e-5, atol=1e-5)
 
 
+def test_s_in_units_of_the_heads_does_not_depend_on_the_width():
+    """A head from d to 3 passes on √(3/d) of a random change, and all of what updates change."""
+
+    def first(d: int) -> float:
+        model = nn.Sequential(nn.Linear(8, d), nn.LayerNorm(d), nn.Linear(d, 3))
+        return modula.lift(model, features(8), probes=100).weight_sensitivities()["0.weight"]
+
+    close(first(16), first(256), rtol=0.1)
+
+
+@pytest.mark.parametrize("calibrate", ["drawn", "init"])
+def test_s_of_a_head_is_1_as_in_the_algebra(calibrate):
+    S = modula.lift(mlp(), features(4), calibrate=calibrate).weight_sensitivities()
+    assert S["2.weight"] == 1.0
+
+
 def test_norms_are_those_of_the_algebra():
     composed = Linear(3, 8) @ ReLU() @ Linear(8, 4)
     net = modula.lift(mlp(), features(4))
@@ -402,7 +418,10 @@ def test_rows_are_looked_up_by_name():
     report = modula.lift(mlp(), features(4)).report()
     row = report["0.weight"]
     assert (row.shape, row.uses) == ((8, 4), ("linear in 0",))
-    close(row.coefficient, row.mass_fraction / row.sensitivity)
+    close(
+        row.coefficient,
+        row.mass_fraction / (row.sensitivity / report["2.weight"].sensitivity),
+    )
     with pytest.raises(KeyError, match="no weight '1'"):
         report["1"]
 

@@ -1,0 +1,129 @@
+"""The examples of lifted models run at a small size and do what they say."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from tests.families.data import write_dataset
+
+pytestmark = pytest.mark.usefixtures("examples_on_path")
+
+
+def load(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+# Coordinate check
+
+NARROW = ["--widths", "32", "128", "--seeds", "1", "--steps", "2"]
+
+
+@pytest.mark.parametrize("family", ["gpt", "resnet", "vit"])
+def test_changes_of_a_lifted_network_do_not_depend_on_its_width(
+    family: str, tmp_path: Path
+) -> None:
+    coord_check = load("coord_check")
+    found = coord_check.main([*NARROW, "--family", family, "--out", str(tmp_path)])
+    exponents = [coord_check.exponent(change) for change in found["lifted"].values()]
+    assert max(map(abs, exponents)) < 0.35
+    assert (tmp_path / "coord_check.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_changes_by_adamw_grow_with_the_width(tmp_path: Path) -> None:
+    coord_check = load("coord_check")
+    found = coord_check.main([*NARROW, "--out", str(tmp_path)])
+    assert coord_check.exponent(found["adamw"]["blocks.0.up"]) > 0.4
+
+
+def test_the_exponent_of_a_power_is_found() -> None:
+    change = {width: 3.0 * width**-0.5 for width in (8, 16, 64)}
+    assert load("coord_check").exponent(change) == pytest.approx(-0.5)
+
+
+def test_a_family_of_ones_own_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "families_of_mine.py").write_text(
+        "import torch\n"
+        "def make(width):\n"
+        "    model = torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.Linear(width, 1))\n"
+        "    return model, torch.randn(8, 4), lambda y: (y - 1).square().mean()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    sample = load("coord_check").family("families_of_mine:make")(16)
+    assert sample.loss(sample.model(sample.inputs)).isfinite()
+    with pytest.raises(SystemExit, match="file:function"):
+        load("coord_check").family("families_of_mine:nothing")
+
+
+def test_rescaled_weights_have_norm_1() -> None:
+    import modula
+
+    net = modula.lift(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.ones(3, 4))
+    load("coord_check").rescale(net)
+    for weight in net.graph().weights.values():
+        norm = weight.geometry.norm(weight.tensor.detach()[None])
+        assert float(norm) in (0.0, pytest.approx(1.0, rel=1e-3))
+
+
+# Vision
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    write_dataset(folder)
+    return folder
+
+
+def vision(images: Path, *more: str) -> float:
+    small = ["--steps", "2", "--batch", "4", "--width", "4", "--images", "20", "--test", "10"]
+    return load("train_vision").main(["--data", str(images), *small, *more])
+
+
+@pytest.mark.parametrize("model", ["resnet", "vit"])
+@pytest.mark.parametrize("optimizer", ["lifted", "adamw", "sgd"])
+def test_train_vision_trains_its_models_by_each_optimizer(
+    images: Path, model: str, optimizer: str
+) -> None:
+    accuracy = vision(images, "--model", model, "--optimizer", optimizer)
+    assert 0 <= accuracy <= 1
+
+
+@pytest.mark.parametrize("model", ["resnet", "vit"])
+def test_a_lifted_vision_model_learns_a_batch(model: str) -> None:
+    from images import Images
+
+    train_vision = load("train_vision")
+    labels = torch.arange(16) % 4
+    pixels = torch.randn(4, 1, 8, 8)[labels] + 0.1 * torch.randn(16, 1, 8, 8)
+    same = Images(pixels, labels)
+    build = {
+        "resnet": lambda: load("plain_vision").ResNet18(4, channels=1, width=4),
+        "vit": lambda: load("plain_vision").ViT(
+            4, channels=1, size=8, patch=4, width=16, heads=2, blocks=1
+        ),
+    }[model]
+    options = train_vision.parse(["--steps", "60", "--batch", "16"])
+    task = train_vision.Task(same, same, build)
+    assert train_vision.train(task, "lifted", 0.2, options, show=False) > 0.9
+
+
+def test_a_missing_library_is_named(images: Path) -> None:
+    with pytest.raises(SystemExit, match="torchvision or timm"):
+        vision(images, "--model", "elsewhere:resnet18")
+
+
+def test_the_rate_rises_and_falls_to_zero() -> None:
+    schedule = load("train_vision").schedule
+    rates = [schedule(step, 100, 0.1) for step in range(101)]
+    assert rates[:10] == pytest.approx([(k + 1) / 10 for k in range(10)])
+    assert max(rates) == 1.0
+    assert rates[100] == 0.0
+    assert math.isclose(schedule(0, 100, 0.0), 1.0)
