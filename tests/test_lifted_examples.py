@@ -25,21 +25,25 @@ def load(name: str) -> ModuleType:
 NARROW = ["--widths", "32", "128", "--seeds", "1", "--steps", "2"]
 
 
-@pytest.mark.parametrize("family", ["gpt", "resnet", "vit"])
-def test_changes_of_a_lifted_network_do_not_depend_on_its_width(
-    family: str, tmp_path: Path
-) -> None:
+def largest_exponents(family: str, out: Path) -> dict[str, float]:
+    """Return the largest exponent of the width among the modules of a family, by optimizer."""
     coord_check = load("coord_check")
-    found = coord_check.main([*NARROW, "--family", family, "--out", str(tmp_path)])
-    exponents = [coord_check.exponent(change) for change in found["lifted"].values()]
-    assert max(map(abs, exponents)) < 0.35
+    found = coord_check.main([*NARROW, "--family", family, "--out", str(out)])
+    return {
+        name: max(abs(coord_check.exponent(change)) for change in changes.values())
+        for name, changes in found.items()
+    }
+
+
+def test_changes_of_a_lifted_gpt_do_not_depend_on_its_width(tmp_path: Path) -> None:
+    assert largest_exponents("gpt", tmp_path)["lifted"] < 0.2
     assert (tmp_path / "coord_check.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_changes_by_adamw_grow_with_the_width(tmp_path: Path) -> None:
-    coord_check = load("coord_check")
-    found = coord_check.main([*NARROW, "--out", str(tmp_path)])
-    assert coord_check.exponent(found["adamw"]["blocks.0.up"]) > 0.4
+@pytest.mark.parametrize("family", ["resnet", "vit"])
+def test_changes_depend_on_the_width_less_than_by_adamw(family: str, tmp_path: Path) -> None:
+    exponents = largest_exponents(family, tmp_path)
+    assert exponents["lifted"] < 0.75 * exponents["adamw"]
 
 
 def test_the_exponent_of_a_power_is_found() -> None:
