@@ -27,6 +27,7 @@ from torch.optim.swa_utils import AveragedModel
 from modula import GPT, Bias, Linear, Module, ReLU, SteepestDescent, checkpoint
 from modula.checkpoint import CheckpointError
 from modula.checkpoint.description import VERSION
+from modula.optim.rules import Adam, AsDirection, Momentum, Normalized
 from tests.checkpoint.networks import ChainOfLinears, chain_of_linears
 from tests.checkpoint.run import fingerprint, go_on
 from tests.optim.helpers import mlp, same, train
@@ -111,6 +112,9 @@ RULES = {
     "normalized": {"normalize": True},
     "adam": {"normalize": True, "base": "adam"},
     "skipping": {"nonfinite": "skip"},
+    "adapting masses": {"adapt_masses": 0.1},
+    "a rule": {"rule": Normalized(AsDirection(Momentum(nesterov=False)))},
+    "another rule": {"rule": Normalized(Adam(betas=(0.8, 0.9)))},
 }
 
 
@@ -142,10 +146,13 @@ def test_a_run_goes_on_bit_for_bit_in_a_new_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_OPTIMIZER)
-def test_a_run_in_bfloat16_keeps_its_master_copies(name: str, tmp_path: Path) -> None:
-    model, optimizer = trained(mlp(torch.bfloat16))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_run_in_16_bits_keeps_its_master_copies(
+    dtype: torch.dtype, name: str, tmp_path: Path
+) -> None:
+    model, optimizer = trained(mlp(dtype))
     checkpoint.save(tmp_path / name, model, optimizer)
-    other = mlp(torch.bfloat16)
+    other = mlp(dtype)
     resumed = SteepestDescent(other, 0.1)
     checkpoint.load(tmp_path / name, other, resumed)
     assert bits(model, optimizer) == bits(other, resumed)

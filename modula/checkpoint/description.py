@@ -48,6 +48,14 @@ def torch_module_of(model: Model) -> nn.Module:
     return model.torch_module if isinstance(model, Network) else model
 
 
+def network_of(model: Model, optimizer: torch.optim.Optimizer | None) -> Model:
+    """Return the network that the optimizer trains if `model` is its torch module; else `model`."""
+    trained: object = getattr(optimizer, "model", None)
+    if isinstance(trained, Network) and trained.torch_module is model:
+        return trained
+    return model
+
+
 def describe(model: Model, optimizer: torch.optim.Optimizer | None) -> Description:
     """Return the description of a model and an optimizer."""
     module = torch_module_of(model)

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from modula.checkpoint.agreement import facts_of
 from modula.checkpoint.contents import Contents, contents_of, map_tensors, refuse_meta
-from modula.checkpoint.description import Model, torch_module_of
+from modula.checkpoint.description import Model, network_of, torch_module_of
 from modula.checkpoint.folder import Folder
 from modula.checkpoint.match import check_match, is_same_network
 from modula.checkpoint.processes import check_agreement, gathered, several, together
 from modula.checkpoint.safetensors_file import SafetensorsFile
 from modula.checkpoint.torch_file import TorchFile
-from modula.checkpoint.undoing import undone_on_error
+from modula.checkpoint.undoing import remember
 from modula.errors import CheckpointError
 from modula.network import Network
 from modula.sharding import is_sharded
@@ -85,9 +85,11 @@ def save(
     process writes its shards by torch.distributed.checkpoint; with ".safetensors", a file of the
     weights alone; with any other suffix (".pt"), one file of torch.save. The new checkpoint
     replaces the old one in one step, after all of it is on the disk. So a run that is killed at any
-    moment leaves the old one or the new one.
+    moment leaves the old one or the new one, and of two runs that save to one path the later one's
+    stays.
 
-    If there are several processes, all must call this together. A file is written by the first.
+    If there are several processes, all must call this together, with the same path and the same
+    state. A file is written by the first.
 
     Args:
         path: of the checkpoint.
@@ -99,8 +101,9 @@ def save(
             of the first are saved.
 
     Raises:
-        CheckpointError: something cannot be saved, or not in this format. The old checkpoint is
-            unchanged.
+        CheckpointError: something cannot be saved, or not in this format, or could not be loaded;
+            the processes disagree about the path or the state, or one of them failed. The old
+            checkpoint is unchanged.
         OSError: the disk is full, or the like. The old checkpoint is unchanged.
         ImportError: ".safetensors" without the package safetensors.
 
@@ -112,15 +115,15 @@ def save(
         >>> checkpoint.load("last.pt", model, optimizer)
         {'step': 1000}
     """
-    call = f"save, to {path}"
+    model = network_of(model, optimizer)
 
     def check() -> tuple[Format, Contents, dict[str, str]]:
         form, contents = format_of(Path(path)), contents_of(model, optimizer, extra)
         form.check(contents)
         facts = facts_of(contents, torch_module_of(model), optimizer) if several() else {}
-        return form, contents, {"the call": call} | facts
+        return form, contents, facts
 
-    check_agreement({"the call": call})
+    check_agreement({"the call": f"save, to {path}"})
     form, contents, facts = together(check)
     check_agreement(facts)
     form.write(Path(path), contents, torch_module_of(model), optimizer)
@@ -133,7 +136,8 @@ def load(
 
     Both are converted to the dtypes and devices of the model. All of the checkpoint is read and
     compared with the model before anything of the model is overwritten. It may have been saved by
-    another number of processes, in another layout. If there are several processes, all must call
+    another number of processes, in another layout. A lifted network also takes over the
+    sensitivities that the saved one had measured. If there are several processes, all must call
     this together.
 
     Args:
@@ -147,7 +151,7 @@ def load(
     Raises:
         FileNotFoundError: there is no checkpoint.
         CheckpointError: it is truncated, damaged, not written by `save`, or of another model or
-            optimizer. Nothing is changed.
+            optimizer; or a process failed. Nothing is changed, on any process.
         ImportError: ".safetensors" without the package safetensors.
 
     Example:
@@ -164,6 +168,7 @@ def load(
         modula.CheckpointError: the checkpoint is of another model: it is
         Linear(4, 3) in the checkpoint and Linear(5, 3) here
     """
+    model = network_of(model, optimizer)
     check_agreement({"the call": f"load, from {path}"})
     for _ in range(ATTEMPTS):
         contents = _read(Path(path), model, optimizer)
@@ -172,8 +177,12 @@ def load(
     else:
         raise CheckpointError(f"{path} is replaced by other saves before all of it can be read")
     module = torch_module_of(model)
-    with undone_on_error(model, optimizer):
+    undo = together(lambda: remember(model, optimizer))
+    try:
         together(lambda: _take_over(contents, model, module, optimizer, path))
+    except BaseException:
+        undo()
+        raise
     return contents.extra
 
 

@@ -15,16 +15,11 @@ from modula.network import Network
 from modula.sharding import is_sharded
 
 
-@contextmanager
-def undone_on_error(model: Model, optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
-    """Undo what the block has done to a model and an optimizer, if it raises.
+def remember(model: Model, optimizer: torch.optim.Optimizer | None) -> Callable[[], None]:
+    """Return a function that restores what a load changes of a model and an optimizer.
 
-    The weights are copied before, to the CPU, which has more memory than the device. Of the
-    optimizer's states, which a load replaces and does not overwrite, there is no copy.
-
-    Args:
-        model: whose tensors the block overwrites.
-        optimizer: whose states it replaces.
+    The weights are copied, to the CPU, which has more memory than the device. Of the optimizer's
+    states, which a load replaces and does not overwrite, there is no copy.
     """
     module = torch_module_of(model)
     state = module.state_dict()
@@ -32,9 +27,8 @@ def undone_on_error(model: Model, optimizer: torch.optim.Optimizer | None) -> It
     copies = [t.detach().to("cpu", copy=True) for t in tensors]
     states = None if optimizer is None else _states(optimizer)
     restore_constants = _constants_of(model)
-    try:
-        yield
-    except BaseException:
+
+    def restore() -> None:
         with torch.no_grad():
             for t, copy in zip(tensors, copies, strict=True):
                 t.copy_(copy)
@@ -45,7 +39,8 @@ def undone_on_error(model: Model, optimizer: torch.optim.Optimizer | None) -> It
         if optimizer is not None and states is not None:
             optimizer.__setstate__(states)
         restore_constants()
-        raise
+
+    return restore
 
 
 @contextmanager

@@ -79,6 +79,14 @@ def test_a_plain_loop_goes_on_with_the_same_coefficients(name: str, tmp_path: Pa
     assert fresh.plan().coefficients == network.plan().coefficients
 
 
+def test_the_module_stands_for_the_network_that_its_optimizer_trains(tmp_path: Path) -> None:
+    network, optimizer = trained()
+    checkpoint.save(tmp_path / "run.pt", network.torch_module, optimizer)
+    fresh = lifted(widening=3.0)
+    checkpoint.load(tmp_path / "run.pt", fresh.torch_module, SteepestDescent(fresh, lr=0.9))
+    assert fresh.plan().coefficients == network.plan().coefficients
+
+
 def test_the_weights_load_into_the_module(tmp_path: Path) -> None:
     network, _ = trained()
     checkpoint.save(tmp_path / "run.pt", network)

@@ -10,7 +10,6 @@ from torch import nn
 
 from modula import checkpoint
 from modula.checkpoint import CheckpointError
-from modula.checkpoint.undoing import undone_on_error
 from tests.checkpoint.whole import numbers, run_at, save_at
 
 
@@ -65,18 +64,16 @@ def test_a_module_that_refuses_its_state(name: str, tmp_path: Path) -> None:
     assert values(run) == {2.0}
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_interrupt_undoes_what_was_loaded(error: type[BaseException], tmp_path: Path) -> None:
+def test_an_interrupt_undoes_what_was_loaded(tmp_path: Path) -> None:
     save_at(tmp_path / "run.pt", 2.0)
     model, optimizer = run_at(1.0, tmp_path / "run.pt")
 
-    def interrupted() -> None:
-        checkpoint.load(tmp_path / "run.pt", model, optimizer)
+    def interrupt(*_: object) -> None:
         assert numbers((model, optimizer)) == [2.0]
-        optimizer.param_groups[0]["lr"] = 7.0
-        raise error
+        raise KeyboardInterrupt
 
-    with pytest.raises(error), undone_on_error(model, optimizer):
-        interrupted()
+    model.register_load_state_dict_post_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.load(tmp_path / "run.pt", model, optimizer)
     assert numbers((model, optimizer)) == [1.0]
     assert optimizer.param_groups[0]["lr"] == 0.0
