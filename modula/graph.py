@@ -382,12 +382,18 @@ class GraphBuilder:
         return self._append(Node(path, operation, inputs, part=part))
 
     def add_weighted(
-        self, path: str, operation: Operation, inputs: tuple[int, ...], name: str, user: Weight
+        self,
+        path: str,
+        operation: Operation,
+        inputs: tuple[int, ...],
+        name: str,
+        user: Weight,
+        part: int | None = None,
     ) -> int:
         """Add an operation that uses a weight and return its position.
 
         Args:
-            path, operation, inputs: as in `Node`.
+            path, operation, inputs, part: as in `Node`.
             name: of the weight. A tensor that another operation uses already keeps its first name.
             user: the weight as this operation declares it: the tensor, its norm, its mass.
 
@@ -403,7 +409,7 @@ class GraphBuilder:
         users = self._users.setdefault(name, [])
         if not any(user is other for other in users):
             users.append(user)
-        return self._append(Node(path, operation, inputs, name))
+        return self._append(Node(path, operation, inputs, name, part))
 
     def finish(self) -> Graph:
         """Return the graph, whose output is the node that was added last.

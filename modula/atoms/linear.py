@@ -122,6 +122,11 @@ class Linear(Atom[X, Y]):
         codomain: type[Norm] = RMS,
         **options: Unpack[AtomOptions],
     ) -> None:
+        if "bias" in options:
+            raise TypeError(
+                f"a Linear is one matrix and has no bias: Affine({fan_out}, {fan_in}) is the "
+                f"composition Bias({fan_out}) @ Linear({fan_out}, {fan_in})"
+            )
         for norm in (domain, codomain):
             if not (isinstance(norm, type) and issubclass(norm, Norm)):
                 raise TypeError(

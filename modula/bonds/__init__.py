@@ -36,6 +36,7 @@ from modula.bonds.elementwise import (
     SquaredReLU,
     Tanh,
 )
+from modula.bonds.frozen import FrozenLinear
 from modula.bonds.gates import Gate, GatedTanh, Sigmoid
 from modula.bonds.images import AvgPool, Flatten
 from modula.bonds.normalization import (
@@ -61,8 +62,9 @@ from modula.bonds.pooling import (
     MaxPool3D,
 )
 from modula.bonds.resampling import PixelShuffle, PixelUnshuffle, Upsample
+from modula.bonds.routing import Combine, Dispatch, TopK
 from modula.bonds.tokens import Enumerate
-from modula.bonds.tuples import Keep, Select
+from modula.bonds.tuples import Keep, Select, Unbind
 
 __all__ = [
     "GELU",
@@ -83,10 +85,13 @@ __all__ = [
     "ChannelGroupNorm",
     "ChannelLayerNorm",
     "ChannelRMSNorm",
+    "Combine",
     "Concat",
+    "Dispatch",
     "Dropout",
     "Enumerate",
     "Flatten",
+    "FrozenLinear",
     "FunctionBond",
     "FunctionalAttention",
     "Gate",
@@ -121,6 +126,8 @@ __all__ = [
     "SplitQKV",
     "SquaredReLU",
     "Tanh",
+    "TopK",
+    "Unbind",
     "Ungroup",
     "Upsample",
 ]

@@ -1,14 +1,16 @@
-"""Bonds on tuples: `Select` takes one entry, `Keep` is the identity of a space that is named."""
+"""Bonds on tuples: `Select` takes an entry, `Keep` keeps one, `Unbind` makes a tuple of an axis."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeVar, overload
 
+from torch import Tensor
+
 from modula.algebra.core import Bond, SpaceType
 from modula.bonds.base import SameSpace
 from modula.checks import Claim
 from modula.errors import MismatchError
-from modula.graph import GraphBuilder, Part, Radius
+from modula.graph import GraphBuilder, Part, Radius, total_radius
 from modula.norms import RMS, Norm
 from modula.spaces import ANYTHING, AnySpace, Product, Signature, Space, meet
 from modula.values import Value
@@ -187,6 +189,65 @@ class Keep(SameSpace[X, Y]):
 
     def extra_repr(self) -> str:
         return str(self.declared_signature[0])
+
+
+class Unbind(Bond[RMS, Y]):
+    """[..., n, d] -> n tensors [..., d], as a tuple.
+
+    RMS takes the maximum over the axis, a tuple the sum over its entries.
+
+    Sensitivity n, radius R for each entry: proved.
+
+    Args:
+        n: the length of the axis in front of the features.
+
+    Raises:
+        ValueError: n < 1; in the forward pass, an axis of another length.
+
+    Example:
+        >>> import torch
+        >>> from modula import StackedLinear, Unbind
+        >>> query, key, value = (Unbind(3) @ StackedLinear(3, 16, 8))(torch.randn(5, 8))
+        >>> value.shape
+        torch.Size([5, 16])
+    """
+
+    claim: Claim = "proved"
+
+    @overload
+    def __init__(self: Unbind[tuple[RMS, RMS]], n: Literal[2]) -> None: ...
+    @overload
+    def __init__(self: Unbind[tuple[RMS, RMS, RMS]], n: Literal[3]) -> None: ...
+    @overload
+    def __init__(self: Unbind[tuple[RMS, RMS, RMS, RMS]], n: Literal[4]) -> None: ...
+    @overload
+    def __init__(self: Unbind[tuple[RMS, ...]], n: int) -> None: ...
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"Unbind makes a tuple of at least 1 entry, got {n}")
+        self.n: int = n
+        self.sensitivity: float = float(n)
+        self.declared_signature: Signature = (Space(RMS), Product((Space(RMS),) * n))
+
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        whole, entries = super().unify(domain, codomain)
+        for entry in entries.parts if isinstance(entries, Product) else ():
+            whole = meet(whole, entry)
+        return whole, Product((whole,) * self.n)
+
+    def radius(self, *inputs: Radius) -> Radius:
+        return (total_radius(inputs),) * self.n
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        if x.dim() < 2 or x.shape[-2] != self.n:
+            raise ValueError(
+                f"{self!r} takes [..., {self.n}, d], got a tensor of shape {list(x.shape)}"
+            )
+        return x.unbind(-2)
+
+    def extra_repr(self) -> str:
+        return str(self.n)
 
 
 def _check_norm(owner: str, norm: object) -> None:

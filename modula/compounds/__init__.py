@@ -1,26 +1,37 @@
 """Compounds: networks composed of atoms and bonds."""
 
+from modula.compounds.affine import Affine
 from modula.compounds.attention import Attention, ComposedAttention
 from modula.compounds.cnn import ResCNN
 from modula.compounds.generation import KeyValueCache, generate
 from modula.compounds.gpt import GPT
+from modula.compounds.low_rank import LoRA, LowRank
 from modula.compounds.mlp import GEGLU, MLP, GatedMLP, ResMLP, SwiGLU
+from modula.compounds.moe import MixtureOfExperts, routing
+from modula.compounds.recurrent import GRU, LSTM
 from modula.compounds.residual import residual
 from modula.compounds.transformer import FeedForward, TransformerBlock
 
 __all__ = [
     "GEGLU",
     "GPT",
+    "GRU",
+    "LSTM",
     "MLP",
+    "Affine",
     "Attention",
     "ComposedAttention",
     "FeedForward",
     "GatedMLP",
     "KeyValueCache",
+    "LoRA",
+    "LowRank",
+    "MixtureOfExperts",
     "ResCNN",
     "ResMLP",
     "SwiGLU",
     "TransformerBlock",
     "generate",
     "residual",
+    "routing",
 ]

@@ -2,32 +2,58 @@
 
 from typing import assert_type
 
+import torch
+
 from modula import (
     GEGLU,
+    GRU,
+    L1,
+    LSTM,
     RMS,
     Add,
+    Affine,
     ChannelRMS,
+    ClassToken,
+    Combine,
     Concat,
     Concatenation,
     Conv2D,
+    Dispatch,
     Embed,
+    Experts,
+    FrozenLinear,
     Gate,
     GatedMLP,
     GatedTanh,
+    GRUSteps,
     HeadRMS,
     Identity,
     Keep,
     Linear,
     Linf,
+    LoRA,
+    LowRank,
+    LSTMSteps,
+    MixtureOfExperts,
     Module,
     OneHot,
     Parallel,
+    PositionTable,
     ReLU,
+    Scalar,
     Select,
     Sigmoid,
     SiLU,
+    StackedBias,
+    StackedLinear,
     SwiGLU,
+    TiedHead,
+    TopK,
+    Unbind,
+    routing,
+    tie,
 )
+from modula.compounds.moe import Routing
 
 
 def a() -> Module[RMS, RMS]:
@@ -124,3 +150,62 @@ assert_type(Add() @ (a() @ a(), a() @ a()), Module[RMS, RMS])
 Add() @ (a(), a()) @ (a(), a())  # E: each module of a tuple takes the whole input
 (a(), a()) @ (a(), a())  # E: tuples of Python, which no module sees
 (a(), a()) @ Concatenation(a(), a())  # E: each module of a tuple takes the whole input
+
+# Weights in other shapes.
+assert_type(PositionTable(4, context=8), PositionTable)
+assert_type(ClassToken(4) @ PositionTable(4, 8) @ e(), Module[OneHot, RMS])
+assert_type(Scalar(), Scalar[RMS, RMS])
+assert_type(Scalar(ChannelRMS), Scalar[ChannelRMS, ChannelRMS])
+assert_type(Scalar(Linf, mass=0.5) @ b(), Module[RMS, Linf])
+assert_type(StackedLinear(3, 4, 4) @ e(), Module[OneHot, RMS])
+assert_type(StackedBias(3, 4) @ StackedLinear(3, 4, 4), Module[RMS, RMS])
+assert_type(Unbind(2), Unbind[tuple[RMS, RMS]])
+assert_type(Unbind(3), Unbind[tuple[RMS, RMS, RMS]])
+assert_type(Gate() @ Unbind(2) @ StackedLinear(2, 4, 4), Module[RMS, RMS])
+assert_type(Experts(3, 4, 4), Experts)
+assert_type(GRUSteps(4) @ StackedLinear(3, 4, 2), Module[RMS, RMS])
+assert_type(LSTMSteps(4), LSTMSteps)
+assert_type(LSTM(4, 4) @ e(), Module[OneHot, RMS])
+assert_type(GRU(4, 3, recurrent_mass=0.5), GRU)
+assert_type(TopK(2) @ b(), Module[RMS, tuple[OneHot, L1]])
+assert_type(Dispatch() @ (Identity(), TopK(2) @ b()), Module[RMS, tuple[tuple[RMS, OneHot], L1]])
+assert_type(
+    Combine() @ Parallel(Experts(4, 4, 4), Keep(L1)) @ Dispatch() @ (Identity(), TopK(1) @ b()),
+    Module[RMS, RMS],
+)
+assert_type(MixtureOfExperts(4, num_experts=4, k=2, width=8) @ e(), Module[OneHot, RMS])
+assert_type(FrozenLinear(torch.eye(4)) @ e(), Module[OneHot, RMS])
+assert_type(LowRank(4, 4, rank=2), LowRank)
+assert_type(LoRA(Linear(4, 4), rank=2), LoRA)
+assert_type(LoRA(torch.eye(4), rank=2, scale=0.5) @ e(), Module[OneHot, RMS])
+assert_type(TiedHead(Embed(4, 9)) @ e(), Module[OneHot, Linf])
+assert_type(tie(Linear(9, 4), Embed(4, 9)), Linear[RMS, RMS])
+assert_type(Affine(4, 3), Affine)
+assert_type(Affine(4, 4) @ ReLU() @ Affine(4, 4) @ e(), Module[OneHot, RMS])
+with routing(MixtureOfExperts(4, num_experts=4, k=2, width=8)) as layers:
+    assert_type(layers, list[Routing])
+PositionTable(4)  # E: how many positions
+PositionTable(4, 8) @ Conv2D(4, 3)  # E: images are not sequences
+ClassToken(4) @ b()  # E: ClassToken takes RMS
+Scalar(OneHot)  # E: ids are not multiplied
+Scalar() @ b()  # E: Scalar() takes RMS
+Gate() @ Unbind(3) @ StackedLinear(3, 4, 4)  # E: Gate takes a pair
+Unbind(2) @ b()  # E: Unbind takes RMS
+Experts(3, 4, 4) @ a()  # E: Experts takes a tuple
+Experts(3, 4, 4) @ (a(), a())  # E: the second entry holds ids
+TopK(2) @ a()  # E: scores are measured in Linf
+Combine() @ (a(), b())  # E: weights are measured in L1
+Dispatch() @ (a(), b())  # E: the second entry is a choice
+LSTM(4, 4) @ Conv2D(4, 3)  # E: an LSTM takes sequences of features
+LSTM(4)  # E: the width of the input
+MixtureOfExperts(4, num_experts=4, k=2)  # E: the width of the experts
+LoRA(Embed(4, 9), rank=2)  # E: a table is not adapted
+LoRA(Linear(4, 4))  # E: the rank
+TiedHead(Linear(4, 9))  # E: a head is tied to an Embed
+TiedHead(Embed(4, 9)) @ b()  # E: TiedHead takes RMS
+a() @ TiedHead(Embed(4, 9))  # E: logits are measured in Linf
+Linear(4, 3, bias=True)  # E: Affine is the composition
+Affine(4, 3) @ b()  # E: Affine takes RMS
+FrozenLinear([[1.0]])  # E: a list is no matrix
+tie(Linear(9, 4), Embed(3, 9))  # E run: the shapes differ
+LSTM(4, 3) @ Linear(4, 4)  # E run: a width of 3 is not one of 4
