@@ -26,6 +26,9 @@ class TiedHead(Atom[RMS, Linf]):
     Args:
         table: the embedding, whose weight and mass the head shares.
 
+    Raises:
+        TypeError: not an Embed.
+
     Example:
         >>> import torch
         >>> from modula import Embed, Linear, RMSNorm, TiedHead
@@ -40,6 +43,11 @@ class TiedHead(Atom[RMS, Linf]):
     claim: Claim = "proved"
 
     def __init__(self, table: Embed) -> None:
+        if not isinstance(table, Embed):
+            raise TypeError(
+                f"TiedHead shares the table of an Embed, got {type(table).__name__}: give the atom "
+                "whose weight is [num_embed, d]"
+            )
         num_embed, d_embed = table.weight.shape
         super().__init__(
             (num_embed, d_embed),
