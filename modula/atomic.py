@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from modula.locking import is_at, lock
+from modula.locking import lock
 
 
 def write_whole(
@@ -58,7 +58,7 @@ def _unfinished(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
         with temporary.open("xb") as file:
             lock(file)
-            if not is_at(file, temporary):
+            if not temporary.exists():
                 continue  # another process removed it before it was locked
             try:
                 yield file, temporary
@@ -74,7 +74,7 @@ def _remove_unfinished(path: Path) -> None:
         # its writer may finish or remove it at any time
         if pattern.fullmatch(entry.name):
             with suppress(FileNotFoundError, PermissionError), open(entry.path, "r+b") as file:
-                if lock(file) and is_at(file, Path(entry.path)):
+                if lock(file):
                     os.unlink(entry.path)
 
 

@@ -6,10 +6,8 @@ need not know of it: it keeps nobody from reading or removing the file.
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO
 
 if sys.platform == "win32":
@@ -38,11 +36,3 @@ else:
             except BlockingIOError:
                 return False
         return True
-
-
-def is_at(file: BinaryIO, path: Path) -> bool:
-    """Return whether an open file still has this name."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

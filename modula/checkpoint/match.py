@@ -105,9 +105,7 @@ def _check_weights(saved: State, own: State) -> None:
         )
     for name, ours in own.items():
         theirs = saved[name]
-        if isinstance(ours, Tensor) != isinstance(theirs, Tensor) or (
-            isinstance(ours, Tensor) and ours.shape != theirs.shape
-        ):
+        if _shape(ours) != _shape(theirs):
             raise CheckpointError(
                 f"the checkpoint is of another model: {name!r} is {_shape(theirs)} in the "
                 f"checkpoint and {_shape(ours)} here"
@@ -147,4 +145,8 @@ def _check_coefficients(saved: Mapping[str, float], own: Mapping[str, float]) ->
 
 
 def _shape(value: object) -> str:
-    return str(list(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    """The shape of a tensor, and the kind of its numbers unless it is that of a weight."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    kind = "" if value.is_floating_point() else "complex " if value.is_complex() else "integer "
+    return f"{kind}{list(value.shape)}"

@@ -100,7 +100,8 @@ def check_agreement(facts: Mapping[str, str]) -> None:
                 raise CheckpointError(
                     f"the processes disagree, so nothing is done: {name} is "
                     f"{first.get(name, 'missing')} on process 0 and "
-                    f"{theirs.get(name, 'missing')} on process {rank}"
+                    f"{theirs.get(name, 'missing')} on process {rank}. Make it the same on all, a "
+                    "tensor by torch.distributed.broadcast"
                 )
     raise CheckpointError("the processes disagree about the order of their tensors")
 

@@ -24,13 +24,15 @@ from modula.checkpoint.processes import is_first, together
 from modula.checkpoint.torch_file import DESCRIPTION, refuse_sharded
 from modula.checks import listed
 from modula.errors import CheckpointError
-from modula.locking import is_at
 
 EXTRA = "extra"
 CHECKSUM = "sha256"
 _ZEROS = "0" * 64
 _FIELD = re.compile(rf'"{CHECKSUM}":"([^"]{{{len(_ZEROS)}}})"'.encode())
 _BLOCK = 1 << 20
+
+_ATTEMPTS = 20
+"""To read a file that other processes replace meanwhile."""
 
 
 class SafetensorsFile:
@@ -84,9 +86,11 @@ class SafetensorsFile:
             raise CheckpointError(
                 f"{path} is a folder, and `save` writes a file to a path with a suffix"
             )
-        while (found := _read(path)) is None:
-            pass  # it was replaced between two looks at it
-        return found
+        for _ in range(_ATTEMPTS):
+            found = _read(path)
+            if found is not None:
+                return found
+        raise CheckpointError(f"{path} is replaced by other saves before all of it can be read")
 
     def fill(
         self,
@@ -171,7 +175,7 @@ def _read(path: Path) -> Contents | None:
         digest = _digest(file, path)
         try:
             with safe_open(path, framework="pt", device="cpu") as opened:
-                if not is_at(file, path):
+                if not _is_unchanged(file, path, digest):
                     return None
                 metadata = opened.metadata() or {}
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 # it is not a dict
@@ -192,6 +196,14 @@ def _read(path: Path) -> Contents | None:
             f"{CHECKSUM!r}"
         )
     return Contents(description, tensors, None, extra, digest)
+
+
+def _is_unchanged(file: BinaryIO, path: Path, digest: str | None) -> bool:
+    """Whether an open file still has this name, or another one with the same bytes has it."""
+    if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        return True
+    with path.open("rb") as other:  # on some file systems no two looks see the same file
+        return _digest(other, path) == digest
 
 
 def _json(text: str, path: Path) -> object:

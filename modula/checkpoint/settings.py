@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from modula.network import Network
+from modula.sharding import is_sharded
 
 _NOT_SETTINGS = {*dir(nn.Module()), "gradient_checkpointing", "name_or_path"}
 """Attributes that torch and Transformers set without a change of the function."""
@@ -23,6 +24,11 @@ TABLE = "tensor("
 """The start of the text of a tensor."""
 
 _MISSING = object()
+
+_INTEGERS = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+
+_LARGE = 1 << 20
+"""The number of entries from which on a tensor is represented by their sum."""
 
 _LONGEST = 200
 """The number of characters from which on a text is represented by its start and its hash."""
@@ -117,11 +123,16 @@ def _table(value: Tensor | None) -> str | None:
 
     Conversions of a model's dtype do not change it.
     """
-    is_table = value is not None and not value.is_floating_point() and not value.is_complex()
-    if value is None or not is_table or value.is_meta or value.layout is not torch.strided:
+    if value is None or value.dtype not in _INTEGERS or value.layout is not torch.strided:
         return None
-    digest = hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-    return f"{TABLE}{str(value.dtype).removeprefix('torch.')}, {list(value.shape)}, {digest[:16]})"
+    if value.is_meta or is_sharded(value):
+        return None
+    if value.numel() > _LARGE:  # a sum is taken on the device, without a copy
+        digest = f"sum {int(value.sum(dtype=torch.int64))}"
+    else:
+        entries = value.detach().cpu().contiguous().numpy()
+        digest = f"SHA-256 {hashlib.sha256(entries.tobytes()).hexdigest()[:16]}"
+    return f"{TABLE}{str(value.dtype).removeprefix('torch.')}, {list(value.shape)}, {digest})"
 
 
 def _text_of_callable(value: Callable[..., object], structures: bool) -> str | None:
@@ -136,13 +147,18 @@ def _text_of_callable(value: Callable[..., object], structures: bool) -> str | N
         return _text_of_function(value, structures)
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    return _listed(type(value).__qualname__, sorted(vars(value).items()), structures)
+    attributes = sorted(getattr(value, "__dict__", {}).items())
+    return _listed(type(value).__qualname__, attributes, structures)
 
 
 def _text_of_function(value: FunctionType, structures: bool) -> str:
-    """Its name, and the plain data among its defaults and among the variables that it encloses."""
-    enclosed = [cell.cell_contents for cell in value.__closure__ or () if _is_set(cell)]
-    others = [*(value.__defaults__ or ()), *sorted((value.__kwdefaults__ or {}).items()), *enclosed]
+    """Its name, and the plain data among the variables that it encloses.
+
+    Of a function that another one makes also its defaults, which can differ each time.
+    """
+    others = [cell.cell_contents for cell in value.__closure__ or () if _is_set(cell)]
+    if "<" in value.__qualname__:  # "<locals>" or "<lambda>"
+        others += [*(value.__defaults__ or ()), *sorted((value.__kwdefaults__ or {}).items())]
     texts = [_text(other, structures) for other in others if other is not value]
     if value.__name__ == "<lambda>":
         texts += [f"code {' '.join(_steps(value.__code__))}"]

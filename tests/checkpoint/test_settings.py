@@ -340,3 +340,34 @@ EQUAL: dict[str, tuple[Callable[[], Module], Callable[[], Module]]] = {
 def test_differences_that_are_no_settings_match(pair: str, tmp_path: Path) -> None:
     saved, other = EQUAL[pair]
     load_into(tmp_path, saved(), other())
+
+
+def with_buffer(t: Tensor) -> Bond:
+    bond = ReLU()
+    bond.register_buffer("table", t)
+    return bond
+
+
+@pytest.mark.parametrize("saved", [torch.float32, torch.complex64, torch.int64, torch.bool])
+@pytest.mark.parametrize("loaded", [torch.float64, torch.complex128, torch.int32])
+def test_numbers_are_converted_within_their_kind_alone(
+    saved: torch.dtype, loaded: torch.dtype, tmp_path: Path
+) -> None:
+    models = with_buffer(torch.ones(2, dtype=saved)), with_buffer(torch.ones(2, dtype=loaded))
+    of_one_kind = [
+        saved.is_floating_point == loaded.is_floating_point,
+        saved.is_complex == loaded.is_complex,
+    ]
+    if all(of_one_kind):
+        load_into(tmp_path, *models)
+    else:
+        with pytest.raises(CheckpointError, match="'table' is"):
+            load_into(tmp_path, *models)
+
+
+def test_a_large_mask_is_compared(tmp_path: Path) -> None:
+    masks = [torch.ones(1100, 1100, dtype=torch.bool).triu(k) for k in (0, 1)]
+    models = [with_attribute(ReLU(), "mask", mask) for mask in (*masks, masks[0].clone())]
+    load_into(tmp_path, models[0], models[2])
+    with pytest.raises(CheckpointError, match="mask"):
+        load_into(tmp_path, models[0], models[1])
