@@ -103,6 +103,19 @@ def _narrow_unknown(unknown: Unknown, known: AnySpace) -> AnySpace:
     raise MismatchError(f"{known} holds no real vectors")
 
 
+def check_linear(space: AnySpace) -> None:
+    """Raise if a space has values that can be neither added nor multiplied by numbers, such as ids.
+
+    Raises:
+        MismatchError: names the space.
+    """
+    if isinstance(space, Product):
+        for part in space.parts:
+            check_linear(part)
+    elif isinstance(space, Space) and not issubclass(space.norm, Dense):
+        raise MismatchError(f"{space} can be neither added nor multiplied by a number")
+
+
 def space_of(annotation: object) -> AnySpace | None:
     """Return the space of a type argument, such as `RMS` or `tuple[RMS, RMS]`.
 

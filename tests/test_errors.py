@@ -16,10 +16,13 @@ from modula import (
     CompositionError,
     Concatenation,
     Embed,
+    Enumerate,
     Gradient,
+    Identity,
     LayoutError,
     Linear,
     Linf,
+    Mul,
     NormPairError,
     OneHot,
     ParameterError,
@@ -495,3 +498,20 @@ def test_token_ids_that_are_not_integers():
         match=r"Embed\(3, 4\) takes token ids of dtype int32 or int64, got torch\.float32",
     ):
         (Linear(2, 3) @ Embed(3, 4))(torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    "compose",
+    [
+        lambda: Embed(3, 4) @ (Identity() + Enumerate()),
+        lambda: Embed(3, 4) @ (Identity() + Identity()),
+        lambda: Embed(3, 4) @ Mul(2.0),
+        lambda: Enumerate() / 2,
+        lambda: Add() @ (Enumerate(), Enumerate()),
+        lambda: Mul(2.0) @ (Identity(), Linear(3, 4)) @ Enumerate(),
+    ],
+    ids=["sum", "sum of identities", "Mul", "quotient", "Add", "tuple"],
+)
+def test_ids_are_neither_added_nor_multiplied(compose):
+    with pytest.raises(CompositionError, match="OneHot"):
+        compose()

@@ -35,7 +35,16 @@ from modula.graph import GraphBuilder, Radius, Tuple, total_radius
 from modula.network import weight_name
 from modula.norms import Norm
 from modula.sharding import fill
-from modula.spaces import ANY_DENSE, ANYTHING, AnySpace, Product, Signature, arrow, meet
+from modula.spaces import (
+    ANY_DENSE,
+    ANYTHING,
+    AnySpace,
+    Product,
+    Signature,
+    arrow,
+    check_linear,
+    meet,
+)
 from modula.values import Value, map_leaves, zip_leaves
 
 if TYPE_CHECKING:
@@ -419,6 +428,11 @@ class Mul(Transparent):
 
     claim: Claim = "proved"
 
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        signature = super().unify(domain, codomain)
+        check_linear(signature[0])
+        return signature
+
     def __init__(self, scale: float) -> None:
         super().__init__()
         if not math.isfinite(scale) or scale == 0:
@@ -449,12 +463,14 @@ class Add(AddOperators):
     claim: Claim = "proved"
 
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        check_linear(codomain)
         if domain == ANYTHING:
             return domain, codomain
         if not isinstance(domain, Product):
             raise MismatchError(f"Add takes a tuple, as in Add() @ (f, g), not {domain}")
         space = codomain
         for part in domain.parts:
+            check_linear(part)
             space = meet(space, part)
         return Product((space,) * len(domain.parts)), space
 
@@ -696,6 +712,13 @@ def _sum(first: AnyModule, second: AnyModule) -> AnyModule:
             f"cannot add {first!r} + {second!r}, whose ends differ: {listed}"
         ) from None
     domain, codomain = signature
+    try:
+        check_linear(codomain)
+    except MismatchError as mismatch:
+        raise CompositionError(
+            f"cannot add {first!r} + {second!r}: {mismatch}; add what an Embed makes of each, as "
+            "in Embed(d, vocab) + Embed(d, context) @ Enumerate()"
+        ) from None
     more = _terms(second)
     count = len(_terms(first)) + len(more)
     outputs = domain, Product((codomain,) * count)

@@ -4,7 +4,8 @@ The largest gain max ‖Jv‖ / ‖v‖ is found by the power method for two nor
 method for lᵖ norms*): a direction is pushed through J, the functional that attains the norm of the
 result is pulled back through Jᵀ, and the duality map of the domain turns it into the next
 direction. With ℓ2 on both sides this is power iteration on JᵀJ. No round loses gain, and every gain
-on the way is attained by a direction, so that the result is a lower bound.
+on the way is attained by a direction, so that the result is a lower bound. Where the unit ball of
+the domain, or of the functionals on the codomain, has few vertices, all of them are tried.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.func import jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from modula.instruments.vertices import dual_space, largest_at_vertices
 from modula.network import Observation
 from modula.norms import Dense
 from modula.scaling import working_dtype
@@ -105,6 +107,68 @@ class Derivative(Generic[V, G]):
     def _gain(self, direction: V, change: Value) -> float:
         size = float(self.norm(direction))
         return float(measure(self.codomain, change)) / size if size else 0.0
+
+
+def worst_in_value(
+    derivative: Derivative[Value, Value],
+    domain: AnySpace,
+    x: Value,
+    y: Value,
+    steps: int,
+    generator: torch.Generator,
+) -> float:
+    """Return the largest gain that is found for a map of activations.
+
+    Args:
+        derivative: of the map.
+        domain: the space of its input.
+        x, y: input and output where the derivative was taken.
+        steps: rounds of each climb, at most.
+        generator: of the random numbers.
+    """
+    return largest(
+        [
+            derivative.worst(
+                starts(domain, x, generator), targets(derivative.codomain, y, generator), steps
+            ),
+            largest_at_vertices(domain, x, derivative.gain, generator),
+            _worst_towards_vertices(derivative, y, generator),
+        ]
+    )
+
+
+def worst_in_update(
+    derivative: Derivative[Update, Gradient],
+    start: Update,
+    y: Value,
+    steps: int,
+    generator: torch.Generator,
+) -> float:
+    """Return the largest gain that is found for a map of updates of the weights.
+
+    Args:
+        derivative: of the map.
+        start: of the first climb.
+        y: the output where the derivative was taken.
+        steps: rounds of each climb, at most.
+        generator: of the random numbers.
+    """
+    found = derivative.worst([start], targets(derivative.codomain, y, generator), steps)
+    return largest([found, _worst_towards_vertices(derivative, y, generator)])
+
+
+def _worst_towards_vertices(
+    derivative: Derivative[V, G], y: Value, generator: torch.Generator
+) -> float:
+    """The largest gain of the directions that raise one functional on the output most.
+
+    The functionals are vertices of the unit ball of the dual of the codomain.
+    """
+
+    def raised(functional: Value) -> float:
+        return derivative.gain(derivative.steepest(derivative.pull(functional)))
+
+    return largest_at_vertices(dual_space(derivative.codomain), y, raised, generator)
 
 
 def in_input(part: Observation) -> Derivative[Value, Value]:

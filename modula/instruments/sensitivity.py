@@ -14,8 +14,7 @@ from modula.instruments.derivative import (
     largest,
     own_generator,
     random_direction,
-    starts,
-    targets,
+    worst_in_value,
 )
 from modula.instruments.observing import observations, unknown_space
 from modula.instruments.report import (
@@ -187,9 +186,7 @@ def stretch(part: Observation, steps: int, directions: int, generator: torch.Gen
             for _ in range(directions)
         ]
     )
-    found = derivative.worst(
-        starts(part.domain, part.x, generator), targets(part.codomain, part.y, generator), steps
-    )
+    found = worst_in_value(derivative, part.domain, part.x, part.y, steps, generator)
     return replace(row, random=random, worst=largest([random, found]))
 
 

@@ -16,7 +16,7 @@ from modula.instruments.derivative import (
     in_weights,
     largest,
     own_generator,
-    targets,
+    worst_in_update,
 )
 from modula.instruments.nodes import Radii, locate, weakest_claim
 from modula.instruments.observing import (
@@ -306,9 +306,8 @@ def _weight_gain(part: Observation, steps: int, generator: torch.Generator) -> f
     if not network.mass or not is_known(part.codomain):
         return None
     start = Gradient({name: draw(weight, generator) for name, weight in network.weights.items()})
-    return in_weights(part).worst(
-        [network.dualize(start, method="svd")], targets(part.codomain, part.y, generator), steps
-    )
+    first = network.dualize(start, method="svd")
+    return worst_in_update(in_weights(part), first, part.y, steps, generator)
 
 
 def _output_ratio(part: Observation) -> float | None:

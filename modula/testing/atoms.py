@@ -20,7 +20,7 @@ from modula.instruments.derivative import (
     holds_ids,
     in_weights,
     random_direction,
-    targets,
+    worst_in_update,
 )
 from modula.instruments.observing import measured_radius
 from modula.network import Observation
@@ -151,11 +151,9 @@ def _entering(domain: AnySpace, x: Value, rng: torch.Generator) -> Iterator[Valu
 
 def _weight_ratio(part: Observation, entering: Radius, steps: int, rng: torch.Generator) -> float:
     assert part.operation is not None
-    derivative = in_weights(part)
-    start = Gradient({name: draw(w, rng) for name, w in part.part.weights.items()})
-    gain = derivative.worst(
-        [part.part.dualize(start, method="svd")], targets(part.codomain, part.y, rng), steps
-    )
+    gradient = Gradient({name: draw(w, rng) for name, w in part.part.weights.items()})
+    start = part.part.dualize(gradient, method="svd")
+    gain = worst_in_update(in_weights(part), start, part.y, steps, rng)
     return over(gain, part.operation.weight_sensitivity(entering))
 
 

@@ -15,9 +15,8 @@ from modula.instruments.derivative import (
     in_input,
     largest,
     random_direction,
-    starts,
     steepest,
-    targets,
+    worst_in_value,
 )
 from modula.instruments.observing import measured_radius
 from modula.network import Observation
@@ -63,9 +62,7 @@ def attack(
     )
     if holds_ids(part.x):
         return None, radius
-    gain = in_input(part).worst(
-        starts(part.domain, part.x, rng), targets(part.codomain, part.y, rng), steps
-    )
+    gain = worst_in_value(in_input(part), part.domain, part.x, part.y, steps, rng)
     if part.operation.claim == "proved":
         gain = largest([gain, _finite_gain(part, rng)])
     (s,) = part.operation.sensitivities()

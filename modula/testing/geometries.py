@@ -14,9 +14,8 @@ from modula.instruments.derivative import (
     Derivative,
     differentiable,
     largest,
-    starts,
     steepest,
-    targets,
+    worst_in_value,
 )
 from modula.norms import L1, Norm, OneHot
 from modula.polar import orthogonalize
@@ -238,4 +237,4 @@ def _stretch(weight: Tensor, source: Space, target: Space, rng: torch.Generator)
         steepest=lambda g: steepest(source, g),
         codomain=target,
     )
-    return derivative.worst(starts(source, x, rng), targets(target, x @ weight.mT, rng), STEPS)
+    return worst_in_value(derivative, source, x, x @ weight.mT, STEPS, rng)

@@ -17,8 +17,8 @@ from modula.instruments.derivative import (
     holds_ids,
     in_input,
     in_weights,
-    starts,
-    targets,
+    worst_in_update,
+    worst_in_value,
 )
 from modula.instruments.observing import is_known, measured_radius
 from modula.network import Network
@@ -258,9 +258,7 @@ def _keeps_its_sensitivity(
     whole = network.observe(*inputs)[0]
     if not _is_proved(network) or holds_ids(whole.x) or not all(map(is_known, whole.signature)):
         return
-    found = in_input(whole).worst(
-        starts(whole.domain, whole.x, rng), targets(whole.codomain, whole.y, rng), steps
-    )
+    found = worst_in_value(in_input(whole), whole.domain, whole.x, whole.y, steps, rng)
     law = "‖∂f·Δx‖ ≤ sensitivity·‖Δx‖ at weights of norm 1, as all claims are proved"
     bound = torch.tensor([network.sensitivity])
     require_at_most(network, law, torch.tensor([found]), bound, _rounding_of(network))
@@ -273,7 +271,7 @@ def _keeps_its_first_order_bound(
     if not network.mass or not all(map(is_known, whole.signature)):
         return None
     start = network.dualize(_random_gradient(network, rng), method="svd")
-    found = in_weights(whole).worst([start], targets(whole.codomain, whole.y, rng), steps)
+    found = worst_in_update(in_weights(whole), start, whole.y, steps, rng)
     bound = network.first_order_bound(measured_radius(whole.domain, whole.x))
     if _is_proved(network):
         law = "‖∂f·Δw‖ ≤ first_order_bound(‖x‖)·‖Δw‖ at weights of norm 1, as all claims are proved"

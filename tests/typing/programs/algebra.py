@@ -47,7 +47,6 @@ assert_type(ReLU() + f(), Module[RMS, RMS])
 assert_type(0.5 * Identity() + 0.5 * f(), Module[RMS, RMS])
 assert_type(e() + e(), Module[OneHot, RMS])
 assert_type(Conv2D(3, 3) + Identity(), Module[ChannelRMS, ChannelRMS])
-assert_type(Identity() + Enumerate(), Module[OneHot, OneHot])
 assert_type(Identity() + Identity(), Transparent)
 assert_type(Identity() + ReLU(), Elementwise)
 assert_type(Identity() + Mul(2.0), Transparent)
@@ -59,6 +58,12 @@ e() + Identity()  # E: Embed maps no space to itself
 e() + ReLU()  # E: Embed maps no space to itself
 Identity() + e()  # E: Embed maps no space to itself
 ReLU() + e()  # E: Embed maps no space to itself
+Identity() + Enumerate()  # E run: ids cannot be added
+Embed(4, 9) @ (Identity() + Enumerate())  # E run: ids cannot be added
+Enumerate() + Enumerate()  # E run: ids cannot be added
+2.0 * Enumerate()  # E run: ids cannot be multiplied
+Embed(4, 9) @ Mul(2.0)  # E run: ids cannot be multiplied
+Add() @ (Enumerate(), Enumerate())  # E run: ids cannot be added
 ReLU() + Enumerate()  # E: ids hold no real vectors
 Enumerate() + ReLU()  # E: ids hold no real vectors
 f() + Linear(4, 4, codomain=Linf)  # E: the codomains differ

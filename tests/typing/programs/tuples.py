@@ -394,7 +394,7 @@ assert_type((a(), b(), a()) @ ReLU(), Module[RMS, tuple[RMS, Linf, RMS]])
 assert_type((a(), a(), a(), a()) @ ReLU(), Module[RMS, tuple[RMS, ...]])
 assert_type((e(), e()) @ Identity(), Module[OneHot, tuple[RMS, RMS]])
 assert_type((e(), Identity(), e()) @ Identity(), Module[OneHot, tuple[RMS, OneHot, RMS]])
-assert_type((e(), e(), e(), e()) @ Mul(2.0), Module[OneHot, tuple[RMS, ...]])
+assert_type((e(), e(), e(), e()) @ Identity(), Module[OneHot, tuple[RMS, ...]])
 assert_type((a(), b()) @ ReLU() @ e(), Module[OneHot, tuple[RMS, Linf]])
 (e(), e()) @ ReLU()  # E: ids hold no real vectors
 (e(), e(), e()) @ ReLU()  # E: ids hold no real vectors
