@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -145,8 +146,26 @@ def test_a_run_goes_on_bit_for_bit_in_a_new_process(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "mode", [torch.inference_mode, torch.no_grad, partial(torch.autocast, "cpu", torch.bfloat16)]
+)
 @pytest.mark.parametrize("name", WITH_OPTIMIZER)
+def test_a_run_goes_on_in_whatever_mode_it_is_loaded(
+    name: str, mode: Callable[[], AbstractContextManager[object]], tmp_path: Path
+) -> None:
+    model, optimizer = trained()
+    with mode():
+        checkpoint.save(tmp_path / name, model, optimizer)
+    other, resumed = trained()
+    with mode():
+        checkpoint.load(tmp_path / name, other, resumed)
+    train(model, optimizer, range(3, 5))
+    train(other, resumed, range(3, 5))
+    assert bits(model, optimizer) == bits(other, resumed)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", WITH_OPTIMIZER)
 def test_a_run_in_16_bits_keeps_its_master_copies(
     dtype: torch.dtype, name: str, tmp_path: Path
 ) -> None:

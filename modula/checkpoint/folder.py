@@ -94,8 +94,10 @@ class Folder:
         try:
             with _reading(path / entry["folder"]):
                 return _filled(path / entry["folder"], contents, module, optimizer)
-        except BaseException:  # on all processes, if on one
-            if any(gathered(_digest_of_index(path) != contents.digest)):
+        except BaseException as error:  # on all processes, if on one
+            is_error = isinstance(error, Exception)
+            found = gathered((is_error, is_error and _digest_of_index(path) != contents.digest))
+            if any(replaced for _, replaced in found) and all(is_error for is_error, _ in found):
                 return None
             raise
 

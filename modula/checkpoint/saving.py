@@ -129,6 +129,7 @@ def save(
     form.write(Path(path), contents, torch_module_of(model), optimizer)
 
 
+@torch.inference_mode(False)  # a state that is made in it cannot be stepped outside
 def load(
     path: AnyPath, model: Model, optimizer: torch.optim.Optimizer | None = None
 ) -> dict[str, object]:
