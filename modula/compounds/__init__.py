@@ -10,7 +10,9 @@ from modula.compounds.mlp import GEGLU, MLP, GatedMLP, ResMLP, SwiGLU
 from modula.compounds.moe import MixtureOfExperts, routing
 from modula.compounds.recurrent import GRU, LSTM
 from modula.compounds.residual import residual
+from modula.compounds.resnet import ResNet
 from modula.compounds.transformer import FeedForward, TransformerBlock
+from modula.compounds.unet import UNet
 
 __all__ = [
     "GEGLU",
@@ -29,8 +31,10 @@ __all__ = [
     "MixtureOfExperts",
     "ResCNN",
     "ResMLP",
+    "ResNet",
     "SwiGLU",
     "TransformerBlock",
+    "UNet",
     "generate",
     "residual",
     "routing",

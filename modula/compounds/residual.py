@@ -10,16 +10,20 @@ from modula.norms import RMS, ChannelRMS
 S = TypeVar("S", RMS, ChannelRMS)
 
 
-def residual(block: Module[S, S], num_branches: int) -> Module[S, S]:
+def residual(
+    block: Module[S, S], num_branches: int, shortcut: Module[S, S] | None = None
+) -> Module[S, S]:
     """Return the average (1 − 1/L)·x + (1/L)·block(x), one of L residual branches in a row.
 
     The two factors sum to 1, so that blocks of sensitivity 1 compose to a network of sensitivity 1
     at every depth.
 
     Args:
-        block: a map from a space to itself.
+        block: a map from a space to itself, or with a shortcut to another width.
         num_branches: L, the number of such branches that the network has in a row. For L = 1 the
             block itself is returned.
+        shortcut: a map of x that takes its place, where the block goes to another width; None for
+            x itself.
 
     Raises:
         ValueError: `num_branches` < 1.
@@ -38,4 +42,6 @@ def residual(block: Module[S, S], num_branches: int) -> Module[S, S]:
         )
     if num_branches == 1:
         return block
-    return (1 - 1 / num_branches) * Identity() + (1 / num_branches) * block
+    if shortcut is None:
+        return (1 - 1 / num_branches) * Identity() + (1 / num_branches) * block
+    return (1 - 1 / num_branches) * shortcut + (1 / num_branches) * block
