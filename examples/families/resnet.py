@@ -12,7 +12,7 @@ from typing import ClassVar
 from classifying import Classifier
 from training import main
 
-from modula import AnyModule, ResCNN
+from modula import AnyModule, ResNet
 
 
 class ResNets(Classifier):
@@ -20,14 +20,15 @@ class ResNets(Classifier):
 
     title: ClassVar[str] = "ResNet, Fashion-MNIST"
     widths: ClassVar[tuple[int, int]] = (8, 16)
-    steps: ClassVar[int] = 200
+    steps: ClassVar[int] = 100
     rates: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "modula": (1.0, 2.0, 4.0, 8.0, 16.0),
         "adamw": (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2),
     }
 
     def network(self, width: int) -> AnyModule:
-        return 10 * ResCNN(self.classes, self.channels, width=width, num_blocks=2)
+        widths = (width, 2 * width, 4 * width)
+        return ResNet(self.classes, self.channels, widths=widths, blocks=1, final_scale=10.0)
 
 
 if __name__ == "__main__":

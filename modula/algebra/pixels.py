@@ -20,6 +20,7 @@ _LIMITS = {
     "kernel_size": "widths of at least 1",
     "output_size": "an output_size of at least 1",
     "patch_size": "a patch_size of at least 1",
+    "image_size": "an image_size of at least 1",
 }
 
 

@@ -49,7 +49,7 @@ from modula.bonds.normalization import (
     MeanSubtract,
     RMSNorm,
 )
-from modula.bonds.patches import Patchify
+from modula.bonds.patches import Patchify, TakePosition
 from modula.bonds.pooling import (
     AdaptiveAvgPool1D,
     AdaptiveAvgPool2D,
@@ -125,6 +125,7 @@ __all__ = [
     "SplitIntoHeads",
     "SplitQKV",
     "SquaredReLU",
+    "TakePosition",
     "Tanh",
     "TopK",
     "Unbind",

@@ -1,4 +1,4 @@
-"""`Patchify`: an image as a sequence of patches."""
+"""`Patchify` makes an image a sequence of patches, `TakePosition` takes one vector out of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from modula.algebra.core import Bond
 from modula.algebra.pixels import check_layout, per_axis, written
+from modula.bonds.base import SameSpace
 from modula.bonds.multiples import meet_multiple
 from modula.checks import Claim
 from modula.norms import RMS, ChannelRMS
@@ -71,3 +72,40 @@ class Patchify(Bond[ChannelRMS, RMS]):
 
     def extra_repr(self) -> str:
         return written(self.patch_size)
+
+
+class TakePosition(SameSpace[RMS, RMS]):
+    """The vector at one position, such as that of a class token: [..., position, d] -> [..., d].
+
+    Sensitivity 1, radius R: proved, since the norm of a sequence is the largest of its vectors'.
+
+    Args:
+        index: of the position; negative ones count from the end.
+
+    Raises:
+        IndexError: when a sequence is given, one that has no such position.
+
+    Example:
+        >>> import torch
+        >>> from modula import TakePosition
+        >>> TakePosition(-1)(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]))
+        tensor([[3., 4.]])
+    """
+
+    sensitivity: float = 1.0
+    claim: Claim = "proved"
+
+    def __init__(self, index: int = 0) -> None:
+        super().__init__()
+        self.index = index
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() < 2 or not -x.shape[-2] <= self.index < x.shape[-2]:
+            raise IndexError(
+                f"{self!r} takes [..., position, d] with a position {self.index}; got a tensor of "
+                f"shape {list(x.shape)}"
+            )
+        return x.select(-2, self.index)
+
+    def extra_repr(self) -> str:
+        return str(self.index)

@@ -13,6 +13,7 @@ from modula.compounds.residual import residual
 from modula.compounds.resnet import ResNet
 from modula.compounds.transformer import FeedForward, TransformerBlock
 from modula.compounds.unet import UNet
+from modula.compounds.vit import ViT
 
 __all__ = [
     "GEGLU",
@@ -35,6 +36,7 @@ __all__ = [
     "SwiGLU",
     "TransformerBlock",
     "UNet",
+    "ViT",
     "generate",
     "residual",
     "routing",
