@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from modula.algebra.core import Composition, Elementwise, Module
 from modula.atoms import Conv2D, Linear
-from modula.bonds import AvgPool, ChannelRMSNorm, ReLU
+from modula.bonds import AvgPool, ChannelGroupNorm, ChannelRMSNorm, ReLU
 from modula.compounds.residual import residual
 from modula.norms import RMS, ChannelRMS
 
@@ -90,6 +90,11 @@ class ResNet(Composition[ChannelRMS, RMS]):
 def plain_norm(width: int) -> Module[ChannelRMS, ChannelRMS]:
     """Return the norm of every pixel by its RMS."""
     return ChannelRMSNorm()
+
+
+def whole_norm(width: int) -> Module[ChannelRMS, ChannelRMS]:
+    """Return the norm of an image by the statistics of all its entries."""
+    return ChannelGroupNorm(1)
 
 
 def normalized(

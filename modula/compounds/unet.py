@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from modula.algebra.core import Composition, Elementwise, Identity, Module
 from modula.atoms import Conv2D, ConvTranspose2D
 from modula.bonds import Concat, ReLU
-from modula.compounds.resnet import ImageNorm, normalized, plain_norm
+from modula.compounds.resnet import ImageNorm, normalized, whole_norm
 from modula.norms import ChannelRMS
 from modula.values import Value, leaves
 
@@ -22,12 +22,13 @@ class UNet(Composition[ChannelRMS, ChannelRMS]):
     so that the two ways together have sensitivity 1.
 
     Sensitivity |final_scale| and radius |final_scale| for an activation of sensitivity 1:
-    conditional as the norm is; an estimate with one that is an estimate.
+    estimates, as `ChannelGroupNorm` is; conditional with a norm that is.
 
     Args:
         out_channels, in_channels: of the images.
         widths: the number of channels of each level, from the whole image down.
-        norm: makes a norm from a number of channels; None takes `ChannelRMSNorm`.
+        norm: makes a norm from a number of channels; None takes `ChannelGroupNorm(1)`, which
+            normalises an image as a whole. `ChannelRMSNorm` would make all pixels of equal size.
         kernel_size: of the convolutions, odd.
         activation: an elementwise bond; None takes ReLU.
         level_mass: the mass of all levels together; the first and the last layer have 1 each.
@@ -63,7 +64,7 @@ class UNet(Composition[ChannelRMS, ChannelRMS]):
                 f"UNet has at least 1 level and odd kernels; got widths={tuple(widths)}, "
                 f"kernel_size={kernel_size}"
             )
-        made = plain_norm if norm is None else norm
+        made = whole_norm if norm is None else norm
         bond = ReLU() if activation is None else activation
         levels = _levels(widths, made, bond, kernel_size).tare(level_mass)
         head = normalized(Conv2D(out_channels, widths[0], 1), widths[0], made, bond)

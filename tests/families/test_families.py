@@ -10,8 +10,8 @@ from tests.families.data import write_dataset
 
 pytestmark = pytest.mark.usefixtures("examples_on_path")
 
-IMAGES = ["resnet"]
-"""Families that are trained on labelled images."""
+IMAGES = ["resnet", "vit"]
+"""Families that classify images."""
 
 
 @pytest.fixture
@@ -29,6 +29,13 @@ def test_a_classifier_tells_dark_images_from_bright_ones(name, optimizer, images
         ["--data", str(images), "--steps", "25", "--width", "8", "--optimizer", optimizer],
     )
     assert accuracy > 0.9
+
+
+@pytest.mark.parametrize("optimizer", ["modula", "adamw"])
+def test_a_unet_takes_noise_out(optimizer, images):
+    training = importlib.import_module("training")
+    options = ["--data", str(images), "--steps", "60", "--width", "4", "--optimizer", optimizer]
+    assert training.main(families.kind("unet"), options) < 0.9
 
 
 @pytest.mark.parametrize("name", families.FAMILIES)

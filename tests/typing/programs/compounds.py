@@ -10,6 +10,9 @@ from modula import (
     MLP,
     RMS,
     Attention,
+    AvgPool,
+    ChannelBatchNorm,
+    ChannelGroupNorm,
     ChannelRMS,
     ComposedAttention,
     Composition,
@@ -23,14 +26,19 @@ from modula import (
     Linear,
     Module,
     OneHot,
+    Patchify,
     QKNorm,
     ReLU,
     ResCNN,
     ResMLP,
+    ResNet,
     RMSNorm,
     Rope,
+    TakePosition,
     Tanh,
     TransformerBlock,
+    UNet,
+    ViT,
     generate,
     residual,
 )
@@ -38,6 +46,10 @@ from modula import (
 
 def mlp() -> MLP:
     return MLP(8, 8, width=16)
+
+
+def vit() -> ViT:
+    return ViT(10, 3, image_size=8, patch_size=4, d_embed=8, num_heads=2, num_blocks=1)
 
 
 def attention() -> Attention:
@@ -151,3 +163,41 @@ class Wrong(Composition[OneHot, RMS]):
 
     def __init__(self) -> None:
         super().__init__(Linear(4, 4))  # E static: the same, in a class
+
+
+# Networks for images.
+assert_type(ResNet(10, 3, widths=(8, 16), blocks=1), ResNet)
+assert_type(ResNet(10, 3, norm=ChannelBatchNorm, activation=GELU()), ResNet)
+assert_type(ResNet(10, 3, norm=lambda width: ChannelGroupNorm(4)), ResNet)
+assert_type(UNet(3, 3, widths=[8, 16]), UNet)
+assert_type(vit(), ViT)
+assert_type(Linear(2, 10) @ ResNet(10, 3) @ Conv2D(3, 1), Module[ChannelRMS, RMS])
+assert_type(ResNet(10, 3) @ UNet(3, 1), Module[ChannelRMS, RMS])
+assert_type(UNet(3, 3) ** 2, Module[ChannelRMS, ChannelRMS])
+assert_type(UNet(3, 3) + Identity(), Module[ChannelRMS, ChannelRMS])
+assert_type(RMSNorm() @ vit() @ Conv2D(3, 1), Module[ChannelRMS, RMS])
+assert_type(residual(Conv2D(8, 4, 3, 2), 4, Conv2D(8, 4, 1, 2)), Module[ChannelRMS, ChannelRMS])
+assert_type(TakePosition(0) @ Patchify(4), Module[ChannelRMS, RMS])
+ResNet(10, 3) @ Linear(3, 2)  # E: ResNet takes images
+ResNet(10, 3) @ ResNet(3, 3)  # E: ResNet gives features
+UNet(3, 3) @ AvgPool()  # E: AvgPool gives features
+Embed(4, 9) @ vit()  # E: ViT gives features
+vit() ** 2  # E: ViT maps images to features
+ResNet(10, 3, (8, 16))  # E: options are given by name
+ResNet(10, 3, norm=RMSNorm)  # E: the norm of a ResNet is one of images
+ResNet(10, 3, norm=ChannelBatchNorm(8))  # E: what makes the norm, and not the norm
+UNet(3)  # E: channels of output and input
+ViT(10, 3, d_embed=8, num_heads=2, num_blocks=1)  # E: the sizes of images and patches
+ViT(  # E run: there is no such pooling
+    10,
+    3,
+    image_size=8,
+    patch_size=4,
+    d_embed=8,
+    num_heads=2,
+    num_blocks=1,
+    pooling="max",  # E static: there is no such pooling
+)
+TakePosition(0) @ Conv2D(3, 1)  # E: TakePosition takes features
+UNet(3, 3) @ ResNet(3, 1)  # E: ResNet gives features
+UNet(3, 3) @ UNet(2, 1)  # E run: 3 channels are not 2
