@@ -5,7 +5,8 @@ measured. `register_rule` teaches `lift` an operation or a class of modules.
 """
 
 from modula.errors import LiftError
-from modula.lift.lifted import Calibration, Inputs, Lifted, lift
+from modula.lift.inputs import Inputs
+from modula.lift.lifted import Calibration, Lifted, lift
 from modula.lift.report import LiftReport, Row
 from modula.lift.rules import Kind, Layout, Role, Rule, Use, register_rule
 from modula.lift.views import View

@@ -8,14 +8,15 @@ output has to first order the root mean square
 with J_i the derivative of the output's N_out entries in the weight. E‖J_iᵀ·c‖² = ‖J_i‖_F² for
 cotangents c of independent normal entries, so a few backward passes estimate κ for all weights at
 once, with no rule for any operation (as Hutchinson 1990 estimates a trace). An output of several
-tensors counts as the root of the sum of their squares. κ is an average over directions: the largest
-effect of a change of norm 1 is larger.
+tensors counts as the root of the sum of their squares; over several example inputs, κ is the root
+mean square over those whose output depends on the weight. κ is an average over directions: the
+largest effect of a change of norm 1 is larger.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,9 @@ from torch import Tensor, nn
 
 from modula.errors import LiftError
 from modula.geometry import BallVectors, Geometry
-from modula.lift.nested import tensors_in
+from modula.lift.inputs import Inputs
+from modula.lift.nested import map_tensors, tensors_in
+from modula.lift.progress import steps
 from modula.lift.restoring import restored
 from modula.lift.rules import Kind
 from modula.lift.swapping import swapped
@@ -37,10 +40,12 @@ class Gains:
     Args:
         weights: κ for each weight.
         inputs: the same for a change of the floating-point inputs; None if there is none.
+        reached: for each weight, the indices along its first axis that a gradient reached.
     """
 
     weights: Mapping[str, float]
     inputs: float | None
+    reached: Mapping[str, frozenset[int]]
 
 
 def drawn(
@@ -65,8 +70,7 @@ def drawn(
 
 def gains(
     model: nn.Module,
-    args: Sequence[object],
-    kwargs: Mapping[str, object],
+    examples: Sequence[Inputs],
     values: Mapping[str, Tensor],
     sizes: Mapping[str, float],
     probes: int,
@@ -76,30 +80,21 @@ def gains(
 
     Args:
         model: the module, whose own weights are not touched.
-        args, kwargs: its example inputs.
+        examples: its example inputs.
         values: the weights at which to measure.
         sizes: τ for each of them.
-        probes: the number of backward passes.
+        probes: the number of backward passes for each example.
         seed: of all random numbers.
 
     Raises:
         LiftError: no output requires a gradient, or a κ is not finite.
     """
     leaves = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
-    given = [t for _, t in tensors_in([args, kwargs]) if t.is_leaf]
-    before = [t.grad for t in given]
-    args = [_as_leaf(value) for value in args]
-    kwargs = {name: _as_leaf(value) for name, value in kwargs.items()}
-    entering = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor) and t.requires_grad]
-    try:
-        with restored(model, seed), torch.enable_grad(), swapped(model, leaves):
-            squares = _squares(model, list(leaves.values()), entering, args, kwargs, probes, seed)
-    finally:
-        for tensor, grad in zip(given, before, strict=True):
-            tensor.grad = grad
+    passes = steps(probes * len(examples), "lift")
+    runs = [_Run(model, leaves, one, probes, seed, passes) for one in examples]
     found = {
-        name: sizes[name] * math.sqrt(square / probes)
-        for name, square in zip(leaves, squares, strict=False)
+        name: size * _root_mean([run.squares[name] for run in runs if run.squares[name]])
+        for name, size in sizes.items()
     }
     wrong = next((name for name, value in found.items() if not math.isfinite(value)), None)
     if wrong is not None:
@@ -108,41 +103,83 @@ def gains(
             "these weights. Calibrate at the weights as they are, lift(…, calibrate='init'), or "
             "give the sensitivities, lift(…, calibrate={name: S})"
         )
-    of_inputs = squares[len(leaves) :]
-    return Gains(found, math.sqrt(sum(of_inputs) / probes) if of_inputs else None)
+    entering = [run.of_inputs for run in runs if run.of_inputs is not None]
+    reached = {name: frozenset[int]().union(*[r.reached[name] for r in runs]) for name in leaves}
+    return Gains(found, _root_mean(entering) if entering else None, reached)
 
 
-def _squares(
-    model: nn.Module,
-    leaves: Sequence[Tensor],
-    entering: Sequence[Tensor],
-    args: Sequence[object],
-    kwargs: Mapping[str, object],
-    probes: int,
-    seed: int,
-) -> list[float]:
-    """The sum over probes of ‖Jᵀ·c‖² for each leaf, and for each input.
+class _Run:
+    """The backward passes of one example.
 
-    The weights must still be swapped in the backward passes, since activations that a checkpoint
-    computes again must see the same ones.
+    The weights must still be swapped in them, since activations that a checkpoint computes again
+    must see the same ones.
     """
-    outputs = _differentiable(model(*args, **kwargs))
-    wanted = [*leaves, *entering]
-    totals = [0.0] * len(wanted)
-    generator = torch.Generator().manual_seed(seed)
-    for probe in range(probes):
-        cotangents = [_cotangent(y, generator) for y in outputs]
-        torch.autograd.backward(outputs, cotangents, retain_graph=probe + 1 < probes)
-        for i, leaf in enumerate(wanted):
-            if leaf.grad is not None:
-                totals[i] += float(torch.linalg.vector_norm(leaf.grad, dtype=torch.float64)) ** 2
-                leaf.grad = None
-    return totals
+
+    def __init__(
+        self,
+        model: nn.Module,
+        leaves: Mapping[str, Tensor],
+        example: Inputs,
+        probes: int,
+        seed: int,
+        passes: Iterator[int],
+    ) -> None:
+        self.squares = dict.fromkeys(leaves, 0.0)
+        self.reached: dict[str, set[int]] = {name: set() for name in leaves}
+        self.of_inputs: float | None = None
+        entering: list[Tensor] = []
+
+        def entered(tensor: Tensor) -> Tensor:
+            if not (tensor.is_floating_point() or tensor.is_complex()):
+                return tensor
+            entering.append(tensor.detach().clone().requires_grad_())
+            return entering[-1]
+
+        args = [map_tensors(entered, value) for value in example.args]
+        kwargs = {name: map_tensors(entered, value) for name, value in example.kwargs.items()}
+        totals = [0.0] * len(entering)
+        generator = torch.Generator().manual_seed(seed)
+        with restored(model, seed), torch.enable_grad(), swapped(model, leaves):
+            outputs = _differentiable(model(*args, **kwargs))
+            for probe in range(probes):
+                next(passes, None)
+                cotangents = [_cotangent(y, generator) for y in outputs]
+                torch.autograd.backward(outputs, cotangents, retain_graph=probe + 1 < probes)
+                self._take(leaves, probes)
+                for i, leaf in enumerate(entering):
+                    totals[i] += _square(leaf) / probes
+        if entering:
+            self.of_inputs = sum(totals)
+
+    def _take(self, leaves: Mapping[str, Tensor], probes: int) -> None:
+        """Add the squares of the gradients, and remove these."""
+        for name, leaf in leaves.items():
+            if leaf.grad is not None and leaf.dim() > 2:
+                rows = leaf.grad.flatten(1).any(dim=1).nonzero()
+                self.reached[name].update(rows.flatten().tolist())
+            self.squares[name] += _square(leaf) / probes
+
+
+def _square(leaf: Tensor) -> float:
+    """‖g‖² of the gradient of a leaf, which is removed."""
+    if leaf.grad is None:
+        return 0.0
+    square = float(torch.linalg.vector_norm(_real(leaf.grad), dtype=torch.float64)) ** 2
+    leaf.grad = None
+    return square
+
+
+def _real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _root_mean(squares: Sequence[float]) -> float:
+    return math.sqrt(math.fsum(squares) / len(squares)) if squares else 0.0
 
 
 def _differentiable(output: object) -> list[Tensor]:
     """The outputs through which gradients flow: tensors, or numbers if there is nothing else."""
-    found = [t for _, t in tensors_in(output) if t.requires_grad and t.is_floating_point()]
+    found = [_real(t) for _, t in tensors_in(output) if t.requires_grad]
     if not found:
         raise LiftError("no output of the model requires a gradient, so nothing can be measured")
     return [t for t in found if t.numel() > 1] or found
@@ -152,13 +189,6 @@ def _cotangent(output: Tensor, generator: torch.Generator) -> Tensor:
     """Normal entries of variance 1/N."""
     entries = torch.randn(output.shape, generator=generator) / math.sqrt(output.numel())
     return entries.to(output.device, output.dtype)
-
-
-def _as_leaf(value: object) -> object:
-    """An input of floating-point numbers as a tensor that gets a gradient; others as they are."""
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return value.detach().clone().requires_grad_()
-    return value
 
 
 def _rms(tensor: Tensor) -> float:

@@ -4,70 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import median
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from modula.errors import LiftError, ParameterError
 from modula.geometry import BallVectors, Geometry
 from modula.graph import Graph, Radius
-from modula.lift.calibration import Gains, drawn, gains
+from modula.lift.edits import refuse_edits
 from modula.lift.empty import Empty
+from modula.lift.inputs import Inputs, examples_of
 from modula.lift.masses import default_masses, given_masses, groups
 from modula.lift.names import short
 from modula.lift.observing import observations
 from modula.lift.operations import graph_of
+from modula.lift.processes import check_agreement
+from modula.lift.quadrature import in_quadrature
+from modula.lift.rare import rarely_used
 from modula.lift.report import LiftReport, Row
-from modula.lift.trace import Trace, trace
+from modula.lift.sensitivities import Sensitivities, measured
+from modula.lift.trace import Trace, traced
+from modula.lift.unsharded import unsharded
 from modula.lift.uses import Measured, norms_from_use
 from modula.lift.weight import LiftedWeight, seed_from
 from modula.network import SMALLEST, TRAINABLE, Network, Observation, check_parameters
 from modula.norms import Linf
 from modula.values import Value
 
-Calibration: TypeAlias = Literal["auto", "drawn", "init", "flat"] | Mapping[str, float]
+Method: TypeAlias = Literal["auto", "drawn", "init", "quadrature", "declared", "flat"]
+Calibration: TypeAlias = "Method | Mapping[str, float]"
 """How sensitivities become known: see `lift`."""
-
-ROUNDINGS, AT_MOST = 100.0, 1e-3
-"""A weight is taken to have no effect if S is below this many roundings of the median S.
-
-In float32 that is 1e-5 of it. A key's bias in attention and a bias before a BatchNorm have 1e-7.
-The smallest S of a weight with an effect that was seen is 1e-4, of a time step in a state-space
-model. In 16 bits it is a thousandth."""
-
-HIDDEN = 1e-2
-"""The part of the S at drawn weights below which an S at the weights as they are gets a warning."""
 
 _CLAIMS = {
     "drawn": "measured at drawn weights",
     "init": "measured at the weights",
+    "quadrature": "in quadrature of measured gains",
+    "declared": "declared",
     "flat": "set to 1",
     "given": "given",
 }
-
-
-class Inputs:
-    """Example inputs of a model some of whose keyword arguments are also options of `lift`.
-
-    Args:
-        args, kwargs: of the model's call, in full.
-
-    Example:
-        >>> import torch, modula
-        >>> from modula.lift import Inputs
-        >>> class Probing(torch.nn.Linear):
-        ...     def forward(self, x, *, probes):
-        ...         return super().forward(x)[:probes]
-        >>> inputs = Inputs(torch.randn(5, 4), probes=2)
-        >>> len(modula.lift(Probing(4, 3), inputs).weights)
-        2
-    """
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        self.args = args
-        self.kwargs = kwargs
 
 
 class Lifted(Network):
@@ -78,8 +56,8 @@ class Lifted(Network):
 
     Args:
         model: the module, or a wrapper of it, which is called.
-        inputs: the example inputs, by which it is calibrated again.
-        run: the recorded run.
+        examples: the example inputs, by which it is calibrated again.
+        run: the recorded runs.
         norms: the weights with their uses.
         masses: by weight; None for the defaults.
         seed: of all random numbers.
@@ -88,25 +66,24 @@ class Lifted(Network):
     def __init__(
         self,
         model: nn.Module,
-        inputs: Inputs,
+        examples: Sequence[Inputs],
         run: Trace,
         norms: Mapping[str, Measured],
         masses: Mapping[str, float] | None,
         seed: int,
     ) -> None:
         self._called, self._module = model, unwrapped(model)
-        self._inputs, self._trace, self._norms, self._seed = inputs, run, norms, seed
+        self._examples, self._trace, self._norms = tuple(examples), run.plain(), norms
+        self._seed = seed
         self._groups = groups(run, norms)
         self._masses = default_masses(norms, self._groups)
         self._masses |= given_masses(masses or {}, norms, self._groups, self._module)
         self._weights = {name: self._weight(name) for name in dict.fromkeys(run.names.values())}
-        self._sensitivities = dict.fromkeys(self._weights, 1.0)
-        self._of_inputs: float | None = None
+        self._found = Sensitivities(dict.fromkeys(self._weights, 1.0))
         self._claim = _CLAIMS["flat"]
-        self._without_effect: frozenset[str] = frozenset()
-        self._hidden: frozenset[str] = frozenset()
-        self._graph = graph_of(run, norms, self._weights)
-        self._frozen = check_parameters(self, self._graph)
+        self._rare = rarely_used(run, norms)
+        self._graph = graph_of(run, norms, self._weights, self._module)
+        check_parameters(self, self._graph)
 
     @property
     def torch_module(self) -> nn.Module:
@@ -117,8 +94,14 @@ class Lifted(Network):
         return self._called(*args, **kwargs)
 
     def graph(self) -> Graph:
-        if any(p.requires_grad for p in self._frozen):
-            self._frozen = check_parameters(self, self._graph)
+        """Return the graph of the recorded operations.
+
+        Raises:
+            ParameterError: the module has been edited since it was lifted: a parameter was added,
+                removed, replaced by one of another shape, frozen or unfrozen.
+        """
+        if not torch.compiler.is_compiling():
+            refuse_edits(self, self._graph, self._weights)
         return self._graph
 
     def weight_sensitivities(self) -> Mapping[str, float]:
@@ -130,10 +113,11 @@ class Lifted(Network):
         the head is 1, as in the algebra. A network without a head, or with several, has no unit.
         """
         heads = [name for name, mine in self._groups.items() if mine == ("head",)]
-        is_measured = self._claim in (_CLAIMS["drawn"], _CLAIMS["init"])
-        has_unit = is_measured and len(heads) == 1 and heads[0] not in self._without_effect
-        unit = self._sensitivities[heads[0]] if has_unit else 1.0
-        return {name: max(S / unit, SMALLEST) for name, S in self._sensitivities.items()}
+        has_unit = (
+            self._is_measured and len(heads) == 1 and heads[0] not in self._found.without_effect
+        )
+        unit = self._found.weights[heads[0]] if has_unit else 1.0
+        return {name: max(S / unit, SMALLEST) for name, S in self._found.weights.items()}
 
     @property
     def sensitivity(self) -> float:
@@ -142,12 +126,12 @@ class Lifted(Network):
         For integer inputs it is the effect of random changes of the tables that they look up. It is
         NaN if nothing was measured.
         """
-        if self._of_inputs is not None:
-            return self._of_inputs
-        if self._claim == _CLAIMS["flat"]:
+        if self._found.inputs is not None:
+            return self._found.inputs
+        if not self._is_measured:
             return math.nan
         tables = [n for n, mine in self._groups.items() if "table" in mine]
-        return math.sqrt(sum(self._sensitivities[name] ** 2 for name in tables))
+        return math.sqrt(sum(self._found.weights[name] ** 2 for name in tables))
 
     def first_order_bound(self, entering: Radius | None = None) -> float:
         """Return infinity: no bound on a lifted network is claimed."""
@@ -166,16 +150,16 @@ class Lifted(Network):
         self,
         calibrate: Calibration = "auto",
         *,
-        inputs: Inputs | None = None,
+        inputs: Inputs | Sequence[Inputs] | None = None,
         probes: int = 4,
         generator: torch.Generator | None = None,
     ) -> None:
-        """Measure the sensitivities again, in place.
+        """Find the sensitivities again, in place.
 
         Args:
             calibrate: as in `lift`.
-            inputs: other example inputs; None takes those of the lift.
-            probes: the number of backward passes.
+            inputs: other example inputs, of one call or of several; None takes those of the lift.
+            probes: the number of backward passes for each of them.
             generator: of the random numbers; None takes those of the lift.
 
         Raises:
@@ -183,45 +167,18 @@ class Lifted(Network):
         """
         if probes < 1:
             raise LiftError(f"lift takes at least one probe, got probes={probes}")
-        self._inputs = inputs or self._inputs
+        if inputs is not None:
+            self._examples = (inputs,) if isinstance(inputs, Inputs) else tuple(inputs)
         self._seed = seed_from(generator, self._seed)
         how = self._resolved(calibrate)
-        self._of_inputs, self._hidden = None, frozenset()
-        if isinstance(how, str):
-            measured = self._measured(how, probes) if how != "flat" else {}
-            self._claim = _CLAIMS[how]
-        else:
-            self._claim, measured = _CLAIMS["given"], dict(how)
-        if not self._claim.startswith("measured"):
-            self._leave_out(frozenset())
-        self._sensitivities = {
-            name: measured.get(name, 1.0) if name in self._norms else 0.0 for name in self._weights
+        self._claim = _CLAIMS[how if isinstance(how, str) else "given"]
+        found = self._sensitivities(how, probes)
+        self._leave_out(found.without_effect)
+        complete = {
+            name: found.weights.get(name, 1.0) if name in self._norms else 0.0
+            for name in self._weights
         }
-
-    def measurements(self) -> Mapping[str, object]:
-        return {
-            "sensitivities": dict(self._sensitivities),
-            "of inputs": self._of_inputs,
-            "claim": self._claim,
-            "without effect": sorted(self._without_effect),
-            "hidden": sorted(self._hidden),
-        }
-
-    def restore_measurements(self, measurements: Mapping[str, object]) -> None:
-        match measurements:
-            case {
-                "sensitivities": dict(sensitivities),
-                "of inputs": (None | float()) as of_inputs,
-                "claim": str(claim),
-                "without effect": list(without_effect),
-                "hidden": list(hidden),
-            } if set(sensitivities) == set(self._weights) >= {*without_effect, *hidden}:
-                self._leave_out(frozenset(without_effect))
-                self._hidden = frozenset(hidden)
-                self._of_inputs, self._claim = of_inputs, claim
-                self._sensitivities = {name: float(S) for name, S in sensitivities.items()}
-            case _:
-                raise ValueError(f"the measurements are of another network than {self!r}")
+        self._found = replace(found, weights=complete)
 
     def report(self) -> LiftReport:
         """Return how each weight is used, its norm, its mass, its S and its coefficient."""
@@ -239,6 +196,10 @@ class Lifted(Network):
     def _repr_html_(self) -> str:
         return self.report()._repr_html_()
 
+    @property
+    def _is_measured(self) -> bool:
+        return self._claim in [_CLAIMS[how] for how in ("drawn", "init", "quadrature")]
+
     def _weight(self, name: str) -> LiftedWeight:
         path, _, attribute = name.rpartition(".")
         owner = self._module.get_submodule(path)
@@ -250,6 +211,19 @@ class Lifted(Network):
             measured = Measured(name, ("entries",), geometry, (), proved=False)
         return LiftedWeight(owner, attribute, measured, self._masses.get(name, 0.0))
 
+    def _sensitivities(self, how: str | Mapping[str, float], probes: int) -> Sensitivities:
+        if not isinstance(how, str):
+            return Sensitivities(dict(how))
+        if how == "flat":
+            return Sensitivities({})
+        if how == "declared":
+            return Sensitivities(self._graph.weight_sensitivities())
+        model = unsharded(self._module)
+        if how == "quadrature":
+            return in_quadrature(model, self._examples, self._norms, probes, self._seed)
+        at: Literal["drawn", "init"] = "init" if how == "init" else "drawn"
+        return measured(model, self._examples, self._norms, at, probes, self._seed)
+
     def _resolved(self, calibrate: Calibration) -> Mapping[str, float] | str:
         if isinstance(calibrate, Mapping):
             return self._checked(calibrate)
@@ -258,10 +232,10 @@ class Lifted(Network):
                 return "flat"
             is_tied = any("table" in m.kinds and "matrix" in m.kinds for m in self._norms.values())
             return "init" if is_tied else "drawn"
-        if calibrate not in ("drawn", "init", "flat"):
+        if calibrate not in _CLAIMS or calibrate == "given":
             raise LiftError(
-                "calibrate is 'auto', 'drawn', 'init', 'flat' or the sensitivities by weight; got "
-                f"{calibrate!r}"
+                "calibrate is 'auto', 'drawn', 'init', 'quadrature', 'declared', 'flat' or the "
+                f"sensitivities by weight; got {calibrate!r}"
             )
         return calibrate
 
@@ -277,58 +251,12 @@ class Lifted(Network):
             )
         return given
 
-    def _measured(self, how: str, probes: int) -> Mapping[str, float]:
-        """κ for each weight that the run used.
-
-        Weights without effect are found at drawn weights, since at small weights all effects on
-        attention are small.
-        """
-        sizes, values = {}, {}
-        source = torch.Generator().manual_seed(self._seed)
-        for name, one in self._norms.items():
-            weight = self._weights[name].tensor
-            values[name], sizes[name] = drawn(one.kinds[0], one.geometry, weight, source)
-        found = self._gains(values, sizes, probes)
-        self._leave_out(self._below_rounding(found.weights))
-        # drawn weights can take another branch or another expert, and miss a weight
-        if how == "drawn" and all(found.weights.values()):
-            return self._note(found)
-        present = {name: self._weights[name].tensor.detach() for name in self._norms}
-        found_at_present = self._gains(present, sizes, probes)
-        missed = {name for name, S in found.weights.items() if not S}
-        self._leave_out(self._without_effect - {n for n in missed if found_at_present.weights[n]})
-        if how == "init":
-            self._hidden = frozenset(
-                [n for n, S in found.weights.items() if found_at_present.weights[n] < HIDDEN * S]
-            )
-            return self._note(found_at_present)
-        self._note(found)
-        return {name: S or found_at_present.weights[name] for name, S in found.weights.items()}
-
-    def _below_rounding(self, sensitivities: Mapping[str, float]) -> frozenset[str]:
-        """The weights whose gradient is rounding, such as a bias before a BatchNorm."""
-        known = [S for S in sensitivities.values() if S > 0]
-        rounding = max(torch.finfo(w.tensor.dtype).eps for w in self._weights.values())
-        least = min(AT_MOST, ROUNDINGS * rounding) * median(known) if known else 0.0
-        return frozenset([name for name, S in sensitivities.items() if least >= S])
-
-    def _gains(
-        self, values: Mapping[str, Tensor], sizes: Mapping[str, float], probes: int
-    ) -> Gains:
-        args, kwargs = self._inputs.args, self._inputs.kwargs
-        return gains(self._module, args, kwargs, values, sizes, probes, self._seed)
-
-    def _note(self, found: Gains) -> Mapping[str, float]:
-        self._of_inputs = found.inputs
-        return found.weights
-
     def _leave_out(self, names: frozenset[str]) -> None:
         """Give mass 0 to these weights, and their masses to those that had been left out."""
-        for name in self._without_effect - names:
+        for name in self._found.without_effect - names:
             self._weights[name].mass = self._masses[name]
         for name in names:
             self._weights[name].mass = 0.0
-        self._without_effect = names
 
     def _row(self, name: str, fraction: float, coefficient: float) -> Row:
         one = self._weights[name].measured
@@ -343,8 +271,9 @@ class Lifted(Network):
             short(one.geometry) if is_used else "",
             claim if is_used else "unused",
             fraction,
-            self._sensitivities[name],
+            self._found.weights[name],
             self._claim,
+            self._graph.weight_sensitivities()[name],
             coefficient,
             self._warning(name),
         )
@@ -354,16 +283,25 @@ class Lifted(Network):
             return "it has no entries"
         if name not in self._norms:
             return "the recorded run did not use it: it has no norm, and mass 0"
-        if name in self._without_effect:
+        if name in self._found.without_effect:
             return (
                 "its effect on the output is rounding, as that of a bias before a normalisation: "
                 "it has mass 0"
             )
-        if name in self._hidden:
+        if name in self._found.hidden:
             return (
                 "S is below a hundredth of that at drawn weights: small initial weights hide its "
                 "effect, and its steps may be too long; calibrate='drawn' avoids that"
             )
+        if name in self._found.unreached:
+            count = len(self._weights[name].tensor)
+            return (
+                f"the runs reached {count - self._found.unreached[name]} of its {count} experts: "
+                "give examples that reach the others, which would follow noise where few tokens "
+                "reach them in training"
+            )
+        if name in self._rare:
+            return self._rare[name]
         if self._norms[name].kinds == ("entries",) and not self._norms[name].given:
             return "no linear use is known: it is measured by its largest entry, by default"
         return ""
@@ -386,21 +324,25 @@ def lift(
     follows from the operations that read it, whatever its name and its number of axes.
     Sensitivities are measured; no bound on the network as a whole is claimed. The module may be
     wrapped in DistributedDataParallel or torch.compile. Frozen parameters (`requires_grad=False`)
-    are constants.
+    are constants. Where torch.distributed runs, all processes must lift the model together, and get
+    the same numbers: the mean square of what they measure.
 
     Args:
         model: any torch module.
         args, kwargs: of its call. Real examples: the graph is that of this run, and a branch or an
-            expert that it does not take is not seen. If the model has a keyword argument with the
-            name of an option of `lift`, pass all of its arguments as one `Inputs` of `modula.lift`.
+            expert that it does not take is not seen. Pass several `Inputs` of `modula.lift` for a
+            model that needs several calls to use all weights, and one for a model that has a
+            keyword argument with the name of an option of `lift`.
         masses: {group, path, pattern, name or class: mass}, see `modula.lift.masses`; None for the
             defaults, also of weights that no key names.
         calibrate: "drawn" measures S with all weights drawn at norm 1, which does not depend on how
             they are initialised; "init" at the weights as they are; "auto" takes "init" if a table
-            is also the head, "flat" on the meta device, and else "drawn"; "flat" sets S = 1; a
-            mapping gives S for each weight.
+            is also the head, "flat" on the meta device, and else "drawn"; "quadrature" adds the
+            squares of gains that are measured operation by operation; "declared" multiplies the
+            bounds that operations declare, as a network of modula's own modules does; "flat" sets
+            S = 1; a mapping gives S for each weight.
         roles: {name: geometry} for parameters whose norm no rule knows.
-        probes: the number of backward passes by which S is measured.
+        probes: the number of backward passes for each example, by which S is measured.
         generator: of all random numbers; None takes the same numbers each time.
 
     Returns:
@@ -429,12 +371,14 @@ def lift(
     module = unwrapped(model)
     if not isinstance(module, nn.Module):
         raise LiftError(f"lift takes a torch module, got {type(model).__name__}")
-    inputs = _inputs_of(args, kwargs)
+    examples = examples_of(args, kwargs)
     seed = seed_from(generator, 0)
     _refuse_kinds(module)
-    run = trace(module, inputs.args, inputs.kwargs, seed)
-    norms = norms_from_use(run, module, roles or {})
-    network = Lifted(model, inputs, run, norms, masses, seed)
+    whole = unsharded(module)
+    run = traced(whole, examples, seed)
+    norms = norms_from_use(run, whole, roles or {})
+    check_agreement({name: repr(one.geometry) for name, one in norms.items()})
+    network = Lifted(model, examples, run, norms, masses, seed)
     network.recalibrate(calibrate, probes=probes)
     return network
 
@@ -452,19 +396,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def _inputs_of(args: Sequence[object], kwargs: Mapping[str, object]) -> Inputs:
-    wrapped = [one for one in args if isinstance(one, Inputs)]
-    if not wrapped:
-        return Inputs(*args, **kwargs)
-    if len(args) > 1 or kwargs:
-        raise LiftError(
-            "Inputs takes all arguments of the model's call: lift(model, Inputs(*args, **kwargs))"
-        )
-    return wrapped[0]
-
-
 def _refuse_kinds(module: nn.Module) -> None:
     for name, p in module.named_parameters():
+        if is_lazy(p):
+            raise ParameterError(
+                f"{name!r} of {type(module).__name__} has no shape before the first call: call the "
+                "model once, and then lift it"
+            )
         is_dense = p.dtype in TRAINABLE and p.layout is torch.strided
         if p.requires_grad and not is_dense:
             raise ParameterError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 
 from torch import Tensor
 
@@ -30,6 +31,33 @@ def tensors_in(data: object, path: str = "") -> Iterator[tuple[str, Tensor]]:
     inside = f"{path}." if path else ""
     for key, value in _entries(data):
         yield from tensors_in(value, f"{inside}{key}")
+
+
+def map_tensors(f: Callable[[Tensor], Tensor], data: object) -> object:
+    """Return nested data of the same types, with f applied to each tensor.
+
+    Example:
+        >>> import torch
+        >>> from modula.lift.nested import map_tensors
+        >>> map_tensors(torch.neg, {"a": (torch.ones(1), "text")})
+        {'a': (tensor([-1.]), 'text')}
+    """
+    if isinstance(data, Tensor):
+        return f(data)
+    if isinstance(data, MutableMapping):
+        changed = copy.copy(data)
+        for key, value in data.items():
+            changed[key] = map_tensors(f, value)
+        return changed
+    if isinstance(data, (tuple, list)):
+        values = [map_tensors(f, value) for value in data]
+        return type(data)(*values) if hasattr(data, "_fields") else type(data)(values)
+    if dataclasses.is_dataclass(data) and not isinstance(data, type):
+        changed_data = copy.copy(data)
+        for key, value in _entries(data):
+            object.__setattr__(changed_data, str(key), map_tensors(f, value))
+        return changed_data
+    return data
 
 
 def _entries(data: object) -> Iterator[tuple[object, object]]:

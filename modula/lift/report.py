@@ -11,8 +11,8 @@ from modula.checks import listed
 WIDTH = 120
 """Columns that a printed report takes at most."""
 
-_HEADER = ("weight", "shape", "use", "norm", "mass", "S", "coefficient")
-_WIDEST = (34, 14, 16, 28, 6, 9, 11)  # of a cell; the first takes the rest of the line
+_HEADER = ("weight", "shape", "use", "norm", "mass", "S", "declared", "coefficient")
+_WIDEST = (34, 14, 16, 28, 6, 9, 9, 11)  # of a cell; the first takes the rest of the line
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,11 @@ class Row:
     """S: by how much a change of norm 1 moves the output, in the root mean square over entries."""
 
     sensitivity_claim: str
-    """How S is known: "measured at drawn weights" or "at the weights", "given", or "set to 1"."""
+    """How S is known: "measured at drawn weights" or "at the weights", "declared", "given", …"""
+
+    declared_sensitivity: float
+    """S by the bounds that operations declare, multiplied along all paths; an estimate where an
+    operation has no proved bound, and far too large in deep residual networks."""
 
     coefficient: float
     """The norm of the weight's part of an update of norm 1: mass_fraction/S."""
@@ -126,6 +130,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         (row.norm or "—") + mark,
         f"{100 * row.mass_fraction:.1f}%",
         f"{row.sensitivity:.3g}",
+        f"{row.declared_sensitivity:.3g}",
         f"{row.coefficient:.3g}",
     )
     return cells[:1] + tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -14,7 +14,9 @@ from modula.errors import LiftError
 
 @contextmanager
 def restored(model: nn.Module, seed: int) -> Iterator[None]:
-    """Run the block with random numbers of its own; put buffers and random state back after it.
+    """Run the block with random numbers of its own; put all state back after it.
+
+    State are buffers, attributes of modules and the random state.
 
     Args:
         model: the module that the block runs.
@@ -30,6 +32,7 @@ def restored(model: nn.Module, seed: int) -> Iterator[None]:
         if buffer is not None
     ]
     parameters = {name: (p, _version(p)) for name, p in model.named_parameters()}
+    attributes = [(module, dict(module.__dict__)) for module in model.modules()]
     with torch.random.fork_rng(devices=_devices(model)), _eager():
         torch.manual_seed(seed)
         try:
@@ -39,6 +42,8 @@ def restored(model: nn.Module, seed: int) -> Iterator[None]:
                 for module, name, buffer, value in buffers:
                     module._buffers[name] = buffer
                     buffer.copy_(value)
+            for module, before in attributes:
+                _put_back(module, before)
     after = dict(model.named_parameters())
     for name, (parameter, version) in parameters.items():
         if after.get(name) is not parameter or _version(parameter) != version:
@@ -46,6 +51,14 @@ def restored(model: nn.Module, seed: int) -> Iterator[None]:
                 f"the forward pass wrote or replaced the parameter {name!r}: a network whose "
                 "weights change as it runs cannot be lifted; make it a buffer"
             )
+
+
+def _put_back(module: nn.Module, before: Mapping[str, object]) -> None:
+    """Give a module the attributes that it had, such as a count of its calls."""
+    now = module.__dict__
+    for name in [name for name in now if name not in before]:
+        del now[name]
+    now.update({name: value for name, value in before.items() if now.get(name) is not value})
 
 
 def _eager() -> AbstractContextManager[None]:

@@ -31,6 +31,7 @@ _ARGUMENTS = {
     "sub": "input other",
     "mul": "input other",
     "div": "input other",
+    "rdiv": "other input",
     "scaled_dot_product_attention": "query key value attn_mask dropout_p is_causal scale",
     **{f"conv{n}d": _CONVOLUTION for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": _TRANSPOSED for n in (1, 2, 3)},
@@ -51,7 +52,7 @@ _ONE_NAME = {
     "pack": "stack",
 }
 
-_REFLECTED = {"radd": "add", "rmul": "mul", "rsub": "sub", "rtruediv": "div", "rmatmul": "matmul"}
+_REFLECTED = {"radd": "add", "rmul": "mul", "rsub": "sub", "rtruediv": "rdiv", "rmatmul": "matmul"}
 
 _IN_PLACE = {"iadd": "add", "imul": "mul", "isub": "sub", "itruediv": "div"}
 

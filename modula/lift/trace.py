@@ -12,7 +12,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 import torch
@@ -25,8 +25,10 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from modula.algebra.primitive import Primitive
 from modula.checks import listed
 from modula.errors import LiftError
+from modula.lift.inputs import Inputs
 from modula.lift.nested import tensors_in
 from modula.lift.replay import Replay
 from modula.lift.restoring import restored
@@ -102,6 +104,8 @@ class Call:
         outputs: a number for each tensor that it made, which identifies the tensor in the run.
         shapes: theirs.
         again: for an operation that rearranges entries, the call to be made on other tensors.
+        entry: the position of the call of modula's own module inside which it happened; -1 for
+            none.
     """
 
     index: int
@@ -112,6 +116,12 @@ class Call:
     outputs: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
     again: Replay | None = None
+    entry: int = -1
+
+    def plain(self) -> Call:
+        """Return the call as data alone."""
+        constants = {name: value for name, value in self.constants.items() if _is_plain(value)}
+        return replace(self, constants=constants, again=None)
 
     def number(self, name: str, default: int) -> int:
         """Return a constant that is a whole number."""
@@ -129,8 +139,21 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One call of a module of modula's own that is one operation.
+
+    Args:
+        path: of the module.
+        inputs: the sources of the tensors that it got.
+    """
+
+    path: str
+    inputs: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
 class Trace:
-    """One run of a module.
+    """One run of a module, or several.
 
     Args:
         calls: in the order in which they happened.
@@ -138,16 +161,22 @@ class Trace:
         names: for each name of a parameter that requires a gradient, the first name of the same
             parameter.
         unused: the parameters that the output of the run does not depend on.
+        entries: the calls of modula's own modules, by number.
     """
 
     calls: tuple[Call, ...]
     outputs: tuple[Source, ...]
     names: Mapping[str, str]
     unused: tuple[str, ...]
+    entries: Mapping[int, Entry] = field(default_factory=dict)
 
     def reached(self) -> list[int]:
         """Return the positions of the calls that the outputs depend on, in order."""
         return sorted(_reached(self.calls, self.outputs))
+
+    def plain(self) -> Trace:
+        """Return the trace without the functions that it would call again, so that it pickles."""
+        return replace(self, calls=tuple([call.plain() for call in self.calls]))
 
     def readers(self) -> dict[int, list[tuple[Call, Argument]]]:
         """Return for each tensor of the run the calls that read it."""
@@ -159,7 +188,12 @@ class Trace:
 
 
 def trace(
-    model: nn.Module, args: Sequence[object], kwargs: Mapping[str, object], seed: int = 0
+    model: nn.Module,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    seed: int = 0,
+    *,
+    before: Trace | None = None,
 ) -> Trace:
     """Run a module once and return what it did.
 
@@ -169,12 +203,13 @@ def trace(
         model: any module.
         args, kwargs: of the call.
         seed: of the random numbers of the run.
+        before: of an earlier run of the same module, which the result contains too.
 
     Raises:
         LiftError: a gradient reaches a parameter that the recorder did not follow; or no output
             depends on a parameter that requires a gradient.
     """
-    recorder = _Recorder(model)
+    recorder = Recorder(model, before)
     with restored(model, seed), recorder.running(args, kwargs):
         output = model(*args, **kwargs)
     outputs = [t for _, t in tensors_in(output) if t.is_floating_point() or t.is_complex()]
@@ -185,29 +220,46 @@ def trace(
     missed = [name for name in recorder.names if name in reached and name not in followed]
     if missed:
         raise LiftError(_trail_lost(missed, recorder.lost))
-    first = dict.fromkeys(recorder.names.values())
+    first = dict.fromkeys(recorder.names.values() if before is None else before.unused)
+    if before is not None:
+        sources = (*before.outputs, *sources)
     unused = tuple([name for name in first if name not in followed])
-    if len(unused) == len(first):
+    if len(unused) == len(set(recorder.names.values())):
         raise LiftError(
             f"the output of {type(model).__name__} depends on no parameter that requires a "
             "gradient: give an input that reaches some, and return tensors, alone or in tuples, "
             "lists, dicts or dataclasses"
         )
-    return Trace(calls, sources, dict(recorder.names), unused)
+    return Trace(calls, sources, dict(recorder.names), unused, recorder.entries)
 
 
-class _Recorder(TorchFunctionMode):
+def traced(model: nn.Module, examples: Sequence[Inputs], seed: int = 0) -> Trace:
+    """Return the runs of a module on several example inputs, as one trace.
+
+    Raises:
+        LiftError: as `trace` does.
+    """
+    run: Trace | None = None
+    for example in examples:
+        run = trace(model, example.args, example.kwargs, seed, before=run)
+    if run is None:
+        raise LiftError("lift takes example inputs of at least one call")
+    return run
+
+
+class Recorder(TorchFunctionMode):
     """Calls of torch's functions, with the sources of the tensors that they read."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, before: Trace | None) -> None:
         super().__init__()
-        self.calls: list[Call] = []
+        self.calls: list[Call] = [] if before is None else list(before.calls)
+        self.entries: dict[int, Entry] = {} if before is None else dict(before.entries)
         self.lost: list[tuple[str, str]] = []
         self.names: dict[str, str] = {}
         self._sources = _weak_dictionary()
         self._writes = _Writes()
-        self._values = 0
-        self._stack = [""]
+        self._values = _largest_value(self.calls)
+        self._stack = [("", -1)]
         self._paths = {id(module): name for name, module in model.named_modules()}
         first: dict[int, str] = {}
         for name, p in model.named_parameters(remove_duplicate=False):
@@ -234,7 +286,13 @@ class _Recorder(TorchFunctionMode):
                 hook.remove()
 
     def enter_module(self, module: nn.Module, args: object) -> None:
-        self._stack.append(self._paths.get(id(module), self._stack[-1]))
+        path, entry = self._stack[-1]
+        path = self._paths.get(id(module), path)
+        if isinstance(module, Primitive):
+            entry = len(self.entries)
+            inputs = [source for _, t in tensors_in(args) for source in self.sources(t)]
+            self.entries[entry] = Entry(path, tuple(inputs))
+        self._stack.append((path, entry))
 
     def leave_module(self, module: nn.Module, args: object, output: object) -> None:
         self._stack.pop()
@@ -310,12 +368,29 @@ class _Recorder(TorchFunctionMode):
             for slot, value in arguments(name, args, kwargs)
             if not any(True for _ in tensors_in(value))
         }
-        path = self._stack[-1]
-        self.calls.append(Call(index, name, path, tuple(found), constants, values, shapes, again))
+        path, entry = self._stack[-1]
+        self.calls.append(
+            Call(index, name, path, tuple(found), constants, values, shapes, again, entry)
+        )
+        self.measure(index, func, args, kwargs)
         for tensor, value in zip(outputs, values, strict=True):
             self._sources[tensor] = Source("call", value, call=index)
         for tensor in written:
             self._writes.add(tensor, self._sources[tensor])
+
+    def measure(
+        self,
+        index: int,
+        func: Callable[..., object],
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+    ) -> None:
+        """Do nothing with a call that was recorded; a subclass may make it again.
+
+        Args:
+            index: its position in the run.
+            func, args, kwargs: the call.
+        """
 
     def _arguments(
         self, name: str, read: list[tuple[str, Tensor]], sources: list[Source]
@@ -324,7 +399,7 @@ class _Recorder(TorchFunctionMode):
             floating = tensor.is_floating_point() or tensor.is_complex()
             yield Argument(slot, source, tuple(tensor.shape), floating)
             if source.kind == "unknown":
-                self.lost.append((name, self._stack[-1]))
+                self.lost.append((name, self._stack[-1][0]))
             last = self._writes.last(tensor)
             if last is not None and last.call > source.call:
                 yield Argument(f"{slot} as written", last, tuple(tensor.shape), floating)
@@ -380,6 +455,12 @@ def _without_like(
     return by_shape[name], (args[0], tuple(args[1].shape))
 
 
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(_is_plain(one) for one in value)
+    return value is None or isinstance(value, (bool, int, float, str, torch.dtype))
+
+
 def _weak_dictionary() -> MutableMapping[Tensor, Source]:
     """A mapping from tensors, by identity, that keeps none of them alive."""
     return cast("MutableMapping[Tensor, Source]", WeakTensorKeyDictionary())
@@ -430,6 +511,12 @@ def _inside(func: Callable[..., object]) -> Callable[..., object]:
     )
     copy.__kwdefaults__ = func.__kwdefaults__
     return copy
+
+
+def _largest_value(calls: Sequence[Call]) -> int:
+    """The largest number of a tensor in earlier runs."""
+    read = [a.source.value for call in calls for a in call.arguments]
+    return max([*read, *[value for call in calls for value in call.outputs]], default=0)
 
 
 def _distinct(tensors: Iterable[Tensor]) -> list[Tensor]:

@@ -22,7 +22,7 @@ from modula.norms import Linf
 
 LOOKUPS = frozenset(["getitem", "index_select", "gather", "take_along_dim"])
 
-_COMBINED = ["add", "sub", "mul", "div", "neg", "masked_fill", "where", "lerp", "cat", "complex"]
+_COMBINED = ["add", "sub", "mul", "div", "rdiv", "neg", "masked_fill", "where", "lerp", "cat", "complex"]
 _NORMALIZED = ["_weight_norm", "layer_norm", "rms_norm", "batch_norm", "group_norm"]
 _NORMALIZED += ["instance_norm", "normalize"]
 _TRIANGLES = ["tril", "triu", "roll", "flip", "clamp", "pad", "real", "view_as_real"]
@@ -90,7 +90,7 @@ def norms_from_use(
         owner = model.get_submodule(name.rpartition(".")[0])
         if name in given:
             kinds = _kinds_of(uses, owner)
-            found[name] = Measured(name, kinds, given[name], _plain(uses), True, given=True)
+            found[name] = Measured(name, kinds, given[name], _uses_of(uses), True, given=True)
         else:
             found[name] = _measured(name, shape, uses, owner)
     return found
@@ -243,7 +243,7 @@ def _measured(
     if len(geometries) > 1 and all(one.computes_weight for one in found):
         return _entry_by_entry(name, shape, found)
     kinds: tuple[Kind, ...] = tuple(dict.fromkeys([role.kind for _, role in roles]))
-    uses = tuple([use for use, _ in roles])
+    uses = tuple([use.plain() for use, _ in roles])
     try:
         geometry = intersection(geometries)
     except NormPairError as error:
@@ -315,11 +315,11 @@ def _combined(roles: Sequence[Role], shape: tuple[int, ...]) -> list[Geometry]:
 def _entry_by_entry(name: str, shape: tuple[int, ...], found: Sequence[_Found]) -> Measured:
     """The norm of a parameter that enters a weight by other than linear maps: its largest entry."""
     geometry = BallVectors(Linf, axes=max(1, len(shape)))
-    return Measured(name, ("entries",), geometry, _plain(found), proved=False)
+    return Measured(name, ("entries",), geometry, _uses_of(found), proved=False)
 
 
-def _plain(found: Sequence[_Found]) -> tuple[Use, ...]:
-    return tuple([one.use for one in found])
+def _uses_of(found: Sequence[_Found]) -> tuple[Use, ...]:
+    return tuple([one.use.plain() for one in found])
 
 
 def _kinds_of(found: Sequence[_Found], owner: nn.Module) -> tuple[Kind, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from modula.geometry import Geometry
 from modula.lift.calibration import drawn
 from modula.lift.uses import Measured
+from modula.sharding import fill
 
 
 @dataclass(eq=False)
@@ -28,11 +29,19 @@ class LiftedWeight:
     measured: Measured
     mass: float
 
+    def __post_init__(self) -> None:
+        self._shape = tuple(self.tensor.shape)
+
     @property
     def tensor(self) -> Tensor:
         """The parameter, which is the module's own."""
         tensor: Tensor = getattr(self.owner, self.attribute)
         return tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the parameter had when the module was lifted."""
+        return self._shape
 
     @property
     def geometry(self) -> Geometry:
@@ -47,7 +56,10 @@ class LiftedWeight:
         """
         source = torch.Generator().manual_seed(seed_from(generator or torch.default_generator, 0))
         kind = self.measured.kinds[0]
-        self.tensor.copy_(drawn(kind, self.geometry, self.tensor, source)[0])
+        like = torch.empty(self.shape, dtype=self.tensor.dtype, device=self.tensor.device)
+        if kind == "entries":
+            return
+        fill(self.tensor, drawn(kind, self.geometry, like, source)[0])
 
     def __repr__(self) -> str:
         return repr(self.measured.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
@@ -118,6 +118,10 @@ class Use:
     def operation(self) -> str:
         """The name of the operation."""
         return self.call.operation
+
+    def plain(self) -> Use:
+        """Return the use as data alone, with features that are not cut."""
+        return replace(self, call=self.call.plain(), cuts=no_cuts)
 
     def matrix(
         self,

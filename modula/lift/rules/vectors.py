@@ -17,7 +17,13 @@ def normalization(use: Use) -> Role | None:
     return bias(use) if use.slot == "bias" else rows(use)
 
 
-@rule_for("mul", "div", "addcmul", "addcdiv", "lerp", "pow")
+@rule_for("_weight_norm")
+def length(use: Use) -> Role | None:
+    """The lengths that `weight_norm` gives to the rows of a weight."""
+    return gain(use) if use.slot == "1" else None
+
+
+@rule_for("mul", "div", "rdiv", "addcmul", "addcdiv", "lerp", "pow")
 def gain(use: Use) -> Role:
     """A factor or an exponent for each feature, measured by its largest entry."""
     return Role("gain", BallVectors(Linf, axes=max(1, len(use.shape))))

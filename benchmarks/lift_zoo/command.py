@@ -1,0 +1,147 @@
+"""The command line of `benchmarks.lift_zoo`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import modula
+from benchmarks.docs_tables import write_between
+from benchmarks.lift_zoo import of_torch, of_transformers, of_vision
+from benchmarks.lift_zoo.public_rules import RULES
+from benchmarks.lift_zoo.torchvision_on_cpu import declare_operators
+from benchmarks.lift_zoo.zoo import Build
+
+LIBRARIES: Mapping[str, tuple[str, Callable[[], Mapping[str, Build]]]] = {
+    "torch": ("torch", of_torch.examples),
+    "transformers": ("transformers", of_transformers.examples),
+    "timm": ("timm", of_vision.of_timm),
+    "torchvision": ("torchvision", of_vision.of_torchvision),
+    "diffusers": ("diffusers", of_vision.of_diffusers),
+    "peft": ("peft", of_vision.of_peft),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The tensors of two axes or more of one model.
+
+    Args:
+        library, model: of the model.
+        matrices, vectors, entries: the tensors that are used as matrices, as sets of vectors, and
+            by entry, by default.
+        unused: those that the run did not use.
+        wrong: for each public rule, the tensors that it treats otherwise than their use says.
+        error: why the model is refused; empty if it is not.
+    """
+
+    library: str
+    model: str
+    matrices: int = 0
+    vectors: int = 0
+    entries: int = 0
+    unused: int = 0
+    wrong: tuple[int, ...] = ()
+    error: str = ""
+
+
+def row_of(library: str, name: str, build: Build, print_report: bool) -> Row:
+    """Lift one model and count."""
+    torch.manual_seed(0)
+    example = build()
+    parameters = dict(example.model.named_parameters())
+    try:
+        net = modula.lift(example.model, *example.args, calibrate="flat", **example.kwargs)
+    except modula.LiftError as error:
+        return Row(library, name, error=str(error))
+    if print_report:
+        print(f"\n{net}")
+    kinds: dict[str, str] = {}
+    for one in net.report():
+        if len(one.shape) > 1:
+            groups = one.group.split(" and ")
+            is_matrix = bool({"matrix", "head", "attention"} & set(groups))
+            kinds[one.name] = (
+                "unused"
+                if one.norm_claim == "unused"
+                else "entries"
+                if one.norm_claim == "by default"
+                else "matrix"
+                if is_matrix
+                else "vectors"
+            )
+    count = [
+        list(kinds.values()).count(kind) for kind in ("matrix", "vectors", "entries", "unused")
+    ]
+    wrong = []
+    for rule in RULES.values():
+        chosen = {
+            n: rule(n, parameters[n], example.model.get_submodule(n.rpartition(".")[0]))
+            for n, kind in kinds.items()
+            if kind != "unused"
+        }
+        wrong.append(sum(chosen[n] != (kinds[n] == "matrix") for n in chosen))
+    return Row(library, name, *count, wrong=tuple(wrong))
+
+
+def builders(chosen: Sequence[str]) -> Iterator[tuple[str, str, Build]]:
+    """Yield library, name and builder of the models whose names contain one of the words."""
+    for library, (package, examples) in LIBRARIES.items():
+        try:
+            import_module(package)
+        except ImportError:
+            print(f"{package} is not installed: its models are left out")
+            continue
+        for name, build in examples().items():
+            if not chosen or any(word in name for word in chosen):
+                yield library, name, build
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the rows as a table of Markdown, with their sums."""
+    head = ["library", "model", "matrices", "vectors", "entries", "unused", *RULES]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    known = [row for row in rows if not row.error]
+    for row in known:
+        cells = [row.library, row.model, row.matrices, row.vectors, row.entries, row.unused]
+        lines.append(f"| {' | '.join(map(str, [*cells, *row.wrong]))} |")
+    sums = [sum(values) for values in zip(*[_numbers(row) for row in known], strict=True)]
+    lines.append(f"| | {len(known)} models | {' | '.join(map(str, sums))} |")
+    refused = [f"- {row.library}, {row.model}: {row.error}" for row in rows if row.error]
+    return "\n".join([*lines, *([""] if refused else []), *refused])
+
+
+def _numbers(row: Row) -> tuple[int, ...]:
+    return (row.matrices, row.vectors, row.entries, row.unused, *row.wrong)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Lift tiny random models of many libraries, and count the norms they get."
+    )
+    parser.add_argument("models", nargs="*", help="words in the names of models; all by default")
+    parser.add_argument("--report", action="store_true", help="print the report of each model")
+    parser.add_argument("--write", type=Path, help="write the table into this page")
+    options = parser.parse_args()
+    logging.disable(logging.ERROR)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    declare_operators()
+    found = list(builders(options.models))
+    rows = [
+        row_of(library, name, build, options.report)
+        for library, name, build in tqdm(found, unit="model", leave=False)
+    ]
+    text = table(rows)
+    if options.write is None:
+        print(text)
+    else:
+        write_between(options.write, "lift_zoo", text)
