@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -232,7 +232,7 @@ class Lifted(Network):
                 return "flat"
             is_tied = any("table" in m.kinds and "matrix" in m.kinds for m in self._norms.values())
             return "init" if is_tied else "drawn"
-        if calibrate not in _CLAIMS or calibrate == "given":
+        if calibrate not in get_args(Method):
             raise LiftError(
                 "calibrate is 'auto', 'drawn', 'init', 'quadrature', 'declared', 'flat' or the "
                 f"sensitivities by weight; got {calibrate!r}"

@@ -51,7 +51,8 @@ def map_tensors(f: Callable[[Tensor], Tensor], data: object) -> object:
         return changed
     if isinstance(data, (tuple, list)):
         values = [map_tensors(f, value) for value in data]
-        return type(data)(*values) if hasattr(data, "_fields") else type(data)(values)
+        make: Callable[..., object] = getattr(data, "_make", type(data))  # a named tuple has one
+        return make(values)
     if dataclasses.is_dataclass(data) and not isinstance(data, type):
         changed_data = copy.copy(data)
         for key, value in _entries(data):

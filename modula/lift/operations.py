@@ -130,8 +130,19 @@ class _Builder:
         name = self._trace.names.get(f"{path}.weight" if path else "weight")
         weight = name if name in self._found else None
         return self._add_joined(
-            path, module.as_operation(), tuple(self._read(_distinct(inputs))), weight
+            path, module.as_operation(), tuple(self._read(self._distinct(inputs))), weight
         )
+
+    def _distinct(self, inputs: Sequence[Source]) -> list[Source]:
+        """The inputs of a module, in which the parts of a tuple from one other module are one."""
+        kept: dict[tuple[int, int], Source] = {}
+        for i, source in enumerate(inputs):
+            entry = self._trace.calls[source.call].entry if source.kind == "call" else -1
+            is_part = entry >= 0 and all(
+                other.value != source.value for other in kept.values() if other.call >= 0
+            )
+            kept.setdefault((entry, -1) if is_part else (i, 0), source)
+        return list(kept.values())
 
     def _add_joined(
         self, path: str, operation: Operation, inputs: tuple[int, ...], weight: str | None
@@ -153,19 +164,3 @@ class _Builder:
             position = 0 if source.kind == "input" else self._position.get(source.call)
             if position is not None:
                 yield position
-
-
-def _distinct(inputs: Sequence[Source]) -> list[Source]:
-    """The inputs of a module, in which the parts of one tuple that a call made count as one."""
-    kept: list[Source] = []
-    for source in inputs:
-        parts = [
-            other
-            for other in kept
-            if other.kind == source.kind == "call"
-            and other.call == source.call
-            and other.value != source.value
-        ]
-        if not parts:
-            kept.append(source)
-    return kept

@@ -41,9 +41,7 @@ def agreed(measure: Callable[[], Gains]) -> Gains:
         if isinstance(one, LiftError):
             raise LiftError(f"process {rank}: {one}")
     every = [one for one in found if isinstance(one, Gains)]
-    weights = {
-        name: _root_mean([one.weights[name] for one in every]) for name in every[0].weights
-    }
+    weights = {name: _root_mean([one.weights[name] for one in every]) for name in every[0].weights}
     entering = [one.inputs for one in every if one.inputs is not None]
     reached = {
         name: frozenset[int]().union(*[one.reached[name] for one in every]) for name in weights

@@ -81,6 +81,8 @@ class _Gains(Recorder):
         def again(tensor: Tensor) -> Tensor:
             if not (tensor.is_floating_point() or tensor.is_complex()):
                 return tensor
+            if self.source(tensor).kind == "constant":  # such as running statistics
+                return tensor.detach().clone()
             leaf = leaves.setdefault(id(tensor), tensor.detach().clone().requires_grad_())
             return leaf.clone()  # which may be written in place
 

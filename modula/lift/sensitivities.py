@@ -89,9 +89,7 @@ def measured(
     if how == "init":
         hidden = {n for n, S in found.weights.items() if actual.weights[n] < HIDDEN * S}
         unreached = dict(_unreached(actual, norms, present))
-        return Sensitivities(
-            actual.weights, actual.inputs, rounding, frozenset(hidden), unreached
-        )
+        return Sensitivities(actual.weights, actual.inputs, rounding, frozenset(hidden), unreached)
     weights = {name: S or actual.weights[name] for name, S in found.weights.items()}
     return Sensitivities(weights, found.inputs, rounding, unreached=unreached)
 
@@ -128,8 +126,7 @@ def _below_rounding(
 def _unreached(
     found: Gains, norms: Mapping[str, Measured], present: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, int]]:
-    """The stacks of experts of which a gradient reached some and not all, with the others' number.
-    """
+    """The stacks of experts of which a gradient reached some, with the number of the others."""
     for name, indices in found.reached.items():
         left = len(present[name]) - len(indices)
         if indices and left and _counts_experts(norms[name].geometry):

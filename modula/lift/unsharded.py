@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-import torch
 from torch import nn
 
 from modula.errors import LiftError
@@ -27,8 +26,10 @@ def unsharded(model: nn.Module) -> nn.Module:
     """
     if "torch.distributed.fsdp" not in sys.modules:
         return model
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
     for path, module in model.named_modules():
-        if isinstance(module, torch.distributed.fsdp.FullyShardedDataParallel):
+        if isinstance(module, FullyShardedDataParallel):
             raise LiftError(
                 f"{path or 'the model'!r} is under FullyShardedDataParallel, which flattens its "
                 "parameters: shard it by torch.distributed.fsdp.fully_shard, before or after lift"
@@ -80,8 +81,10 @@ class _Copies:
 
 def _without_sharding(kind: type[nn.Module]) -> type[nn.Module]:
     """The class of a module before `fully_shard` derived another from it."""
-    sharded = torch.distributed.fsdp.FSDPModule
-    return next(one for one in kind.__mro__ if not issubclass(one, sharded))
+    from torch.distributed.fsdp import FSDPModule
+
+    bases = [one for one in kind.__mro__ if issubclass(one, nn.Module)]
+    return next(one for one in bases if not issubclass(one, FSDPModule))
 
 
 def _is_of_torch(hook: object) -> bool:

@@ -22,7 +22,19 @@ from modula.norms import Linf
 
 LOOKUPS = frozenset(["getitem", "index_select", "gather", "take_along_dim"])
 
-_COMBINED = ["add", "sub", "mul", "div", "rdiv", "neg", "masked_fill", "where", "lerp", "cat", "complex"]
+_COMBINED = [
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "rdiv",
+    "neg",
+    "masked_fill",
+    "where",
+    "lerp",
+    "cat",
+    "complex",
+]
 _NORMALIZED = ["_weight_norm", "layer_norm", "rms_norm", "batch_norm", "group_norm"]
 _NORMALIZED += ["instance_norm", "normalize"]
 _TRIANGLES = ["tril", "triu", "roll", "flip", "clamp", "pad", "real", "view_as_real"]

@@ -10,7 +10,18 @@ import modula
 
 HOME = Path(modula.__file__).parent
 BELOW = ("arithmetic", "checks", "errors", "geometry", "graph", "lift", "network", "norms")
-BELOW += ("plan", "polar", "scaling", "spaces", "values", "vector", "atoms", "bonds", "algebra")
+BELOW += (
+    "plan",
+    "polar",
+    "scaling",
+    "sharding",
+    "spaces",
+    "values",
+    "vector",
+    "atoms",
+    "bonds",
+    "algebra",
+)
 
 
 def imported(path: Path) -> Iterator[str]:
