@@ -43,17 +43,17 @@ class _Copies:
     """Copies of modules and parameters, one for each."""
 
     def __init__(self) -> None:
-        self._modules: dict[int, nn.Module] = {}
-        self._parameters: dict[int, nn.Parameter] = {}
+        self._known_modules: dict[int, nn.Module] = {}
+        self._known_parameters: dict[int, nn.Parameter] = {}
 
     def of(self, module: nn.Module) -> nn.Module:
         """Return the copy of a module, with copies of those inside it."""
-        known = self._modules.get(id(module))
+        known = self._known_modules.get(id(module))
         if known is not None:
             return known
         kind = _without_sharding(type(module))
         copy: nn.Module = kind.__new__(kind)
-        self._modules[id(module)] = copy
+        self._known_modules[id(module)] = copy
         copy.__dict__.update(module.__dict__)
         for name in ("_forward_hooks", "_forward_pre_hooks"):
             hooks: Mapping[int, object] = module.__dict__[name]
@@ -72,11 +72,11 @@ class _Copies:
         return copy
 
     def _whole(self, p: nn.Parameter) -> nn.Parameter:
-        if id(p) not in self._parameters:
+        if id(p) not in self._known_parameters:
             tensor = p.detach()
             whole = tensor.full_tensor() if is_sharded(tensor) else tensor
-            self._parameters[id(p)] = nn.Parameter(whole, p.requires_grad)
-        return self._parameters[id(p)]
+            self._known_parameters[id(p)] = nn.Parameter(whole, p.requires_grad)
+        return self._known_parameters[id(p)]
 
 
 def _without_sharding(kind: type[nn.Module]) -> type[nn.Module]:
