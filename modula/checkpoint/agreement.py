@@ -60,7 +60,7 @@ def _of_settings(contents: Contents) -> dict[str, str]:
     return found | {
         f"{key} of the optimizer's parameter {index}": _plain(value)
         for index, state in states.items()
-        for key, value in state.items()
+        for key, value in (state if isinstance(state, dict) else {"": state}).items()
     }
 
 

@@ -229,7 +229,7 @@ def _map_optimizer(
     state = dict(saved["state"])
     for given, own in zip(saved["param_groups"], optimizer.param_groups, strict=True):
         for index, p in zip(given["params"], own["params"], strict=True):
-            if index in state:
+            if isinstance(state.get(index), dict):
                 state[index] = {
                     key: f(f"optimizer.{index}.{key}", t, p)
                     if isinstance(t, Tensor) and t.shape == p.shape and t.dim()

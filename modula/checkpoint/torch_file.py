@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -106,19 +105,20 @@ def write_file(path: Path, contents: Contents) -> None:
 
 
 def _read_back(unfinished: Path, path: Path) -> None:
-    """Raise if `torch.load(weights_only=True)` would not read a file. Tensors stay on the disk.
+    """Raise if `read_file` would not read a file. Tensors stay on the disk.
 
     Raises:
         CheckpointError: it would not.
     """
     try:
-        torch.load(unfinished, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(unfinished, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         reason = _REASON.search(str(error))
         raise CheckpointError(
             f"{path} is not written, because torch.load(weights_only=True) would not read it: "
             f"{reason[1] if reason else error}"
         ) from error
+    _contents_of(state, path)
 
 
 def read_file(path: Path) -> Contents:
@@ -136,12 +136,23 @@ def read_file(path: Path) -> Contents:
         digest = check_seal(file, path)
         file.seek(0)
         try:
-            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            state: object = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # unpickling foreign bytes raises errors of many classes
             raise CheckpointError(
                 f"{path} is not a checkpoint: it is another kind of file, or contains objects that "
                 "`save` does not write"
             ) from error
+    contents = _contents_of(state, path)
+    contents.digest = digest
+    return contents
+
+
+def _contents_of(state: object, path: Path) -> Contents:
+    """The contents in what torch.load returned.
+
+    Raises:
+        CheckpointError: `save` does not write such.
+    """
     if not isinstance(state, dict) or not set(_OWN) <= set(state):
         found = (
             ", ".join(map(str, list(state)[:6]))
@@ -155,7 +166,7 @@ def read_file(path: Path) -> Contents:
     extra = {name: value for name, value in state.items() if name not in _OWN}
     description = read_description(state[DESCRIPTION], path)
     _check_states(state["model"], state["optimizer"], path)
-    return Contents(description, state["model"], state["optimizer"], extra, digest)
+    return Contents(description, state["model"], state["optimizer"], extra)
 
 
 def _check_states(model: object, optimizer: object, path: Path) -> None:
@@ -163,8 +174,8 @@ def _check_states(model: object, optimizer: object, path: Path) -> None:
     is_state = isinstance(model, dict) and all(isinstance(name, str) for name in model)
     if not is_state or not (optimizer is None or _is_optimizer_state(optimizer)):
         raise CheckpointError(
-            f"{path} was not written by `save`: its entries 'model' and 'optimizer' are not state "
-            "dicts"
+            f"the entries 'model' and 'optimizer' of {path} are not state dicts as torch's modules "
+            "and optimizers make them, with names that are strings, and a dict for each parameter"
         )
 
 
@@ -172,9 +183,9 @@ def _is_optimizer_state(value: object) -> bool:
     if not isinstance(value, dict):
         return False
     state, groups = value.get("state"), value.get("param_groups")
-    return (
-        isinstance(state, dict)
-        and all(isinstance(entry, dict) for entry in state.values())
-        and isinstance(groups, list)
-        and all(isinstance(g, dict) and isinstance(g.get("params"), list) for g in groups)
-    )
+    if not isinstance(state, dict) or not isinstance(groups, list):
+        return False
+    if not all(isinstance(g, dict) and isinstance(g.get("params"), list) for g in groups):
+        return False
+    params = [index for group in groups for index in group["params"]]
+    return all(isinstance(i, int) and isinstance(state.get(i, {}), dict) for i in params)

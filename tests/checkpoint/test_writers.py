@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from modula import Linear, checkpoint
 from modula.atomic import write_whole
@@ -112,6 +115,39 @@ def test_what_torch_cannot_write_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         checkpoint.save(path, Linear(1, 1), deep=deep)
     assert step_of(path) == 1.0
+
+
+def names_are_numbers(model: nn.Module) -> torch.optim.Optimizer:
+    model.register_state_dict_post_hook(lambda module, state, prefix, _: state.update({0: 1}))
+    return torch.optim.SGD(model.parameters())
+
+
+def state_is_no_dict(model: nn.Module) -> torch.optim.Optimizer:
+    optimizer = torch.optim.SGD(model.parameters())
+    optimizer.state[model.weight] = 3
+    return optimizer
+
+
+@pytest.mark.parametrize("change", [names_are_numbers, state_is_no_dict])
+@pytest.mark.parametrize("name", ["run.pt", "run"])
+def test_states_that_load_would_refuse_are_refused(
+    name: str, change: Callable[[nn.Module], torch.optim.Optimizer], tmp_path: Path
+) -> None:
+    save_at(tmp_path / name, 1.0)
+    model = nn.Linear(2, 2)
+    with pytest.raises(CheckpointError):
+        checkpoint.save(tmp_path / name, model, change(model))
+    assert step_of(tmp_path / name) == 1.0
+
+
+@pytest.mark.parametrize("name", ["run.pt", "run"])
+def test_a_state_that_belongs_to_no_parameter_comes_back(name: str, tmp_path: Path) -> None:
+    model = Linear(2, 2)
+    saved, other = (torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
+    saved.state["count"] = 3
+    checkpoint.save(tmp_path / name, model, saved)
+    checkpoint.load(tmp_path / name, model, other)
+    assert other.state["count"] == 3
 
 
 @pytest.mark.parametrize("value", [10**700, b"", [b""], {"a": {b"": 1}}])
