@@ -118,7 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
             momentum *= 0.85
             momentum += grad
             update = model.dualize(
-                0.85 * momentum + grad, target_norm=0.1 * (1 - step / options.steps)
+                0.85 * momentum + grad,
+                target_norm=0.1 * (1 - step / options.steps),
+                support=grad,
             )
             watcher.step(inputs, gradient=grad, update=update, loss=loss)
             model.weights -= update

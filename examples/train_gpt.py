@@ -108,8 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             grad = model.gradient(loss)
             momentum += grad
             momentum *= options.momentum
-            grad += momentum  # Nesterov's look-ahead
-            model.weights -= model.dualize(grad, target_norm=lr)
+            ahead = grad + momentum  # Nesterov's look-ahead
+            model.weights -= model.dualize(ahead, target_norm=lr, support=grad)
         else:
             torch_step(optimizers, loss, lr / peak_lr)
 

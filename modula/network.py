@@ -330,7 +330,12 @@ class Network(ABC):
 
     @as_written
     def dualize(
-        self, grad: Gradient, target_norm: Scalar = 1.0, *, method: MethodLike | None = None
+        self,
+        grad: Gradient,
+        target_norm: Scalar = 1.0,
+        *,
+        method: MethodLike | None = None,
+        support: Gradient | None = None,
     ) -> Update:
         """Return the update of norm `target_norm` along which the loss rises fastest.
 
@@ -342,14 +347,19 @@ class Network(ABC):
                 compiled again for another value of a tensor.
             method: the method that orthogonalises matrices, one of `modula.polar`; None takes its
                 default.
+            support: the step's own gradient where `grad` is an average. An average has a trace of
+                every gradient that it took in, and the duality map would give the row of a token
+                that no longer occurs its full length for ever. With the gradient of the step, rows,
+                experts and other parts that it does not touch come to rest as their averages fall
+                below a tenth of the largest, and a weight none of which it touches is left alone.
 
         Returns:
             target_norm · argmax over ‖t‖ = 1 of <grad, t>. It is zero for weights with zero
             gradient or zero mass.
 
         Raises:
-            TypeError: `grad` is not a Gradient.
-            LayoutError: `grad` belongs to another network.
+            TypeError: `grad` or `support` is not a Gradient.
+            LayoutError: `grad` or `support` belongs to another network.
 
         Example:
             >>> import torch
@@ -364,7 +374,9 @@ class Network(ABC):
         """
         if not isinstance(grad, Gradient):
             _refuse_vector(self, "dualize", "a Gradient, as model.gradient(loss) returns it", grad)
-        return self.plan().dualize(grad, target_norm, method)
+        if not isinstance(support, Gradient | None):
+            _refuse_vector(self, "dualize", "as support the Gradient of one step", support)
+        return self.plan().dualize(grad, target_norm, method, support)
 
     @as_written
     def norm(self, update: Update) -> Tensor:

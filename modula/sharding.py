@@ -133,9 +133,20 @@ class Sharding:
         by_weight = [one for one in redistributions if one.after.is_shard(0)]
         for one in reversed(by_weight):
             numbers = _dtensor(numbers, one.mesh, (one.after,), one.shape[:1]).full_tensor()
-        gathered = [one.axis for one in by_weight]
+        return self._combined(numbers, combine, [one.axis for one in by_weight])
+
+    def combine(self, numbers: Tensor, combine: BatchMap) -> Tensor:
+        """Return one number for each weight, on every process, from those of its shards.
+
+        Args:
+            numbers: of this process's shards, [batch].
+            combine: reduces the numbers of a weight's shards to one: [shard, batch] -> [batch].
+        """
+        return self._combined(numbers, combine, ())
+
+    def _combined(self, numbers: Tensor, combine: BatchMap, without: Sequence[int]) -> Tensor:
         for axis in range(self.mesh.ndim):
-            if axis not in gathered and not self.placements[axis].is_replicate():
+            if axis not in without and not self.placements[axis].is_replicate():
                 numbers = combine(_all_gathered(numbers, _submesh(self.mesh, axis)))
         return numbers
 

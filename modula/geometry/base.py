@@ -31,7 +31,8 @@ class Geometry(ABC):
     All methods take batches: the first axis of their argument counts weights. A subclass defines
     `axes`, `norm`, `dual_norm`, `dualize`, `project` and `sample`, and must be hashable, since
     weights of equal geometry and shape are dualized in one batch; a frozen dataclass is. It may
-    define `vector_axis` or `orthogonal_parts` to be dualized faster. Check it with
+    define `vector_axis` or `orthogonal_parts` to be dualized faster, and must define `part_sizes`
+    if the dual of a weight consists of several duals. Check it with
     `modula.testing.check_geometry`.
     """
 
@@ -73,6 +74,20 @@ class Geometry(ABC):
         their largest norm and its dual norm the sum of their dual norms, then a weight that is
         sharded along other axes is dualized shard by shard. For None, the default, each weight is
         gathered before it is dualized.
+        """
+        return None
+
+    def part_sizes(self, gradient: Tensor) -> Tensor | None:
+        """Return the largest magnitude in each part that `dualize` treats by itself, or None.
+
+        A part, such as a row of a table or an expert, that the step's gradient does not touch comes
+        to rest beside others that are touched. For None, the default, a weight is one part.
+
+        Args:
+            gradient: a batch of gradients, [batch, *shape].
+
+        Returns:
+            [batch, *shape], with the axes along which parts extend kept at length 1.
         """
         return None
 

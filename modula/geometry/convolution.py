@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from modula.geometry.base import Geometry
+from modula.geometry.parts import magnitudes
 from modula.geometry.rearranged import Flattened, Transposed
 from modula.geometry.spectral import Orthogonal, Spectral
 from modula.geometry.stacked import Stacked
@@ -74,6 +75,9 @@ class Taps(Orthogonal):
         shares = self._shares(shape, matrices)
         taps = matrices if shares is None else matrices / shares[:, None, None]
         return torch.unflatten(taps.movedim(-3, -1), -1, shape[2:]).contiguous()
+
+    def part_sizes(self, gradient: Tensor) -> Tensor | None:
+        return magnitudes(gradient, (1, 2))
 
     def norm(self, weight: Tensor) -> Tensor:
         direction, scale = self._split_scale(weight)

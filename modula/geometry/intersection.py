@@ -66,6 +66,9 @@ class Intersection(Geometry):
         first, second = (_pairing(gradient, candidate) for candidate in candidates)
         return torch.where((first >= second)[..., None, None], *candidates)
 
+    def part_sizes(self, gradient: Tensor) -> Tensor | None:
+        return self.rows.part_sizes(gradient)
+
     def project(self, weight: Tensor) -> Tensor:
         near = self.dualize(weight, PolarExpress(accuracy="high"))
         excess = self.norm(near).clamp(min=1)[..., None, None]

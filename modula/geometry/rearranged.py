@@ -45,6 +45,13 @@ class Rearranged(Geometry):
         dual = self.block.dualize(self.arranged(gradient), method)
         return self.stored(dual, self._shape(gradient))
 
+    def part_sizes(self, gradient: Tensor) -> Tensor | None:
+        arranged = self.arranged(gradient)
+        sizes = self.block.part_sizes(arranged)
+        return (
+            None if sizes is None else self.stored(sizes.expand_as(arranged), self._shape(gradient))
+        )
+
     def project(self, weight: Tensor) -> Tensor:
         return self.stored(self.block.project(self.arranged(weight)), self._shape(weight))
 

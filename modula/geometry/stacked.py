@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from modula.geometry.base import Geometry, Matrices
+from modula.geometry.parts import magnitudes
 from modula.polar import MethodLike
 
 
@@ -74,6 +75,9 @@ class Stacked(Geometry):
     def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
         return self._by_block(lambda block: self.block.dualize(block, method), gradient)
 
+    def part_sizes(self, gradient: Tensor) -> Tensor | None:
+        return self._by_block(self._sizes_in_block, gradient)
+
     def project(self, weight: Tensor) -> Tensor:
         return self._by_block(self.block.project, weight)
 
@@ -107,6 +111,14 @@ class Stacked(Geometry):
             own = [torch.unflatten(f, -3, (count, -1)) for f in factors[i * each : (i + 1) * each]]
             blocks.append(self.block.from_orthogonal_parts(own, one))
         return self._joined(blocks, shape)
+
+    def _sizes_in_block(self, block: Tensor) -> Tensor:
+        """The sizes of the parts of each block: [batch, count, *block] -> the same."""
+        flat = block.flatten(0, 1)
+        sizes = self.block.part_sizes(flat)
+        if sizes is None:
+            sizes = magnitudes(flat, tuple(range(1, flat.dim())))
+        return torch.unflatten(sizes.expand(-1, *block.shape[2:]), 0, block.shape[:2])
 
     def _by_block(self, f: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
         shape = tuple(weight.shape[-self.axes :])

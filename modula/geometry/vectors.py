@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from modula.geometry.base import Geometry
-from modula.norms import Dense
+from modula.geometry.parts import magnitudes
+from modula.norms import Dense, Linf
 from modula.polar import MethodLike
 from modula.scaling import largest, split_scale, working_dtype
 
@@ -83,6 +84,11 @@ class Vectors(Geometry):
             and own.dual_norm is Vectors.dual_norm
         )
         return self.axis if treats_vectors_alone else None
+
+    def part_sizes(self, gradient: Tensor) -> Tensor | None:
+        if self.vector_norm is Linf:  # whose dual consists of the signs of single entries
+            return gradient.abs().to(working_dtype(gradient.dtype))
+        return magnitudes(gradient, (self.axis,))
 
     def _of_norm_one(self, weight: Tensor) -> Tensor:
         """The weights with each vector rescaled to norm 1; zero stays zero."""

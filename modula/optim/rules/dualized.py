@@ -56,4 +56,5 @@ class Dualized(Rule):
         return f"{super().kind}({self.average.kind})"
 
     def __call__(self, step: Step) -> Update:
-        return step.plan.dualize(self.average(step), step.lr, self.method)
+        average = self.average(step)
+        return step.plan.dualize(average, step.lr, self.method, support=step.gradient)

@@ -66,4 +66,4 @@ class Normalized(Rule):
         return f"{super().kind}({self.direction.kind})"
 
     def __call__(self, step: Step) -> Update:
-        return step.plan.normalize(self.direction(step), step.lr)
+        return step.plan.normalize(self.direction(step), step.lr, support=step.gradient)
