@@ -28,8 +28,8 @@ from modula import GPT, SteepestDescent, Update
 from modula.geometry import Vectors
 from modula.optim import Dualized, Momentum, Rule, Step
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "experiments")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "experiments"))
 from text import read_file, read_shakespeare, read_stdlib, shuffled, windows
 from trials import DOCS, RUNS, Bar, Runs, canvas, publish, table
 
