@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,7 +32,8 @@ from modula.vector import Gradient, Scalar, Update, Vector
 from modula.workspace import entries_at_once, matrices_at_once
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """Tensors of one geometry, shape, dtype, device and sharding.
 
     Args:
