@@ -53,9 +53,9 @@ class PolarExpress(Method):
     the largest for a large matrix with normal entries and 1/40 where most values are equal, end
     within 0.02 of 1. Smaller ones end between 0 and 1, at about 138·σ/(Σσ⁸)^⅛ where they are small:
     half way at 1/280, and nearly at zero below 1/10,000. So where singular values fall to 1e-4, the
-    mean error of those above 1/1000 of the largest is 0.2. Directions that the matrix does not touch
-    stay below 0.15, the most that was seen in thousands of random matrices (`make hostile`), and
-    mostly below 0.05. Matrices in float64, and those of fewer than 32 rows or columns, where steps
+    mean error of those above 1/1000 of the largest is 0.2. Directions that the matrix does not
+    touch stay below 0.15, the most that was seen in thousands of random matrices (`make hostile`),
+    and mostly below 0.05. Matrices in float64, and those of fewer than 32 rows or columns, where steps
     cost nothing, are computed with accuracy "high" in any case.
 
     With accuracy "high" it takes 7 steps in full precision, except for two before the last, which
