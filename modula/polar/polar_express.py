@@ -55,8 +55,8 @@ class PolarExpress(Method):
     half way at 1/280, and nearly at zero below 1/10,000. So where singular values fall to 1e-4, the
     mean error of those above 1/1000 of the largest is 0.2. Directions that the matrix does not
     touch stay below 0.15, the most that was seen in thousands of random matrices (`make hostile`),
-    and mostly below 0.05. Matrices in float64, and those of fewer than 32 rows or columns, where steps
-    cost nothing, are computed with accuracy "high" in any case.
+    and mostly below 0.05. Matrices in float64, and those of fewer than 32 rows or columns, where
+    steps cost nothing, are computed with accuracy "high" in any case.
 
     With accuracy "high" it takes 7 steps in full precision, except for two before the last, which
     correct the matrix by products in 16 bits where the hardware is faster at them. Every singular
