@@ -12,15 +12,17 @@ from modula.bonds import (
     AttentionQK,
     CausalMask,
     FunctionalAttention,
+    MaskedFunctionalAttention,
     MergeHeads,
     Rope,
+    Select,
     Softmax,
     SplitIntoHeads,
     Ungroup,
 )
 from modula.bonds.attention import ROPE_BASE
 from modula.bonds.attention.heads import check_shared
-from modula.norms import RMS, HeadRMS
+from modula.norms import RMS, HeadRMS, Mask
 
 QueryKey: TypeAlias = Module[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]] | Transparent
 """A map of the pair of query and key, before their scores."""
@@ -151,6 +153,116 @@ class ComposedAttention(Composition[RMS, RMS]):
                 @ (value, scores)
             )
         )
+        self.arguments: str = f"{d_embed}, {num_heads}"
+
+    def extra_repr(self) -> str:
+        return self.arguments
+
+
+class MaskedAttention(Composition[tuple[RMS, Mask], RMS]):
+    """(x, mask) ↦ `Attention` in which a query attends only to keys at which the mask is True.
+
+    The mask is a boolean tensor that broadcasts against scores [batch, head, query, key];
+    `PaddingMask` makes one of the real positions [batch, position]. A query that attends to no key
+    gets no values: its output is 0.
+
+    Sensitivity max(1, |scale|), radius R/3: conditional or an estimate, as `Attention`.
+
+    Args:
+        d_embed, num_heads, num_kv_heads, d_head, window, scale, rope_base, query_key, projection:
+            as for `Attention`.
+        causal: whether a position attends only to itself and to those before it, besides the mask.
+
+    Raises:
+        ValueError: as for `Attention`; when called, a mask of another shape or dtype.
+
+    Example:
+        >>> import torch
+        >>> from modula import MaskedAttention, PaddingMask
+        >>> mask = PaddingMask()(torch.tensor([[True, True, False]]))
+        >>> MaskedAttention(8, 2)((torch.randn(1, 3, 8), mask)).shape
+        torch.Size([1, 3, 8])
+    """
+
+    def __init__(
+        self,
+        d_embed: int,
+        num_heads: int,
+        *,
+        num_kv_heads: int | None = None,
+        d_head: int | None = None,
+        causal: bool = False,
+        window: int | None = None,
+        scale: float = 1.0,
+        rope_base: float = ROPE_BASE,
+        query_key: QueryKey | None = None,
+        projection: Projection | None = None,
+    ) -> None:
+        width = head_width(d_embed, num_heads, d_head)
+        query, key, value = _projections(d_embed, num_heads, num_kv_heads, width, projection)
+        pair = Rope(width, rope_base) if query_key is None else query_key
+        stream, mask = Select(0, RMS, Mask), Select(1, RMS, Mask)
+        triple = Ungroup() @ (pair @ (query, key), value) @ stream
+        heads = MaskedFunctionalAttention(causal, scale, window=window) @ (triple, mask)
+        super().__init__((1 / 3) * (Linear(d_embed, num_heads * width) @ MergeHeads() @ heads))
+        self.arguments: str = f"{d_embed}, {num_heads}"
+
+    def extra_repr(self) -> str:
+        return self.arguments
+
+
+class CrossAttention(Composition[tuple[RMS, RMS], RMS]):
+    """(x, memory) ↦ attention of the positions of x to those of a memory of any length.
+
+    Queries are maps of x, [batch, position, d_embed], keys and values of the memory, [batch,
+    position, d_memory]. There are no positions unless `query_key` gives them.
+
+    Sensitivity max(1, |scale|), radius R/3: conditional or an estimate, as `Attention`.
+
+    Args:
+        d_embed: the width of x and of the output.
+        num_heads: the number of heads.
+        d_memory: the width of the memory; None takes d_embed.
+        num_kv_heads, d_head, scale, query_key, projection: as for `Attention`.
+
+    Raises:
+        ValueError: d_embed does not split into the heads, or the heads do not share those of keys
+            and values evenly.
+
+    Example:
+        >>> import torch
+        >>> from modula import CrossAttention
+        >>> x, memory = torch.randn(2, 5, 8), torch.randn(2, 9, 6)
+        >>> CrossAttention(8, 2, d_memory=6)((x, memory)).shape
+        torch.Size([2, 5, 8])
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.2.3.
+    """
+
+    def __init__(
+        self,
+        d_embed: int,
+        num_heads: int,
+        *,
+        d_memory: int | None = None,
+        num_kv_heads: int | None = None,
+        d_head: int | None = None,
+        scale: float = 1.0,
+        query_key: QueryKey | None = None,
+        projection: Projection | None = None,
+    ) -> None:
+        width = head_width(d_embed, num_heads, d_head)
+        query, _, _ = _projections(d_embed, num_heads, num_kv_heads, width, projection)
+        entering = d_embed if d_memory is None else d_memory
+        _, key, value = _projections(entering, num_heads, num_kv_heads, width, projection)
+        stream, memory = Select(0, RMS, RMS), Select(1, RMS, RMS)
+        pair = Identity() if query_key is None else query_key
+        heads = (
+            FunctionalAttention(False, scale)
+            @ Ungroup()
+            @ (pair @ (query @ stream, key @ memory), value @ memory)
+        )
+        super().__init__((1 / 3) * (Linear(d_embed, num_heads * width) @ MergeHeads() @ heads))
         self.arguments: str = f"{d_embed}, {num_heads}"
 
     def extra_repr(self) -> str:

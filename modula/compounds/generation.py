@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modula.algebra.core import AnyModule, Composition, Compound, Concatenation, Module
+from modula.algebra.parallel import Parallel
 from modula.bonds.incremental import Incremental
 from modula.norms import RMS, OneHot
 from modula.values import Value
@@ -80,6 +81,8 @@ def _step_of(module: object) -> Step:
         return _Chain(steps)
     if isinstance(module, Concatenation) and type(module).forward is Concatenation.forward:
         return lambda x: tuple([step(x) for step in steps])
+    if isinstance(module, Parallel) and type(module).forward is Parallel.forward:
+        return _Each(steps)
     raise TypeError(
         f"{module!r} has a forward map of its own, which KeyValueCache cannot continue: compose it "
         "of modules"
@@ -108,6 +111,17 @@ class _Chain:
         for step in self._steps:
             x = step(x)
         return x
+
+
+class _Each:
+    """Steps, one for each entry of a tuple."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        self._steps = steps
+
+    def __call__(self, x: Value) -> Value:
+        entries = cast("tuple[Value, ...]", x)
+        return tuple([step(entry) for step, entry in zip(self._steps, entries, strict=True)])
 
 
 @torch.no_grad()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from modula.algebra.core import Identity, Module
+from modula.algebra.core import Identity, Module, SpaceType
 from modula.norms import RMS, ChannelRMS
 
 S = TypeVar("S", RMS, ChannelRMS)
+X = TypeVar("X", bound=SpaceType)
+Y = TypeVar("Y", bound=SpaceType)
 
 
 def residual(
@@ -36,12 +38,45 @@ def residual(
 
     Source: Large et al. 2024 (arXiv:2405.14813), proposition 4.
     """
+    check_branches(num_branches)
+    if shortcut is not None:
+        return averaged(shortcut, block, num_branches)
+    if num_branches == 1:
+        return block
+    return (1 - 1 / num_branches) * Identity() + (1 / num_branches) * block
+
+
+def averaged(stream: Module[X, Y], block: Module[X, Y], num_branches: int) -> Module[X, Y]:
+    """Return the average of `residual` for a block that reads more than the stream.
+
+    Args:
+        stream: the map to the stream, such as Select(0, RMS, Mask).
+        block: a map from the same input to a change of the stream.
+        num_branches: L, as for `residual`.
+
+    Raises:
+        ValueError: `num_branches` < 1.
+
+    Example:
+        >>> from modula import RMS, Add, Linear, Parallel, Select
+        >>> from modula.compounds.residual import averaged
+        >>> conditioned = Add() @ Parallel(Linear(8, 8), Linear(8, 4))
+        >>> averaged(Select(0, RMS, RMS), conditioned, 4).sensitivity
+        1.0
+    """
+    check_branches(num_branches)
+    if num_branches == 1:
+        return block
+    return (1 - 1 / num_branches) * stream + (1 / num_branches) * block
+
+
+def check_branches(num_branches: int) -> None:
+    """Raise if a network has no residual branch.
+
+    Raises:
+        ValueError: `num_branches` < 1.
+    """
     if num_branches < 1:
         raise ValueError(
             f"a network has at least 1 residual branch, got num_branches={num_branches}"
         )
-    if num_branches == 1:
-        return block
-    if shortcut is None:
-        return (1 - 1 / num_branches) * Identity() + (1 / num_branches) * block
-    return (1 - 1 / num_branches) * shortcut + (1 / num_branches) * block

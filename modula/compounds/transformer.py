@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from modula.algebra.core import Composition, Elementwise, Module
+from modula.algebra.parallel import Parallel
 from modula.atoms import Linear
-from modula.bonds import RMSNorm, SquaredReLU
-from modula.compounds.residual import residual
-from modula.norms import RMS
+from modula.bonds import Keep, RMSNorm, Select, SquaredReLU
+from modula.compounds.residual import averaged, residual
+from modula.norms import RMS, Mask
 
 
 class FeedForward(Composition[RMS, RMS]):
@@ -43,7 +44,7 @@ class FeedForward(Composition[RMS, RMS]):
 
 
 class TransformerBlock(Composition[RMS, RMS]):
-    """Attention and an MLP, each a residual branch that begins with RMSNorm.
+    """Attention and an MLP, each a residual branch that begins with a normalisation.
 
     The branches are averaged with their inputs, as by `residual`, so that blocks whose attention
     and MLP have sensitivity 1 have it too. A network of n blocks has 2·n branches.
@@ -52,6 +53,7 @@ class TransformerBlock(Composition[RMS, RMS]):
         attention: a map of the stream, such as `Attention(d_embed, num_heads)`.
         mlp: a map of the stream that treats each position by itself, such as `FeedForward`.
         num_branches: the number of residual branches of the whole network.
+        norm: at the beginning of each branch, of which the second has a copy; None takes RMSNorm().
 
     Raises:
         ValueError: fewer than one branch.
@@ -64,8 +66,56 @@ class TransformerBlock(Composition[RMS, RMS]):
     """
 
     def __init__(
-        self, attention: Module[RMS, RMS], mlp: Module[RMS, RMS], *, num_branches: int
+        self,
+        attention: Module[RMS, RMS],
+        mlp: Module[RMS, RMS],
+        *,
+        num_branches: int,
+        norm: Module[RMS, RMS] | None = None,
     ) -> None:
+        first = RMSNorm() if norm is None else norm
         super().__init__(
-            residual(mlp @ RMSNorm(), num_branches) @ residual(attention @ RMSNorm(), num_branches)
+            residual(mlp @ first**1, num_branches) @ residual(attention @ first, num_branches)
+        )
+
+
+class MaskedTransformerBlock(Composition[tuple[RMS, Mask], tuple[RMS, Mask]]):
+    """(stream, mask) ↦ (stream after attention under the mask and an MLP, the same mask).
+
+    It is a `TransformerBlock` whose attention takes a mask. Blocks compose, and a network begins
+    with `Parallel(embedding, PaddingMask())` and ends after `Select(0, RMS, Mask)`.
+
+    Args:
+        attention: from (stream, mask) to the stream, such as `MaskedAttention`.
+        mlp, num_branches, norm: as for `TransformerBlock`.
+
+    Raises:
+        ValueError: fewer than one branch.
+
+    Example:
+        >>> import torch
+        >>> from modula import RMS, Embed, FeedForward, Linear, Mask, MaskedAttention
+        >>> from modula import MaskedTransformerBlock, PaddingMask, Parallel, Select
+        >>> block = MaskedTransformerBlock(MaskedAttention(8, 2), FeedForward(8), num_branches=4)
+        >>> stream = block**2 @ Parallel(Embed(8, 30), PaddingMask())
+        >>> encoder = Linear(30, 8) @ Select(0, RMS, Mask) @ stream
+        >>> real = torch.tensor([[True, True, False], [True, True, True]])
+        >>> encoder((torch.tensor([[3, 1, 0], [2, 7, 5]]), real)).shape
+        torch.Size([2, 3, 30])
+    """
+
+    def __init__(
+        self,
+        attention: Module[tuple[RMS, Mask], RMS],
+        mlp: Module[RMS, RMS],
+        *,
+        num_branches: int,
+        norm: Module[RMS, RMS] | None = None,
+    ) -> None:
+        first = RMSNorm() if norm is None else norm
+        stream, mask = Select(0, RMS, Mask), Select(1, RMS, Mask)
+        attends = attention @ Parallel(first, Keep(Mask))
+        super().__init__(
+            Parallel(residual(mlp @ first**1, num_branches), Keep(Mask))
+            @ (averaged(stream, attends, num_branches), mask)
         )

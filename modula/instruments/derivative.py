@@ -11,9 +11,9 @@ the domain, or of the functionals on the codomain, has few vertices, all of them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar, cast
 
 import torch
@@ -26,7 +26,7 @@ from modula.network import Observation
 from modula.norms import Dense
 from modula.scaling import working_dtype
 from modula.spaces import AnySpace, Product, Space, measure
-from modula.values import Value, leaves, rebuild
+from modula.values import Value, leaves, map_leaves, rebuild
 from modula.vector import Gradient, Update
 
 V = TypeVar("V")
@@ -169,6 +169,40 @@ def _worst_towards_vertices(
         return derivative.gain(derivative.steepest(derivative.pull(functional)))
 
     return largest_at_vertices(dual_space(derivative.codomain), y, raised, generator)
+
+
+def on_real_vectors(part: Observation) -> Observation:
+    """Return the part as a map between the real vectors of its input and its output.
+
+    Ids and masks have no directions. In tuples with real vectors beside them, those of the input
+    are held fixed and those of the output left out.
+    """
+    entering, leaving = _real_entries(part.domain, part.x), _real_entries(part.codomain, part.y)
+    domain, x = entering or (part.domain, part.x)
+    codomain, y = leaving or (part.codomain, part.y)
+
+    def apply(weights: Mapping[str, Tensor], value: Value) -> Value:
+        given = _with_entries(part.x, leaves(value)) if entering else value
+        found = part.apply(weights, given)
+        kept = _real_entries(part.codomain, found)
+        return kept[1] if kept else found
+
+    return replace(part, domain=domain, codomain=codomain, x=x, y=y, apply=apply)
+
+
+def _real_entries(space: AnySpace, value: Value) -> tuple[AnySpace, Value] | None:
+    """The value without its ids and masks, and its space; None if nothing is left."""
+    if isinstance(space, Product) and isinstance(value, tuple):
+        parts = zip(space.parts, value, strict=True)
+        kept = [found for each in parts if (found := _real_entries(*each)) is not None]
+        spaces, values = [s for s, _ in kept], [v for _, v in kept]
+        return (Product(tuple(spaces)), tuple(values)) if kept else None
+    return None if holds_ids(value) else (space, value)
+
+
+def _with_entries(value: Value, real: Iterator[Tensor]) -> Value:
+    """The value with its real vectors replaced by others."""
+    return map_leaves(lambda leaf: next(real) if leaf.is_floating_point() else leaf, value)
 
 
 def in_input(part: Observation) -> Derivative[Value, Value]:

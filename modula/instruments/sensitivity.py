@@ -12,6 +12,7 @@ from modula.instruments.derivative import (
     holds_ids,
     in_input,
     largest,
+    on_real_vectors,
     own_generator,
     random_direction,
     worst_in_value,
@@ -179,6 +180,7 @@ def stretch(part: Observation, steps: int, directions: int, generator: torch.Gen
     )
     if row.skipped:
         return row
+    part = on_real_vectors(part)
     derivative = in_input(part)
     random = largest(
         [
@@ -192,6 +194,9 @@ def stretch(part: Observation, steps: int, directions: int, generator: torch.Gen
 
 def _obstacle(part: Observation) -> str:
     """Why the derivative in the input cannot be measured; empty if it can."""
+    part = on_real_vectors(part)
     if holds_ids(part.x):
         return "token ids are discrete, so that the input has no direction"
+    if holds_ids(part.y):
+        return "ids and masks are discrete, so that the output has no change to measure"
     return unknown_space(*part.signature)

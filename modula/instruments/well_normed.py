@@ -15,6 +15,7 @@ from modula.instruments.derivative import (
     draw,
     in_weights,
     largest,
+    on_real_vectors,
     own_generator,
     worst_in_update,
 )
@@ -305,6 +306,7 @@ def _weight_gain(part: Observation, steps: int, generator: torch.Generator) -> f
     network = part.part
     if not network.mass or not is_known(part.codomain):
         return None
+    part = on_real_vectors(part)
     start = Gradient({name: draw(weight, generator) for name, weight in network.weights.items()})
     first = network.dualize(start, method="svd")
     return worst_in_update(in_weights(part), first, part.y, steps, generator)

@@ -14,6 +14,7 @@ from modula.instruments.derivative import (
     holds_ids,
     in_input,
     largest,
+    on_real_vectors,
     random_direction,
     steepest,
     worst_in_value,
@@ -60,11 +61,12 @@ def attack(
     radius = max(
         over(measured_radius(part.codomain, y), bound) for y in _outputs(part, entering, steps)
     )
-    if holds_ids(part.x):
+    real = on_real_vectors(part)
+    if holds_ids(real.x) or holds_ids(real.y):
         return None, radius
-    gain = worst_in_value(in_input(part), part.domain, part.x, part.y, steps, rng)
+    gain = worst_in_value(in_input(real), real.domain, real.x, real.y, steps, rng)
     if part.operation.claim == "proved":
-        gain = largest([gain, _finite_gain(part, rng)])
+        gain = largest([gain, _finite_gain(real, rng)])
     (s,) = part.operation.sensitivities()
     return over(gain, s), radius
 

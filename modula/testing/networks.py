@@ -17,6 +17,7 @@ from modula.instruments.derivative import (
     holds_ids,
     in_input,
     in_weights,
+    on_real_vectors,
     worst_in_update,
     worst_in_value,
 )
@@ -255,7 +256,7 @@ def _is_proved(network: Network) -> bool:
 def _keeps_its_sensitivity(
     network: Network, inputs: Sequence[Value], steps: int, rng: torch.Generator
 ) -> None:
-    whole = network.observe(*inputs)[0]
+    whole = on_real_vectors(network.observe(*inputs)[0])
     if not _is_proved(network) or holds_ids(whole.x) or not all(map(is_known, whole.signature)):
         return
     found = worst_in_value(in_input(whole), whole.domain, whole.x, whole.y, steps, rng)
@@ -271,7 +272,8 @@ def _keeps_its_first_order_bound(
     if not network.mass or not all(map(is_known, whole.signature)):
         return None
     start = network.dualize(_random_gradient(network, rng), method="svd")
-    found = worst_in_update(in_weights(whole), start, whole.y, steps, rng)
+    real = on_real_vectors(whole)
+    found = worst_in_update(in_weights(real), start, real.y, steps, rng)
     bound = network.first_order_bound(measured_radius(whole.domain, whole.x))
     if _is_proved(network):
         law = "‖∂f·Δw‖ ≤ first_order_bound(‖x‖)·‖Δw‖ at weights of norm 1, as all claims are proved"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from modula.algebra.core import Bond
+from modula.algebra.core import Bond, SpaceType
 from modula.bonds.attention.heads import check_shared, parts_of, radii_of
 from modula.bonds.attention.masks import check_mask, check_window, visible
 from modula.bonds.attention.scores import AttentionQK
@@ -18,6 +19,9 @@ from modula.graph import Radius, total_radius
 from modula.norms import HeadRMS, Mask
 from modula.spaces import AnySpace, Product, Signature, meet
 
+X = TypeVar("X", bound=SpaceType)
+Y = TypeVar("Y", bound=SpaceType)
+
 
 @dataclass
 class KeysAndValues:
@@ -26,8 +30,62 @@ class KeysAndValues:
     keys: Positions
     values: Positions
 
+    def append(self, x: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return new queries, with the keys and the values of all positions that are kept."""
+        query, key, value = x
+        return query, self.keys.append(key), self.values.append(value)
 
-class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
+
+class FusedAttention(Bond[X, Y]):
+    """What attention in one fused call has in common, with a mask as an input and without.
+
+    Args:
+        causal: whether a position attends only to itself and to those before it.
+        scale: the inverse temperature, which multiplies query·key/d_head; finite and not 0.
+        window: keys at this distance from the query, or farther, are left out; None for none.
+
+    Raises:
+        ValueError: the scale is 0 or not finite, or the window below 1.
+    """
+
+    claim: Claim = "conditional"
+
+    def __init__(
+        self, causal: bool = True, scale: float = 1.0, *, window: int | None = None
+    ) -> None:
+        super().__init__()
+        check_window(type(self).__name__, window)
+        self.causal = causal
+        self.scale = scale
+        self.window = window
+        self.sensitivity: float = max(1.0, abs(scale)) if math.isfinite(scale) and scale else 0.0
+
+    def start(self) -> KeysAndValues:
+        if not self.causal:
+            raise ValueError(
+                f"{self!r} attends to later positions, and its output is not known before them: a "
+                "sequence is continued by causal attention"
+            )
+        most = None if self.window is None else self.window - 1
+        return KeysAndValues(Positions(most), Positions(most))
+
+    def logits_of(self, query: Tensor, key: Tensor) -> Tensor:
+        """Return scale·query·key/d_head, [batch, head, query, key], of all keys."""
+        return self.scale * AttentionQK()((query, key))
+
+    def bound_of_logits(self, triple: Radius) -> float:
+        """Return a bound on the logits, by those on query, key and value."""
+        query, key, _ = map(total_radius, radii_of(triple, 3))
+        return abs(self.scale) * query * key
+
+    def extra_repr(self) -> str:
+        causal = [] if self.causal else ["causal=False"]
+        scale = [] if self.scale == 1.0 else [f"scale={self.scale:g}"]
+        window = [] if self.window is None else [f"window={self.window}"]
+        return ", ".join(causal + scale + window)
+
+
+class FunctionalAttention(FusedAttention[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
     """(query, key, value) ↦ attention in one fused call.
 
     It computes AttentionQK, CausalMask, Softmax and ApplyAttentionScores. Key and value may have
@@ -48,117 +106,98 @@ class FunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS], HeadRMS]):
     Source: Large et al. 2024 (arXiv:2405.14813), appendix B.3.
     """
 
-    claim: Claim = "conditional"
-
-    def __init__(
-        self, causal: bool = True, scale: float = 1.0, *, window: int | None = None
-    ) -> None:
-        super().__init__()
-        check_window("FunctionalAttention", window)
-        self.causal = causal
-        self.scale = scale
-        self.window = window
-        self.sensitivity: float = sensitivity_at(scale)
-
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
-        triple, output = super().unify(domain, codomain)
-        query, key, value = parts_of(triple)
-        head, output = meet(query, key), meet(value, output)
-        return Product((head, head, output)), output
+        return _triple_and_output(*super().unify(domain, codomain))
 
     def radius(self, *inputs: Radius) -> Radius:
-        return total_radius(radii_of(inputs[0], 3)[2])  # the output is a mean of values
+        return radii_of(inputs[0], 3)[2]  # the output is a mean of values
 
     def forward(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         query, key, value = x
         queries, keys = query.shape[-2], key.shape[-2]
-        sees_all = self.window is None and (not self.causal or queries == 1)
-        if sees_all or (self.window is None and queries == keys):
+        if self.window is None and (not self.causal or queries in (1, keys)):
             return attend(query, key, value, self.scale, is_causal=self.causal and queries > 1)
         seen = visible(queries, keys, causal=self.causal, window=self.window, device=query.device)
         return attend(query, key, value, self.scale, mask=seen)
 
-    def start(self) -> KeysAndValues:
-        if not self.causal:
-            raise ValueError(
-                f"{self!r} attends to later positions, and its output is not known before them: a "
-                "sequence is continued by causal attention"
-            )
-        most = None if self.window is None else self.window - 1
-        return KeysAndValues(Positions(most), Positions(most))
-
     def resume(
         self, x: tuple[Tensor, Tensor, Tensor], state: KeysAndValues
     ) -> tuple[Tensor, KeysAndValues]:
-        query, key, value = x
-        return self((query, state.keys.append(key), state.values.append(value))), state
+        return self(state.append(x)), state
 
     def logits(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Return scale·query·key/d_head, [batch, head, query, key], of all keys."""
         query, key, _ = x
-        return self.scale * AttentionQK()((query, key))
+        return self.logits_of(query, key)
 
     def logit_bound(self, *inputs: Radius) -> float:
         """Return a bound on the logits, by those on query and key."""
-        query, key, _ = map(total_radius, radii_of(inputs[0], 3))
-        return abs(self.scale) * query * key
-
-    def extra_repr(self) -> str:
-        causal = [] if self.causal else ["causal=False"]
-        scale = [] if self.scale == 1.0 else [f"scale={self.scale:g}"]
-        window = [] if self.window is None else [f"window={self.window}"]
-        return ", ".join(causal + scale + window)
+        return self.bound_of_logits(inputs[0])
 
 
-class MaskedFunctionalAttention(Bond[tuple[HeadRMS, HeadRMS, HeadRMS, Mask], HeadRMS]):
-    """(query, key, value, mask) ↦ attention to the keys at which the mask is True.
+class MaskedFunctionalAttention(
+    FusedAttention[tuple[tuple[HeadRMS, HeadRMS, HeadRMS], Mask], HeadRMS]
+):
+    """((query, key, value), mask) ↦ attention to the keys at which the mask is True.
 
-    The mask broadcasts against scores [batch, head, query, key]. The output is 0 for a query that
-    attends to no key. All else is as in `FunctionalAttention(causal=False)`.
+    The mask broadcasts against scores [batch, head, query, key]. With `causal` or a window, a query
+    attends to the keys that these show too. The output is 0 for a query that attends to no key. All
+    else is as in `FunctionalAttention`.
 
     Sensitivity max(1, |scale|), radius R_value: conditional on queries, keys and values of RMS at
     most 1 (the radius holds for all).
 
     Args:
+        causal: whether a position attends only to itself and to those before it.
         scale: the inverse temperature, which multiplies query·key/d_head; finite and not 0.
+        window: keys at this distance from the query, or farther, are left out; None for none.
 
     Raises:
-        ValueError: the scale is 0 or not finite; when called, a mask of another shape or dtype.
+        ValueError: the scale is 0 or not finite, or the window below 1; when called, a mask of
+            another shape or dtype.
     """
-
-    claim: Claim = "conditional"
-
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
-        self.scale = scale
-        self.sensitivity: float = sensitivity_at(scale)
 
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
         entries, output = super().unify(domain, codomain)
-        query, key, value, mask = parts_of(entries)
-        head, output = meet(query, key), meet(value, output)
-        return Product((head, head, output, mask)), output
+        triple, mask = parts_of(entries)
+        triple, output = _triple_and_output(triple, output)
+        return Product((triple, mask)), output
 
     def radius(self, *inputs: Radius) -> Radius:
-        return total_radius(radii_of(inputs[0], 4)[2])  # the output is a mean of values
+        return radii_of(radii_of(inputs[0], 2)[0], 3)[2]  # the output is a mean of values
 
-    def forward(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        query, key, value, mask = x
-        check_mask(self, mask, (*query.shape[:-1], key.shape[-2]))
+    def forward(self, x: tuple[tuple[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+        (query, key, value), mask = x
+        queries, keys = query.shape[-2], key.shape[-2]
+        check_mask(self, mask, (*query.shape[:-1], keys))
+        if self.causal or self.window is not None:
+            mask = mask & visible(
+                queries, keys, causal=self.causal, window=self.window, device=query.device
+            )
         return attend(query, key, value, self.scale, mask=mask)
 
-    def logits(self, x: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    def resume(
+        self, x: tuple[tuple[Tensor, Tensor, Tensor], Tensor], state: KeysAndValues
+    ) -> tuple[Tensor, KeysAndValues]:
+        triple, mask = x
+        query, key, value = state.append(triple)
+        return self(((query, key, value), mask[..., -key.shape[-2] :])), state
+
+    def logits(self, x: tuple[tuple[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         """Return scale·query·key/d_head, [batch, head, query, key], of all keys."""
-        query, key, _, _ = x
-        return self.scale * AttentionQK()((query, key))
+        (query, key, _), _ = x
+        return self.logits_of(query, key)
 
     def logit_bound(self, *inputs: Radius) -> float:
         """Return a bound on the logits, by those on query and key."""
-        query, key, _, _ = map(total_radius, radii_of(inputs[0], 4))
-        return abs(self.scale) * query * key
+        return self.bound_of_logits(radii_of(inputs[0], 2)[0])
 
-    def extra_repr(self) -> str:
-        return "" if self.scale == 1.0 else f"scale={self.scale:g}"
+
+def _triple_and_output(triple: AnySpace, output: AnySpace) -> Signature:
+    """The spaces of (query, key, value) and of the output, whose width is that of the value."""
+    query, key, value = parts_of(triple)
+    head, output = meet(query, key), meet(value, output)
+    return Product((head, head, output)), output
 
 
 def attend(
@@ -193,8 +232,3 @@ def attend(
         signed, key, value, attn_mask=mask | ~attends, scale=scale, enable_gqa=grouped
     )
     return output.masked_fill(~attends, 0)
-
-
-def sensitivity_at(scale: float) -> float:
-    """Return max(1, |scale|); 0, which is refused, for a scale that is 0 or not finite."""
-    return max(1.0, abs(scale)) if math.isfinite(scale) and scale else 0.0

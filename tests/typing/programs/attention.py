@@ -109,7 +109,7 @@ assert_type(ApplyMask() @ Identity(), Module[tuple[Linf, Mask], Linf])
 assert_type(Softmax() @ ApplyMask(), Module[tuple[Linf, Mask], L1])
 assert_type(
     MergeHeads() @ MaskedFunctionalAttention(),
-    Module[tuple[HeadRMS, HeadRMS, HeadRMS, Mask], RMS],
+    Module[tuple[tuple[HeadRMS, HeadRMS, HeadRMS], Mask], RMS],
 )
 SplitQKV(2) @ Linear(6, 8)  # E: features are not heads
 SplitQKV(2) @ SplitQKV(2)  # E: a tuple is not heads

@@ -17,6 +17,7 @@ from modula import (
     ComposedAttention,
     Composition,
     Conv2D,
+    CrossAttention,
     Embed,
     Enumerate,
     FeedForward,
@@ -24,8 +25,14 @@ from modula import (
     Identity,
     KeyValueCache,
     Linear,
+    Llama,
+    Mask,
+    MaskedAttention,
+    MaskedTransformerBlock,
     Module,
     OneHot,
+    PaddingMask,
+    Parallel,
     Patchify,
     QKNorm,
     ReLU,
@@ -34,6 +41,7 @@ from modula import (
     ResNet,
     RMSNorm,
     Rope,
+    Select,
     TakePosition,
     Tanh,
     TransformerBlock,
@@ -78,6 +86,33 @@ Attention(8, 2, projection=Linear)  # E: a Linear makes features, not heads
 Attention(8, 2, projection=HeadLinear(2, 4, 8))  # E: what makes projections, not a projection
 Attention(8, 2, window=1.5)  # E static: a window is a whole number of keys
 GPT(9, d_embed=8, num_heads=2, num_blocks=1, embedding=mlp())  # E static: any map would run
+
+# Masks and memories enter as entries of a tuple.
+masked = MaskedTransformerBlock(MaskedAttention(8, 2), mlp(), num_branches=4)
+assert_type(MaskedAttention(8, 2, causal=True, window=3), MaskedAttention)
+assert_type(CrossAttention(8, 2, d_memory=6), CrossAttention)
+assert_type(masked**2, Module[tuple[RMS, Mask], tuple[RMS, Mask]])
+assert_type(
+    Linear(9, 8) @ Select(0, RMS, Mask) @ masked @ Parallel(Embed(8, 9), PaddingMask()),
+    Module[tuple[OneHot, Mask], RMS],
+)
+assert_type(CrossAttention(8, 2) @ (mlp(), mlp()), Module[RMS, RMS])
+assert_type(CrossAttention(8, 2) @ Parallel(Embed(8, 9), mlp()), Module[tuple[OneHot, RMS], RMS])
+MaskedAttention(8, 2) @ mlp()  # E: the mask is missing
+MaskedAttention(8, 2) @ Parallel(mlp(), mlp())  # E: features are no mask
+MaskedAttention(8, 2) + attention()  # E: the domains differ
+TransformerBlock(MaskedAttention(8, 2), mlp(), num_branches=2)  # E: attention takes the stream
+MaskedTransformerBlock(attention(), mlp(), num_branches=2)  # E: attention takes a mask
+masked @ Embed(8, 9)  # E: the mask is missing
+Linear(9, 8) @ masked  # E: select the stream
+CrossAttention(8, 2) @ mlp()  # E: the memory is missing
+CrossAttention(8, 2) @ Parallel(mlp(), PaddingMask())  # E: a mask is no memory
+
+assert_type(Llama(9, d_embed=8, num_heads=2, num_blocks=1, num_kv_heads=1), Llama)
+assert_type(Llama(9, d_embed=8, num_heads=2, num_blocks=1).tare(2.0), Llama)
+TransformerBlock(attention(), mlp(), num_branches=2, norm=RMSNorm)  # E: a class is no module
+TransformerBlock(attention(), mlp(), num_branches=2, norm=Embed(8, 9))  # E: a norm takes features
+Llama(9, 8, 2, 1)  # E: options are given by name
 
 # Generation.
 ids = torch.zeros(1, 2, dtype=torch.long)
