@@ -19,11 +19,11 @@ class ResNets(Classifier):
     """Residual networks of convolutions on Fashion-MNIST."""
 
     title: ClassVar[str] = "ResNet, Fashion-MNIST"
-    widths: ClassVar[tuple[int, int]] = (8, 16)
-    steps: ClassVar[int] = 100
+    widths: ClassVar[tuple[int, int]] = (4, 8)
+    steps: ClassVar[int] = 150
     rates: ClassVar[Mapping[str, tuple[float, ...]]] = {
-        "modula": (1.0, 2.0, 4.0, 8.0, 16.0),
-        "adamw": (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2),
+        "modula": (0.5, 1.0, 2.0, 4.0, 8.0),
+        "adamw": (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3),
     }
 
     def network(self, width: int) -> AnyModule:

@@ -34,10 +34,10 @@ class UNets(Family):
     title: ClassVar[str] = "U-Net, denoising"
     measure: ClassVar[Measure] = Measure("noise left", is_error=True, format=".1%")
     widths: ClassVar[tuple[int, int]] = (4, 8)
-    steps: ClassVar[int] = 100
+    steps: ClassVar[int] = 150
     rates: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "modula": (0.25, 0.5, 1.0, 2.0, 4.0),
-        "adamw": (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2),
+        "adamw": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
     }
     default_data: ClassVar[Path | None] = images.FASHION_MNIST
 

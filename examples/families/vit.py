@@ -22,7 +22,7 @@ class ViTs(Classifier):
     widths: ClassVar[tuple[int, int]] = (32, 64)
     steps: ClassVar[int] = 200
     rates: ClassVar[Mapping[str, tuple[float, ...]]] = {
-        "modula": (0.5, 1.0, 2.0, 4.0, 8.0),
+        "modula": (0.25, 0.5, 1.0, 2.0, 4.0),
         "adamw": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
     }
 
