@@ -1,7 +1,7 @@
 """Locks on open files, which the operating system releases when their process ends, killed or not.
 
-A lock tells the file of a running process from one that a killed process has left. Other programs
-need not know of it: it keeps nobody from reading or removing the file.
+A lock tells the file of a running process from one that a killed process has left. It keeps no
+other program from reading or removing the file.
 """
 
 from __future__ import annotations

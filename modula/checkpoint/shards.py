@@ -165,7 +165,7 @@ class _Writer(FileSystemWriter):
         self.metadata = metadata
 
     def storage_meta(self) -> StorageMeta:
-        return StorageMeta()  # the folder may be moved, and its path is nobody else's business
+        return StorageMeta()  # without the path, which changes when the folder is moved
 
 
 class _Reader(FileSystemReader):
