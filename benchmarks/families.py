@@ -26,7 +26,7 @@ sys.path[:0] = [str(EXAMPLES / "families"), str(EXAMPLES / "experiments")]
 from training import OPTIMIZERS, Family, Measure, Outcome, Trial, train  # noqa: E402
 from trials import Bar, Runs, table  # noqa: E402
 
-FAMILIES = ["resnet", "vit", "unet"]
+FAMILIES = ["resnet", "vit", "unet", "char_lstm", "two_tower"]
 """The files of examples/families that define a family, in the order of the table."""
 NAMES = {"modula": "`SteepestDescent`", "adamw": "AdamW"}
 

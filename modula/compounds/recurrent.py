@@ -57,7 +57,8 @@ class GRU(Recurrent):
         d: the width of the state and of the output.
         fan_in: the width of the input.
         mass: of the input projections.
-        recurrent_mass: of the recurrent weight.
+        recurrent_mass: of the recurrent weight. It is not divided by the number of steps, since
+            the best of a few values did not fall with the length of the sequences.
         bias_mass: of the biases.
 
     Raises:
@@ -99,7 +100,8 @@ class LSTM(Recurrent):
         d: the width of the state and of the output.
         fan_in: the width of the input.
         mass: of the input projections.
-        recurrent_mass: of the recurrent weight.
+        recurrent_mass: of the recurrent weight. It is not divided by the number of steps, since
+            the best of a few values did not fall with the length of the sequences.
         bias_mass: of the biases.
 
     Raises:
@@ -122,7 +124,7 @@ class LSTM(Recurrent):
         fan_in: int,
         *,
         mass: float = 1.0,
-        recurrent_mass: float = 1.0,
+        recurrent_mass: float = 3.0,
         bias_mass: float = 0.1,
     ) -> None:
         super().__init__(LSTMSteps(d, mass=recurrent_mass), fan_in, mass, bias_mass)

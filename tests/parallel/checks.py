@@ -57,6 +57,7 @@ from modula.parallel import split_over, tensor_parallel_plan
 from modula.polar import MethodLike
 from modula.workspace import set_workspace_limit
 from tests.helpers import random_gradient
+from tests.parallel import shapes
 from tests.parallel.setup import (
     batch,
     distributed,
@@ -129,6 +130,7 @@ def zoo() -> dict[str, Module]:
         "overridden": Measured(5, 7, Halved(RMS, RMS)) @ Measured(7, 5, RowsByShare(RMS)),
         "stacked": Measured(7, 5, Stacked(Spectral(RMS, RMS), (2, 2, 3))),
         "intersected": Measured(7, 5, Intersection(Spectral(RMS, RMS), Vectors(RMS))),
+        **shapes.zoo(),
     }
     return {name: model.double() for name, model in models.items()}
 
@@ -599,6 +601,9 @@ for _check in (
     frozen_weights,
     plain_weights_beside_sharded_ones,
     fused_queries_keys_and_values,
+    shapes.fused_gates,
+    shapes.fused_experts,
+    shapes.experts_and_recurrences_under_fsdp,
     tensor_parallel_outputs,
     nan_on_one_process,
     adaptive_masses,
