@@ -20,7 +20,7 @@ from modula import LSTM, AnyModule, Embed, Linear
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-import text  # noqa: E402
+import text
 
 BATCH = 16
 LENGTH = 64
