@@ -97,11 +97,11 @@ def test_so_it_does_in_16_bits(method, monkeypatch):
 
 
 def test_settings_may_be_given_in_the_compiled_function():
-    G = rand(0, 40, 60).float()
+    G = rand(0, 40, 60)  # in float64, where no product is rounded to 16 bits
     compiled = torch.compile(
         lambda G: orthogonalize(G, steps=3, accuracy="high"), fullgraph=True, backend="aot_eager"
     )
-    assert largest(compiled(G) - orthogonalize(G, steps=3, accuracy="high")) <= 1e-4
+    assert largest(compiled(G) - orthogonalize(G, steps=3, accuracy="high")) <= 1e-10
 
 
 @pytest.mark.parametrize("format_of_16_bits", [torch.float16, None], ids=str)
