@@ -25,14 +25,20 @@ from modula.polar import MethodLike
 from modula.sharding import refuse_fully_sharded
 from modula.spaces import AnySpace, Signature
 from modula.values import Value
-from modula.vector import Gradient, Scalar, Update, Weights
+from modula.vector import (
+    TRAINABLE,
+    Gradient,
+    Scalar,
+    Update,
+    Weights,
+    check_kind,
+    dense,
+    is_trainable,
+)
 
 SMALLEST = torch.finfo(torch.float32).tiny
 LARGEST = torch.finfo(torch.float32).max
 """The smallest and the largest coefficient, since updates are computed in float32."""
-
-TRAINABLE = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
-"""The dtypes for which there is a duality map."""
 
 PartialMap: TypeAlias = Callable[[Mapping[str, Tensor], Value], Value]
 """The map of a part of a network, as a function of some of its weights, by name, and its input."""
@@ -262,12 +268,13 @@ class Network(ABC):
         ):
             live.copy_(value)
 
-    def gradient(self, loss: Tensor | None = None) -> Gradient:
+    def gradient(self, loss: Tensor | None = None, *, retain_graph: bool | None = None) -> Gradient:
         """Return the gradient of `loss`, or the one that `loss.backward()` left in `.grad`.
 
         Args:
             loss: a scalar computed from this network's output. None collects `.grad`, without a
-                copy: the gradient is a live view.
+                copy: the gradient is a live view, except of sparse gradients, which become dense.
+            retain_graph: keep the graph of the loss, to differentiate it again.
 
         Returns:
             One tensor for each weight. Weights that are frozen (`requires_grad=False`), or that the
@@ -276,26 +283,28 @@ class Network(ABC):
         Raises:
             ValueError: the loss is not a scalar, or depends on none of the weights; or no loss is
                 given and a `.grad` is missing.
-            TypeError: a `.grad` is not of floating-point dtype.
+            TypeError: a `.grad` is not a dense or sparse (COO) tensor of floating-point numbers.
             RuntimeError: a loss is given, and the network is under `fully_shard`, which sums
                 gradients over processes in `backward()`, or a part of it was computed in a
                 reentrant checkpoint, through which only `backward()` reaches its weights.
         """
         weights = self.weights
         if loss is None:
+            if retain_graph is not None:
+                raise ValueError(
+                    "retain_graph goes with a loss, as in model.gradient(loss, retain_graph=True); "
+                    "without one model.gradient() collects what backward() left in .grad"
+                )
             grads: Sequence[Tensor | None] = self._collected(weights)
         else:
-            grads = self._derivative(weights, loss)
+            grads = self._derivative(weights, loss, retain_graph)
         filled = [
-            torch.zeros_like(w) if g is None else g.detach()
+            torch.zeros_like(w) if g is None else dense(g.detach())
             for w, g in zip(weights.tensors, grads, strict=True)
         ]
         for name, g in zip(weights.names, filled, strict=True):
-            if not g.is_floating_point():
-                raise TypeError(
-                    f"the gradient of {name!r} in {self!r} is of dtype {g.dtype}; gradients are "
-                    "floating-point tensors"
-                )
+            if not is_trainable(g):
+                check_kind(f"the gradient of {self!r}", name, g)
         return Gradient.from_tensors(weights.names, filled)
 
     def _collected(self, weights: Weights) -> list[Tensor | None]:
@@ -307,7 +316,9 @@ class Network(ABC):
             )
         return [w.grad for w in weights.tensors]
 
-    def _derivative(self, weights: Weights, loss: Tensor) -> Sequence[Tensor | None]:
+    def _derivative(
+        self, weights: Weights, loss: Tensor, retain_graph: bool | None
+    ) -> Sequence[Tensor | None]:
         if loss.dim() != 0:
             raise ValueError(
                 f"a gradient is taken of a scalar loss, got one of shape {list(loss.shape)}: "
@@ -317,7 +328,7 @@ class Network(ABC):
         trained = [w for w in weights.tensors if w.requires_grad]
         grads: Sequence[Tensor | None] = [None] * len(trained)
         if loss.requires_grad and trained:
-            grads = torch.autograd.grad(loss, trained, allow_unused=True)
+            grads = torch.autograd.grad(loss, trained, retain_graph=retain_graph, allow_unused=True)
             if any(g is None for g in grads):
                 _refuse_reentrant_checkpoints(loss)
         if all(g is None for g in grads):
@@ -526,11 +537,12 @@ def check_kinds(network: Network, names: Iterable[str], weights: Sequence[Tensor
         ParameterError: names the first such weight, with its dtype and layout.
     """
     for name, w in zip(names, weights, strict=True):
-        if w.layout is torch.strided and w.dtype in TRAINABLE:
+        if is_trainable(w):
             continue
         dtypes = ", ".join(sorted(map(str, TRAINABLE)))
         raise ParameterError(
-            f"{name!r} of {network!r} is of dtype {w.dtype} and layout {w.layout}; a weight is "
+            f"{name!r} of {network!r} is {'nested, ' if w.is_nested else ''}of dtype {w.dtype} and "
+            f"layout {w.layout}; a weight is "
             f"trained as a dense tensor (torch.strided) of dtype {dtypes}: convert it, and compute "
             "a copy of another kind, such as a quantised one, in the forward map"
         )

@@ -29,6 +29,9 @@ from modula.sharding import (
 Scalar: TypeAlias = "int | float | Tensor"
 """A Python number or a tensor with no axes."""
 
+TRAINABLE = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
+"""The dtypes for which there is a duality map."""
+
 Operator = TypeVar("Operator", bound=Callable[..., object])
 
 
@@ -39,7 +42,7 @@ class Vector:
         tensors: floating-point tensors by parameter name, in parameter order.
 
     Raises:
-        TypeError: a tensor is not of floating-point dtype.
+        TypeError: a tensor is not a dense one of floating-point numbers of 16 bits or more.
     """
 
     __slots__ = ("names", "tensors")
@@ -50,11 +53,7 @@ class Vector:
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items():
-            if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-                got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-                raise TypeError(
-                    f"{type(self).__name__} takes floating-point tensors, got {got} for {name!r}"
-                )
+            check_kind(type(self).__name__, name, tensor)
         self.names = tuple(tensors)
         self.tensors = tuple(tensors.values())
 
@@ -130,6 +129,43 @@ class Vector:
         raise TypeError(
             f"{mine} {operation} {theirs} has no meaning: {_advice(mine, theirs, operation)}"
         )
+
+
+def is_trainable(t: Tensor) -> bool:
+    """Return whether this is a dense tensor of floating-point numbers of 16 bits or more."""
+    return t.dtype in TRAINABLE and not t.is_nested and t.layout is torch.strided
+
+
+def check_kind(owner: str, name: str, value: object) -> None:
+    """Raise if an entry of a vector is not a dense tensor of floating-point numbers.
+
+    Args:
+        owner: the vector, as text.
+        name: of the entry.
+        value: any value.
+
+    Raises:
+        TypeError: names the entry and its kind.
+    """
+    if isinstance(value, Tensor):
+        if is_trainable(value):
+            return
+        got, way_out = str(value.dtype), "convert it with .float()"
+        if value.is_nested:
+            got, way_out = "a nested tensor", "pad it"
+        elif value.layout is not torch.strided:
+            got, way_out = f"one of layout {value.layout}", "take its .to_dense()"
+    else:
+        got, way_out = type(value).__name__, "make a tensor of it"
+    raise TypeError(
+        f"{owner} takes floating-point tensors, got {got} for {name!r}: {way_out}; the tensors are "
+        "dense, of 16 bits or more"
+    )
+
+
+def dense(gradient: Tensor) -> Tensor:
+    """Return a gradient as a dense tensor: that of `Embedding(sparse=True)` is a sparse one."""
+    return gradient.to_dense() if gradient.layout is torch.sparse_coo else gradient
 
 
 def _advice(mine: str, theirs: str, operation: str) -> str:

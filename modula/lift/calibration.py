@@ -31,6 +31,7 @@ from modula.lift.restoring import restored
 from modula.lift.rules import Kind
 from modula.lift.swapping import swapped
 from modula.norms import RMS, Linf
+from modula.vector import dense
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _square(leaf: Tensor) -> float:
     """‖g‖² of the gradient of a leaf, which is removed."""
     if leaf.grad is None:
         return 0.0
-    square = float(torch.linalg.vector_norm(_real(leaf.grad), dtype=torch.float64)) ** 2
+    square = float(torch.linalg.vector_norm(_real(dense(leaf.grad)), dtype=torch.float64)) ** 2
     leaf.grad = None
     return square
 

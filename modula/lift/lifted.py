@@ -30,9 +30,10 @@ from modula.lift.trace import Trace, traced
 from modula.lift.unsharded import unsharded
 from modula.lift.uses import Measured, norms_from_use
 from modula.lift.weight import LiftedWeight, seed_from
-from modula.network import SMALLEST, TRAINABLE, Network, Observation, check_parameters
+from modula.network import SMALLEST, Network, Observation, check_parameters
 from modula.norms import Linf
 from modula.values import Value
+from modula.vector import TRAINABLE
 
 Method: TypeAlias = Literal["auto", "drawn", "init", "quadrature", "declared", "flat"]
 Calibration: TypeAlias = "Method | Mapping[str, float]"

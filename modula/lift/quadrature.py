@@ -25,6 +25,7 @@ from modula.lift.signatures import operation_name, slots
 from modula.lift.swapping import swapped
 from modula.lift.trace import Recorder
 from modula.lift.uses import Measured
+from modula.vector import dense
 
 
 def in_quadrature(
@@ -136,7 +137,9 @@ class _Gains(Recorder):
             )
             for key, g in zip(leaves, gradients, strict=True):
                 if g is not None:
-                    square = float(torch.linalg.vector_norm(_real(g), dtype=torch.float64)) ** 2
+                    square = (
+                        float(torch.linalg.vector_norm(_real(dense(g)), dtype=torch.float64)) ** 2
+                    )
                     found[key] += square / (self._probes * entries)
         return found
 

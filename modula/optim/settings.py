@@ -54,9 +54,29 @@ def check_adapt_masses(adapt_masses: object) -> None:
     _check_number("adapt_masses", adapt_masses)
 
 
+def check_settings(settings: Settings, *, adapts: bool) -> None:
+    """Raise if the parameter group has been given a value that is none, by a schedule say.
+
+    Args:
+        settings: the parameter group. Values that are tensors are not read.
+        adapts: whether the optimizer keeps what drifting masses need.
+    """
+    check_lr(settings["lr"])
+    rate: object = settings["adapt_masses"]
+    for name, value in (("weight_decay", settings["weight_decay"]), ("adapt_masses", rate)):
+        if not isinstance(value, Tensor):
+            _check_number(name, value)
+    if not adapts and not isinstance(rate, Tensor) and rate:
+        raise ValueError(
+            f"adapt_masses was 0 when the optimizer was made and is {rate} now: make a new one, "
+            "SteepestDescent(model, lr=…, adapt_masses=…)"
+        )
+
+
 def check_momentum(momentum: object) -> None:
-    """Raise if `momentum` is not a number in [0, 1)."""
-    _check_share("momentum", momentum)
+    """Raise if `momentum` is not a number in [0, 1). The value of a tensor is not read."""
+    if not isinstance(momentum, Tensor):
+        _check_share("momentum", momentum)
 
 
 def check_adam(betas: object, eps: object) -> None:

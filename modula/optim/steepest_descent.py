@@ -31,12 +31,18 @@ from modula.optim.rule_of_arguments import (
     rule_of_arguments,
 )
 from modula.optim.rules import Rule, State, Step
-from modula.optim.settings import Settings, check_adapt_masses, check_lr, check_weight_decay
+from modula.optim.settings import (
+    Settings,
+    check_adapt_masses,
+    check_lr,
+    check_settings,
+    check_weight_decay,
+)
 from modula.optim.snapshot import Snapshot
 from modula.optim.state_checks import check_state_dict
 from modula.plan import Plan
 from modula.polar import MethodLike
-from modula.vector import Gradient, Weights
+from modula.vector import Gradient, Weights, check_kind, dense, is_trainable
 
 
 class SteepestDescent(torch.optim.Optimizer):
@@ -197,6 +203,10 @@ class SteepestDescent(torch.optim.Optimizer):
 
         Raises:
             RuntimeError: the model's parameters have been replaced since the optimizer was made.
+            TypeError: a `.grad` is not a dense or sparse (COO) tensor of floating-point numbers, or
+                a setting in the parameter group is of the wrong kind.
+            ValueError: a setting in the parameter group, as a schedule may have written it, is out
+                of range.
             FloatingPointError: with nonfinite="raise", a gradient is not finite.
         """
         given = () if closure is None else (closure,)
@@ -232,9 +242,12 @@ class SteepestDescent(torch.optim.Optimizer):
         """One step of the weights of `plan`, all of which have a gradient."""
         settings = self._settings
         names = tuple(plan.names)
-        gradient = Gradient.from_tensors(
-            names, [p.grad for p in plan.weights if p.grad is not None]
-        )
+        check_settings(settings, adapts=self._adapts)
+        grads = [dense(p.grad) for p in plan.weights if p.grad is not None]
+        for name, g in zip(names, grads, strict=True):
+            if not is_trainable(g):
+                check_kind("SteepestDescent", f"{name}.grad", g)
+        gradient = Gradient.from_tensors(names, grads)
         verdict = self._judge(gradient)
         if self._before is not None:
             self._before.keep_states(self.state, plan.weights)

@@ -44,6 +44,7 @@ class Adam(Direction):
         return {"betas": self.betas, "eps": self.eps}
 
     def __call__(self, step: Step) -> Update:
+        check_adam(step.settings["betas"], step.number("eps"))
         averages = step.buffers("exp_avg")
         m, v = all_to_local(averages), all_to_local(step.buffers("exp_avg_sq"))
         g = [

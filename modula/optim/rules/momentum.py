@@ -42,6 +42,7 @@ class Momentum(Average):
         return {"momentum": self.momentum, "nesterov": self.nesterov}
 
     def __call__(self, step: Step) -> Gradient:
+        check_momentum(step.settings["momentum"])
         sums = step.buffers(BUFFER)
         m = all_to_local(sums)
         g = [
