@@ -12,6 +12,7 @@ SMALL = {
     "orthogonalize": ["--works", "batch", "--rounds", "1"],
     "rejected_ideas": ["--size", "48", "--rounds", "1"],
     "peers": ["--only", "zero"],
+    "lift_zoo": ["experts", "state space", "--report"],
     "plan": ["--atoms", "20", "--repeats", "2"],
     "projection": [],
     "train_step": [
@@ -31,7 +32,7 @@ SMALL = {
     "typecheck": ["--modules", "3", "--runs", "1"],
     "watch": ["--width", "16", "--blocks", "1", "--repeats", "1"],
 }
-WRITES = ["orthogonalize", "rejected_ideas", "projection", "peers"]
+WRITES = ["lift_zoo", "orthogonalize", "rejected_ideas", "projection", "peers"]
 
 
 def run(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

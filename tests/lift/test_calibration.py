@@ -48,7 +48,7 @@ def mlp() -> nn.Sequential:
 # S
 
 
-@pytest.mark.parametrize("name", ["nanogpt", "experts"])
+@pytest.mark.parametrize("name", ["nanogpt", "tied", "experts", "gru", "lora", "unet"])
 def test_s_is_the_size_of_what_random_perturbations_do(name):
     build, inputs = MODELS[name]
     model, x = build().double(), inputs()
