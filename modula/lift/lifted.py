@@ -181,6 +181,34 @@ class Lifted(Network):
         }
         self._found = replace(found, weights=complete)
 
+    def measurements(self) -> Mapping[str, object]:
+        return {
+            "weights": dict(self._found.weights),
+            "inputs": self._found.inputs,
+            "without effect": sorted(self._found.without_effect),
+            "hidden": sorted(self._found.hidden),
+            "unreached": dict(self._found.unreached),
+            "claim": self._claim,
+        }
+
+    def restore_measurements(self, measurements: Mapping[str, object]) -> None:
+        match measurements:
+            case {
+                "weights": dict(weights),
+                "inputs": (None | float()) as inputs,
+                "without effect": list(without_effect),
+                "hidden": list(hidden),
+                "unreached": dict(unreached),
+                "claim": str(claim),
+            } if set(weights) == set(self._weights) >= {*without_effect, *hidden, *unreached}:
+                self._leave_out(frozenset(without_effect))
+                self._claim = claim
+                self._found = Sensitivities(
+                    weights, inputs, frozenset(without_effect), frozenset(hidden), unreached
+                )
+            case _:
+                raise ValueError(f"the measurements are of another network than {self!r}")
+
     def report(self) -> LiftReport:
         """Return how each weight is used, its norm, its mass, its S and its coefficient."""
         plan = self.plan()
