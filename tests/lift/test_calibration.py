@@ -237,11 +237,18 @@ def test_default_masses():
     for row in net.report():
         found[row.group] = found.get(row.group, 0.0) + row.mass_fraction
     close(found.pop("bias") + found.pop("gain"), 0.05)
-    large = {"table": 1, "head": 1, "attention": 2, "matrix": 3}
+    large = {"table": 1, "head": 1, "attention": 3, "matrix": 2}
     assert found.keys() == large.keys()
     close([found[g] for g in large], [m * 0.95 / 7 for m in large.values()])
     blocks = {n: f for n, f in fractions(net).items() if re.search(r"0.c_(attn|proj).weight", n)}
     close(blocks["blocks.0.c_attn.weight"] / blocks["blocks.0.c_proj.weight"], 3)
+
+
+def test_a_frozen_head_is_not_replaced_by_the_matrix_before_it():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    model[4].requires_grad_(False)
+    report = modula.lift(model, features(4)).report()
+    assert [row.group for row in report] == ["matrix", "bias", "matrix", "bias"]
 
 
 def test_matrices_have_5_without_attention():
