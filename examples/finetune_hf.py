@@ -253,7 +253,7 @@ def merge(model: nn.Module) -> None:
         if isinstance(module, LowRank):
             product = module.B @ module.A
             stored = product if isinstance(module.frozen, nn.Linear) else product.mT
-            module.frozen.weight += stored
+            module.frozen.weight.add_(stored)
             model.set_submodule(path, module.frozen)
 
 

@@ -131,3 +131,49 @@ def test_the_rate_rises_and_falls_to_zero() -> None:
     assert max(rates) == 1.0
     assert rates[100] == 0.0
     assert math.isclose(schedule(0, 100, 0.0), 1.0)
+
+
+# Plain nanoGPT
+
+TINY = ["--steps", "2", "--batch", "2", "--context", "8", "--blocks", "1", "--width", "8"]
+
+
+def nanogpt(corpus: Path, out: Path, *more: str) -> None:
+    from benchmarks import nanogpt as benchmark
+
+    small = [*TINY, "--heads", "2", "--seeds", "2", "--turns", "1"]
+    benchmark.main(["--data", str(corpus), "--out", str(out), *small, *more])
+
+
+def test_nanogpt_compares_systems_and_writes_the_table(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- nanogpt:begin -->\n<!-- nanogpt:end -->\n")
+    nanogpt(corpus, tmp_path / "runs", "--write", str(page))
+    rows = [line for line in page.read_text().splitlines() if line.startswith(("| un", "| tied"))]
+    assert len(rows) == 6
+    assert "of AdamW's time lifted" in page.read_text()
+
+
+def test_nanogpt_repeats_no_run(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import nanogpt as benchmark
+
+    nanogpt(corpus, tmp_path, "--tied", "no")
+
+    def fail(*_: object) -> None:
+        pytest.fail("a run was repeated")
+
+    monkeypatch.setattr(benchmark, "train", fail)
+    nanogpt(corpus, tmp_path, "--tied", "no")
+
+
+def test_nanogpt_compares_settings_of_lifting(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nanogpt(corpus, tmp_path, "--choose", "--tied", "yes", "--seeds", "1")
+    printed = capsys.readouterr().out
+    assert "attention 2, MLPs 3" in printed
+    assert "AdamW" not in printed

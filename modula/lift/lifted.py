@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from modula.errors import LiftError, ParameterError
-from modula.geometry import BallVectors, Geometry
+from modula.geometry import BallVectors, Geometry, Intersection
 from modula.graph import Graph, Radius
 from modula.lift.edits import refuse_edits
 from modula.lift.empty import Empty
@@ -113,12 +113,19 @@ class Lifted(Network):
         reaches the logits. In units of the head's S, a measured S does not depend on d, and that of
         the head is 1, as in the algebra. A network without a head, or with several, has no unit.
         """
-        heads = [name for name, mine in self._groups.items() if mine == ("head",)]
-        has_unit = (
-            self._is_measured and len(heads) == 1 and heads[0] not in self._found.without_effect
-        )
-        unit = self._found.weights[heads[0]] if has_unit else 1.0
+        unit = self._unit() if self._is_measured else 1.0
         return {name: max(S / unit, SMALLEST) for name, S in self._found.weights.items()}
+
+    def _unit(self) -> float:
+        """The S of the head, or of its use as a head if it is also a table; 1 without a head."""
+        heads = [name for name, mine in self._groups.items() if "head" in mine]
+        if len(heads) != 1 or heads[0] in self._found.without_effect:
+            return 1.0
+        (name,) = heads
+        geometry = self._norms[name].geometry
+        if isinstance(geometry, Intersection):
+            return min(1.0, geometry.spectral.radius(tuple(self._weights[name].tensor.shape)))
+        return self._found.weights[name] if self._groups[name] == ("head",) else 1.0
 
     @property
     def sensitivity(self) -> float:
@@ -259,8 +266,7 @@ class Lifted(Network):
         if calibrate == "auto":
             if any(w.tensor.is_meta for w in self._weights.values()):
                 return "flat"
-            is_tied = any("table" in m.kinds and "matrix" in m.kinds for m in self._norms.values())
-            return "init" if is_tied else "drawn"
+            return "drawn"
         if calibrate not in get_args(Method):
             raise LiftError(
                 "calibrate is 'auto', 'drawn', 'init', 'quadrature', 'declared', 'flat' or the "
@@ -365,11 +371,10 @@ def lift(
         masses: {group, path, pattern, name or class: mass}, see `modula.lift.masses`; None for the
             defaults, also of weights that no key names.
         calibrate: "drawn" measures S with all weights drawn at norm 1, which does not depend on how
-            they are initialised; "init" at the weights as they are; "auto" takes "init" if a table
-            is also the head, "flat" on the meta device, and else "drawn"; "quadrature" adds the
-            squares of gains that are measured operation by operation; "declared" multiplies the
-            bounds that operations declare, as a network of modula's own modules does; "flat" sets
-            S = 1; a mapping gives S for each weight.
+            they are initialised; "init" at the weights as they are; "quadrature" adds the squares
+            of gains that are measured operation by operation; "declared" multiplies the bounds that
+            operations declare, as a network of modula's own modules does; "flat" sets S = 1; a
+            mapping gives S for each weight; "auto" takes "drawn", and "flat" on the meta device.
         roles: {name: geometry} for parameters whose norm no rule knows.
         probes: the number of backward passes for each example, by which S is measured.
         generator: of all random numbers; None takes the same numbers each time.

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.families.data import write_dataset
+
 pytestmark = pytest.mark.usefixtures("examples_on_path")
 
 
@@ -284,3 +286,29 @@ def test_a_unit_update_changes_outputs_of_features_of_size_1_by_at_most_1(name: 
     update = load("norms").geometry(name, fan_in=10).dualize(G[None], "svd")[0]
     signs = torch.randint(2, (50, 10), generator=generator).double() * 2 - 1
     assert (signs @ update.T).square().mean(dim=-1).sqrt().amax() <= 1 + 1e-9
+
+
+def test_a_plain_gpt_is_lifted(corpus: Path, tmp_path: Path) -> None:
+    small = [*LR_TRANSFER[:-2], "dualize", "muon"]
+    options = [*small, "--lifted", "--data", str(corpus), "--seeds", "1", "--out", str(tmp_path)]
+    runs = load("lr_transfer").main(options)
+    assert {trial.network for trial in runs.results} == {"plain"}
+    assert {trial.system for trial in runs.results} == {"dualize", "muon"}
+    assert (tmp_path / "lr_transfer_lifted.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "lr_transfer_lifted.json").exists()
+
+
+def test_lifted_vision_compares_three_optimizers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = load("lifted_vision")
+    monkeypatch.setattr(module, "RATES", {key: rates[1:3] for key, rates in module.RATES.items()})
+    images = tmp_path / "images"
+    images.mkdir()
+    write_dataset(images)
+    small = ["--steps", "2", "--batch", "4", "--width", "4", "--images", "20", "--test", "10"]
+    out = ["--out", str(tmp_path / "out"), "--data", str(images)]
+    runs = module.main([*small, *out, "--seeds", "2"])
+    assert len(runs.results) == 6 * 3
+    assert all(0 <= outcome.accuracy <= 1 for outcome in runs.results.values())
+    assert (tmp_path / "out" / "lifted_vision.png").exists()

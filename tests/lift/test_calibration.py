@@ -91,9 +91,17 @@ def test_drawn_calibration_does_not_depend_on_the_initial_scale():
     close(list(one.values()), list(other.values()))
 
 
-def test_tied_weights_are_calibrated_where_they_are():
-    report = modula.lift(NanoGPT(tied=True), ids()).report()
-    assert {row.sensitivity_claim for row in report} == {"measured at the weights"}
+@pytest.mark.parametrize("tied", [False, True])
+def test_weights_are_drawn_by_default(tied):
+    report = modula.lift(NanoGPT(tied=tied), ids()).report()
+    assert {row.sensitivity_claim for row in report} == {"measured at drawn weights"}
+
+
+def test_s_of_a_tied_network_is_in_units_of_what_its_table_does_as_a_head():
+    """Of V = 17 logits of d = 64 features, √(17/64) of a random change reaches the output."""
+    net = modula.lift(NanoGPT(d=64, tied=True), ids())
+    rows, S = net.report(), net.weight_sensitivities()
+    close(S["ln_f.bias"], rows["ln_f.bias"].sensitivity / math.sqrt(17 / 64))
 
 
 def test_weights_without_effect_get_mass_0_and_a_warning():

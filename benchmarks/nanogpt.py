@@ -1,0 +1,378 @@
+"""Train a plain GPT, lifted and unchanged, beside torch's Muon and AdamW.
+
+    python -m benchmarks.nanogpt                        # on tiny Shakespeare, downloaded once
+    python -m benchmarks.nanogpt --data FILE            # on a copy of it
+    python -m benchmarks.nanogpt --choose               # the settings that were compared
+    python -m benchmarks.nanogpt --write docs/lifting.md
+
+The network is `examples/plain_gpt.py`, with a head of its own and with a tied one. Every system
+runs at five rates with one seed, and at the best of them with the others. Lifted, all tensors have
+one rate; Muon trains the matrices of the blocks, and AdamW the rest at a rate of its own.
+`--choose` compares settings of lifting on another text, the source of Python's standard library.
+
+Each run is stored in --out as it ends, and is not repeated. Prints the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from benchmarks.docs_tables import write_between
+from benchmarks.tiny_shakespeare import ROOT, machine
+from modula import SteepestDescent, lift
+from modula.lift import Calibration
+
+sys.path.insert(0, str(ROOT / "examples"))
+sys.path.insert(0, str(ROOT / "examples" / "experiments"))
+import text
+from plain_gpt import PlainGPT
+from trials import Bar, Runs, finite, mean, wrapped
+
+REST = 4e-3
+"""AdamW's rate for the weights that Muon does not train."""
+
+VALIDATION_WINDOWS = 800
+"""The largest number of windows of the validation split on which a run is evaluated."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a system trains, and its rates.
+
+    Args:
+        name: in the table.
+        rates: on which it runs.
+        warmup: the fraction of the steps in which the rate rises; afterwards it falls to zero.
+        momentum: of `SteepestDescent`.
+        masses, calibrate: of `lift`.
+    """
+
+    name: str
+    rates: tuple[float, ...]
+    warmup: float = 0.0
+    momentum: float = 0.9
+    masses: Mapping[str, float] | None = None
+    calibrate: Calibration = "auto"
+
+
+LIFTED = (0.113, 0.16, 0.226, 0.32, 0.45)
+SYSTEMS = {
+    "lifted": Setting("`modula.lift`, SteepestDescent", LIFTED),
+    "muon": Setting("torch.optim.Muon, AdamW for the rest", (0.01, 0.014, 0.02, 0.028, 0.04)),
+    "adamw": Setting("torch.optim.AdamW", (2e-3, 4e-3, 5.7e-3, 8e-3, 1.13e-2), warmup=0.1),
+}
+CHOSEN = (0.226, 0.32, 0.45)
+CHOICES = {
+    "the default": Setting("the default", CHOSEN),
+    "momentum 0.95": Setting("momentum 0.95", CHOSEN, momentum=0.95),
+    "momentum 0.85": Setting("momentum 0.85", CHOSEN, momentum=0.85),
+    "a warm-up": Setting("a warm-up of a tenth", CHOSEN, warmup=0.1),
+    "attention 2": Setting("attention 2, MLPs 3", CHOSEN, masses={"attention": 2.0, "matrix": 3.0}),
+    "attention 4": Setting("attention 4, MLPs 1", CHOSEN, masses={"attention": 4.0, "matrix": 1.0}),
+    "tables 0.3": Setting("tables 0.3", CHOSEN, masses={"table": 0.3}),
+    "small 1%": Setting("biases and gains 1%", CHOSEN, masses={"bias": 0.05, "gain": 0.02}),
+    "small 15%": Setting("biases and gains 15%", CHOSEN, masses={"bias": 0.82, "gain": 0.41}),
+    "init": Setting("calibrate='init'", CHOSEN, calibrate="init"),
+    "flat": Setting("calibrate='flat'", CHOSEN, calibrate="flat"),
+}
+"""The settings of lifting that `--choose` compares."""
+
+SETTINGS = SYSTEMS | CHOICES
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run."""
+
+    tied: bool
+    setting: str
+    lr: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The validation loss at the end of a run, None if it diverged."""
+
+    loss: float | None
+
+
+def made(setting: str, model: PlainGPT, example: Tensor, lr: float) -> list[torch.optim.Optimizer]:
+    """Return the optimizers of a setting, of which each trains some of the weights."""
+    if setting == "adamw":
+        return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.1)]
+    if setting == "muon":
+        matrices = [p for p in model.blocks.parameters() if p.dim() == 2]
+        chosen = set(matrices)
+        rest = [p for p in model.parameters() if p not in chosen]
+        return [
+            torch.optim.Muon(matrices, lr, weight_decay=0.0),
+            torch.optim.AdamW(rest, REST, betas=(0.9, 0.99), weight_decay=0.1),
+        ]
+    how = SETTINGS[setting]
+    net = lift(model, example, masses=how.masses, calibrate=how.calibrate)
+    return [SteepestDescent(net, lr, momentum=how.momentum)]
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Return the rate of a step over the peak rate: a linear rise, then a linear fall to zero."""
+    rising = (step + 1) / (warmup * steps) if warmup else 1.0
+    return min(rising, (1 - step / steps) / (1 - warmup))
+
+
+def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Outcome:
+    torch.manual_seed(trial.seed)
+    model = build(len(corpus.characters), trial.tied, options)
+    warmup = SETTINGS[trial.setting].warmup
+    optimizers: list[torch.optim.Optimizer] = []
+    for step in range(options.steps):
+        x, y = text.shuffled(corpus.train, options.batch, options.context, step, trial.seed)
+        optimizers = optimizers or made(trial.setting, model, x, trial.lr)
+        loss = one_step(model, optimizers, x, y, schedule(step, options.steps, warmup))
+        if not math.isfinite(loss):
+            return Outcome(None)
+    return Outcome(finite(evaluate(model, corpus.validation, options.context)))
+
+
+def build(vocabulary: int, tied: bool, options: argparse.Namespace) -> PlainGPT:
+    return PlainGPT(
+        vocabulary,
+        context=options.context,
+        width=options.width,
+        heads=options.heads,
+        blocks=options.blocks,
+        tied=tied,
+    )
+
+
+def one_step(
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    x: Tensor,
+    y: Tensor,
+    decay: float = 1.0,
+) -> float:
+    """Take one step at `decay` times the peak rates, and return the loss before it."""
+    loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+    model.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = decay * group.setdefault("peak_lr", group["lr"])
+        optimizer.step()
+    return loss.item()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, ids: Tensor, context: int) -> float:
+    """Return the mean loss over evenly spaced windows of `ids`."""
+    x, y = text.windows(ids, context)
+    every = math.ceil(len(x) / VALIDATION_WINDOWS)
+    x, y = x[::every], y[::every]
+    total = 0.0
+    for inputs, targets in zip(torch.split(x, 64), torch.split(y, 64), strict=True):
+        logits = model(inputs).flatten(0, 1)
+        total += F.cross_entropy(logits, targets.flatten(), reduction="sum").item()
+    return total / x.numel()
+
+
+# Which runs are made
+
+
+def search(
+    runs: Runs[Trial, Outcome],
+    rows: Sequence[tuple[bool, str]],
+    corpus: text.Corpus,
+    options: argparse.Namespace,
+) -> None:
+    """Run each setting at all of its rates with the first seed, and at the best with the others."""
+    expected = [
+        Trial(tied, name, lr, seed)
+        for tied, name in rows
+        for lr, seed in [
+            *[(lr, 0) for lr in SETTINGS[name].rates],
+            *[(SETTINGS[name].rates[1], seed) for seed in range(1, options.seeds)],
+        ]
+    ]
+    with Bar(lambda trial: 1.0, expected, runs.results) as bar:
+        for tied, name in rows:
+            first = [Trial(tied, name, lr, 0) for lr in SETTINGS[name].rates]
+            runs.make(first, lambda trial: train(trial, corpus, options), bar)
+            lr = best_rate(runs, tied, name)
+            others = [Trial(tied, name, lr, seed) for seed in range(options.seeds)]
+            runs.make(others, lambda trial: train(trial, corpus, options), bar)
+
+
+def best_rate(runs: Runs[Trial, Outcome], tied: bool, name: str) -> float:
+    def loss(lr: float) -> float:
+        return mean([runs.results[Trial(tied, name, lr, 0)].loss])
+
+    return min(SETTINGS[name].rates, key=loss)
+
+
+# What was found
+
+
+def table(
+    runs: Runs[Trial, Outcome], rows: Sequence[tuple[bool, str]], options: argparse.Namespace
+) -> str:
+    lines = ["| network | training | best rate | validation loss |", "|---|---|---|---|"]
+    for tied, name in rows:
+        lr = best_rate(runs, tied, name)
+        losses = [runs.results[Trial(tied, name, lr, seed)].loss for seed in range(options.seeds)]
+        known = [loss for loss in losses if loss is not None]
+        spread = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
+        network = "tied" if tied else "untied"
+        lines.append(f"| {network} | {SETTINGS[name].name} | {lr:g} | {mean(losses):.3f}{spread} |")
+    return "\n".join([*lines, "", wrapped(conditions(options))])
+
+
+def conditions(options: argparse.Namespace) -> str:
+    """Return the conditions of the runs, for below the table."""
+    return (
+        f"{options.blocks} blocks, width {options.width}, {options.heads} heads, context "
+        f"{options.context}, batch {options.batch}, {options.steps:,} steps; nats a character, "
+        f"on at most {VALIDATION_WINDOWS} windows of the last tenth of the text, evenly spaced. "
+        f"Seeds: {options.seeds}. Each row shows the best of its rates: {rates(options)}. All "
+        "fall to zero in a line."
+    )
+
+
+def rates(options: argparse.Namespace) -> str:
+    """Return the rates that were tried, and the rate of AdamW beside Muon, as a clause."""
+
+    def listed(name: str) -> str:
+        return ", ".join(f"{lr:g}" for lr in SETTINGS[name].rates)
+
+    if options.choose:
+        return listed("the default")
+    return (
+        f"lifted {listed('lifted')}; Muon {listed('muon')}, with AdamW at {REST:g}; AdamW "
+        f"{listed('adamw')}, after a rise in the first tenth of the steps"
+    )
+
+
+def times(vocabulary: int, options: argparse.Namespace) -> str:
+    """Return the median seconds of a step of each system, over AdamW's, as a sentence.
+
+    The systems take turns of a few steps, so that each finds the machine as the others do.
+    """
+    x, y = torch.randint(vocabulary, (2, options.batch, options.context))
+    taken: dict[str, list[float]] = {name: [] for name in SYSTEMS}
+    models = {name: build(vocabulary, False, options) for name in SYSTEMS}
+    optimizers = {name: made(name, models[name], x, 1e-3) for name in SYSTEMS}
+    for _ in tqdm(range(options.turns), leave=False, desc="time of a step"):
+        for name in SYSTEMS:
+            one_step(models[name], optimizers[name], x, y)  # finds the caches as others left them
+            for _ in range(STEPS_A_TURN):
+                start = time.perf_counter()
+                one_step(models[name], optimizers[name], x, y)
+                taken[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    lifted, muon = (medians[name] / medians["adamw"] for name in ("lifted", "muon"))
+    return (
+        f"A step takes {lifted:.2f} of AdamW's time lifted, and {muon:.2f} by Muon, on {machine()}."
+    )
+
+
+STEPS_A_TURN = 5
+USUAL = {"data": "shakespeare", "steps": 500, "batch": 12, "context": 64, "width": 128}
+SMALL = {"data": "stdlib", "steps": 300, "batch": 8, "context": 32, "width": 64}
+
+
+def parse(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        help='"stdlib", "shakespeare" or a UTF-8 file (by default "shakespeare", with --choose '
+        '"stdlib")',
+    )
+    parser.add_argument(
+        "--choose", action="store_true", help="compare settings of lifting in place of systems"
+    )
+    parser.add_argument(
+        "--tied",
+        choices=["both", "yes", "no"],
+        default="both",
+        help="whether the head is also the table of tokens (default %(default)s)",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="runs at the best rate (default %(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=int, help="training steps (by default 500, with --choose 300)"
+    )
+    parser.add_argument(
+        "--batch", type=int, help="windows of text per step (by default 12, with --choose 8)"
+    )
+    parser.add_argument(
+        "--context", type=int, help="characters per window (by default 64, with --choose 32)"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=4, help="number of blocks (default %(default)s)"
+    )
+    parser.add_argument(
+        "--width", type=int, help="number of features (by default 128, with --choose 64)"
+    )
+    parser.add_argument(
+        "--heads", type=int, default=4, help="attention heads (default %(default)s)"
+    )
+    parser.add_argument(
+        "--turns", type=int, default=20, help="turns in which steps are timed (default %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "runs" / "nanogpt",
+        help="folder of the numbers (default %(default)s)",
+    )
+    parser.add_argument("--fresh", action="store_true", help="discard the runs in --out")
+    parser.add_argument(
+        "--write", type=Path, help="write the table into this page, between its marks"
+    )
+    options = parser.parse_args(given)
+    defaults = SMALL if options.choose else USUAL
+    for key, value in defaults.items():
+        if getattr(options, key) is None:
+            setattr(options, key, value)
+    return options
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    options = parse(given)
+    names = list(CHOICES) if options.choose else list(SYSTEMS)
+    kinds = {"both": (False, True), "yes": (True,), "no": (False,)}[options.tied]
+    rows = [(tied, name) for tied in kinds for name in names]
+    settings = {
+        key: getattr(options, key)
+        for key in ("steps", "batch", "context", "blocks", "width", "heads")
+    }
+    settings["data"] = Path(options.data).name
+    file = options.out / f"{Path(options.data).stem}-{options.width}-{options.steps}.json"
+    runs = Runs(file, Trial, Outcome, settings, fresh=options.fresh)
+    corpus = text.load(options.data)
+    search(runs, rows, corpus, options)
+    written = table(runs, rows, options)
+    if options.turns and not options.choose:
+        written += "\n\n" + wrapped(times(len(corpus.characters), options))
+    print(written)
+    if options.write:
+        write_between(options.write, "nanogpt-choices" if options.choose else "nanogpt", written)
+
+
+if __name__ == "__main__":
+    main()
