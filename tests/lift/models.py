@@ -170,7 +170,7 @@ def features(width: int, batch: int = 6) -> Tensor:
     return torch.randn(batch, width, generator=torch.Generator().manual_seed(0))
 
 
-def fall_over_promise(net: modula.Lifted, loss_of: Callable[[], Tensor], lr: float = 1e-7) -> float:
+def fall_over_promise(net: modula.Lifted, loss_of: Callable[[], Tensor], lr: float = 1e-5) -> float:
     """How much one short step lowers the loss, over lr·‖g‖†, which it does to first order."""
     optimizer = SteepestDescent(net, lr=lr, method="svd")
     optimizer.zero_grad()
