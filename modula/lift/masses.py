@@ -4,7 +4,7 @@ By default tables have mass 1 together, the head 1, the matrices of attention 3 
 5 together in a network without attention. Matrices divide a mass by their blocks, of which a fused
 projection has several. Gains, biases and entries have one twentieth of the whole, in equal parts.
 A tied table has the mass of a table and of a head. These numbers were found on the source of
-Python's standard library by `python -m benchmarks.nanogpt --choose`.
+Python's standard library; `python -m benchmarks.nanogpt --choose` compares them with others.
 """
 
 from __future__ import annotations
