@@ -8,6 +8,7 @@ from modula.instruments.alignment import Alignment, AlignmentReport, alignment
 from modula.instruments.calibrate import CalibrationReport, Change, calibrate
 from modula.instruments.feature_learning import FeatureLearningReport, Share, feature_learning
 from modula.instruments.log import Log, ScalarWriter
+from modula.instruments.logits import HasLogits, Logit, LogitsReport, logits
 from modula.instruments.mass_sweep import MassSweep, Point, Run, mass_sweep
 from modula.instruments.movement import Movement, MovementReport, movement
 from modula.instruments.radii import RadiiReport, Size, radii
@@ -24,7 +25,10 @@ __all__ = [
     "CalibrationReport",
     "Change",
     "FeatureLearningReport",
+    "HasLogits",
     "Log",
+    "Logit",
+    "LogitsReport",
     "MassSweep",
     "Moment",
     "Movement",
@@ -47,6 +51,7 @@ __all__ = [
     "alignment",
     "calibrate",
     "feature_learning",
+    "logits",
     "mass_sweep",
     "movement",
     "radii",

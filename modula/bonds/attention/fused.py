@@ -69,9 +69,20 @@ class FusedAttention(Bond[X, Y]):
         most = None if self.window is None else self.window - 1
         return KeysAndValues(Positions(most), Positions(most))
 
-    def logits_of(self, query: Tensor, key: Tensor) -> Tensor:
-        """Return scale·query·key/d_head, [batch, head, query, key], of all keys."""
-        return self.scale * AttentionQK()((query, key))
+    def seen(self, query: Tensor, key: Tensor) -> Tensor:
+        """Return which keys a query may attend to by its position, as booleans [query, key]."""
+        return visible(
+            query.shape[-2],
+            key.shape[-2],
+            causal=self.causal,
+            window=self.window,
+            device=query.device,
+        )
+
+    def logits_of(self, query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
+        """Return scale·query·key/d_head, [batch, head, query, key], −∞ where the mask is False."""
+        logits = self.scale * AttentionQK()((query, key))
+        return logits.masked_fill(~mask, -math.inf)
 
     def bound_of_logits(self, triple: Radius) -> float:
         """Return a bound on the logits, by those on query, key and value."""
@@ -117,8 +128,7 @@ class FunctionalAttention(FusedAttention[tuple[HeadRMS, HeadRMS, HeadRMS], HeadR
         queries, keys = query.shape[-2], key.shape[-2]
         if self.window is None and (not self.causal or queries in (1, keys)):
             return attend(query, key, value, self.scale, is_causal=self.causal and queries > 1)
-        seen = visible(queries, keys, causal=self.causal, window=self.window, device=query.device)
-        return attend(query, key, value, self.scale, mask=seen)
+        return attend(query, key, value, self.scale, mask=self.seen(query, key))
 
     def resume(
         self, x: tuple[Tensor, Tensor, Tensor], state: KeysAndValues
@@ -126,9 +136,9 @@ class FunctionalAttention(FusedAttention[tuple[HeadRMS, HeadRMS, HeadRMS], HeadR
         return self(state.append(x)), state
 
     def logits(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Return scale·query·key/d_head, [batch, head, query, key], of all keys."""
+        """Return the arguments of the softmax, [batch, head, query, key]; −∞ for hidden keys."""
         query, key, _ = x
-        return self.logits_of(query, key)
+        return self.logits_of(query, key, self.seen(query, key))
 
     def logit_bound(self, *inputs: Radius) -> float:
         """Return a bound on the logits, by those on query and key."""
@@ -168,12 +178,9 @@ class MaskedFunctionalAttention(
 
     def forward(self, x: tuple[tuple[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         (query, key, value), mask = x
-        queries, keys = query.shape[-2], key.shape[-2]
-        check_mask(self, mask, (*query.shape[:-1], keys))
+        check_mask(self, mask, (*query.shape[:-1], key.shape[-2]))
         if self.causal or self.window is not None:
-            mask = mask & visible(
-                queries, keys, causal=self.causal, window=self.window, device=query.device
-            )
+            mask = mask & self.seen(query, key)
         return attend(query, key, value, self.scale, mask=mask)
 
     def resume(
@@ -184,9 +191,9 @@ class MaskedFunctionalAttention(
         return self(((query, key, value), mask[..., -key.shape[-2] :])), state
 
     def logits(self, x: tuple[tuple[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-        """Return scale·query·key/d_head, [batch, head, query, key], of all keys."""
-        (query, key, _), _ = x
-        return self.logits_of(query, key)
+        """Return the arguments of the softmax, [batch, head, query, key]; −∞ for hidden keys."""
+        (query, key, _), mask = x
+        return self.logits_of(query, key, mask & self.seen(query, key))
 
     def logit_bound(self, *inputs: Radius) -> float:
         """Return a bound on the logits, by those on query and key."""

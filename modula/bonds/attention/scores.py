@@ -75,14 +75,13 @@ class Softmax(Bond[Linf, L1]):
         return 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        left_out = x == -torch.inf
-        empty = left_out.all(dim=-1, keepdim=True)
-        logits = (self.scale * x).masked_fill(left_out & ~empty, -torch.inf)
+        logits = self.logits(x)
+        empty = (logits == -torch.inf).all(dim=-1, keepdim=True)
         return torch.softmax(logits.masked_fill(empty, 0), dim=-1).masked_fill(empty, 0)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return the argument of the exponential for each key."""
-        return self.scale * x
+        """Return the arguments of the softmax; −∞ for scores that are left out."""
+        return (self.scale * x).masked_fill(x == -torch.inf, -torch.inf)
 
     def logit_bound(self, *inputs: Radius) -> float:
         """Return a bound on the logits of the keys that are not left out, by those on the input."""
