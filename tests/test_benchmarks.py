@@ -9,6 +9,7 @@ import pytest
 from benchmarks.docs_tables import write_between
 
 SMALL = {
+    "generation": ["--width", "16", "--blocks", "1", "--longest", "64", "--rounds", "1"],
     "orthogonalize": ["--works", "batch", "--rounds", "1"],
     "rejected_ideas": ["--size", "48", "--rounds", "1"],
     "peers": ["--only", "zero"],
@@ -32,7 +33,7 @@ SMALL = {
     "typecheck": ["--modules", "3", "--runs", "1"],
     "watch": ["--width", "16", "--blocks", "1", "--repeats", "1"],
 }
-WRITES = ["lift_zoo", "orthogonalize", "rejected_ideas", "projection", "peers"]
+WRITES = ["generation", "lift_zoo", "orthogonalize", "rejected_ideas", "projection", "peers"]
 
 
 def run(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

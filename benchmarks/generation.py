@@ -1,0 +1,96 @@
+"""Time a token of generation, with keys and values kept and without, as the context grows.
+
+    python -m benchmarks.generation
+    python -m benchmarks.generation --write docs/attention.md
+
+One network generates one token after contexts of several lengths, in turns, so that a busy machine
+slows all of them alike. Prints the median times over that of the shortest context with a cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.docs_tables import write_between
+from modula import GPT, KeyValueCache
+
+NAMES = ("whole pass", "cache", "cache, window of 32")
+
+
+def contexts(longest: int) -> list[int]:
+    """Return four lengths, each four times the one before."""
+    return [longest // 64, longest // 16, longest // 4, longest]
+
+
+@torch.no_grad()
+def measure(width: int, blocks: int, longest: int, rounds: int) -> dict[str, list[float]]:
+    """Return the median seconds of a token for each way, by context."""
+    torch.manual_seed(0)
+    sizes = {"d_embed": width, "num_heads": 4, "num_blocks": blocks}
+    model, windowed = GPT(65, **sizes), GPT(65, window=32, **sizes)
+    ids = torch.randint(65, (1, longest))
+    times: dict[tuple[str, int], list[float]] = {}
+    for _ in range(rounds):
+        for context in contexts(longest):
+            prompt, token = ids[:, :context], ids[:, :1]
+            for name, network in zip(NAMES[1:], (model, windowed), strict=True):
+                cache = KeyValueCache(network)
+                cache.extend(prompt)
+                cache.extend(token)  # the buffers have grown
+                start = time.perf_counter()
+                cache.extend(token)
+                times.setdefault((name, context), []).append(time.perf_counter() - start)
+            start = time.perf_counter()
+            model(prompt)
+            times.setdefault((NAMES[0], context), []).append(time.perf_counter() - start)
+    return {
+        name: [statistics.median(times[name, context]) for context in contexts(longest)]
+        for name in NAMES
+    }
+
+
+def table(options: argparse.Namespace) -> str:
+    found = measure(options.width, options.blocks, options.longest, options.rounds)
+    unit = found["cache"][0]
+    columns = " | ".join(str(context) for context in contexts(options.longest))
+    return "\n".join(
+        [
+            f"| time of a token after a context of | {columns} |",
+            f"|---|{'---|' * len(contexts(options.longest))}",
+            *[
+                f"| {name} | {' | '.join(f'{seconds / unit:.2f}' for seconds in row)} |"
+                for name, row in found.items()
+            ],
+            "",
+            f"GPT of {options.blocks} blocks, width {options.width}, on a CPU, relative to the "
+            "shortest context",
+            f"with a cache; medians of {options.rounds}.",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--blocks", type=int, default=4)
+    parser.add_argument("--longest", type=int, default=2048, help="the longest context")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--write", type=Path, help="write the table into this page, between its marks"
+    )
+    options = parser.parse_args()
+    written = table(options)
+    print(written)
+    if options.write:
+        write_between(options.write, "generation", written)
+
+
+if __name__ == "__main__":
+    main()
