@@ -25,7 +25,7 @@ from modula.geometry.spectral import Spectral
 from modula.geometry.vectors import Vectors
 from modula.norms import Euclidean
 from modula.polar import MethodLike, PolarExpress, orthogonalize
-from modula.scaling import working_dtype
+from modula.scaling import split_scale, working_dtype
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,13 @@ class Intersection(Geometry):
         return torch.maximum(self.spectral.norm(weight), self.rows.norm(weight))
 
     def dual_norm(self, gradient: Tensor) -> Tensor:
-        g = gradient.to(working_dtype(gradient.dtype))
-        return _pairing(g, self.dualize(g, "svd"))
+        g, scale = split_scale(gradient.to(working_dtype(gradient.dtype)), dim=(-2, -1))
+        return _pairing(g, self.dualize(g, "svd")) * scale[..., 0, 0]
 
     def dualize(self, gradient: Tensor, method: MethodLike | None = None) -> Tensor:
-        candidates = self._shortened_rows(gradient, method), self._clipped(gradient, method)
-        first, second = (_pairing(gradient, candidate) for candidate in candidates)
+        direction, _ = split_scale(gradient, dim=(-2, -1))
+        candidates = self._shortened_rows(direction, method), self._clipped(direction, method)
+        first, second = (_pairing(direction, candidate) for candidate in candidates)
         return torch.where((first >= second)[..., None, None], *candidates)
 
     def part_sizes(self, gradient: Tensor) -> Tensor | None:
