@@ -45,6 +45,31 @@ def check_whole(owner: str, **settings: object) -> None:
             raise TypeError(f"{owner} takes a whole number, got {name}={value!r}")
 
 
+def total_mass(masses: Sequence[float]) -> float:
+    """Return the sum of masses, correctly rounded; infinity where it is beyond the largest float.
+
+    Args:
+        masses: finite numbers ≥ 0.
+    """
+    try:
+        return math.fsum(masses)
+    except OverflowError:
+        return math.inf
+
+
+def mass_shares(masses: Sequence[float]) -> list[float]:
+    """Return m_i/Σm of each mass, also where the sum is beyond the largest float; 0/0 = 0.
+
+    Args:
+        masses: finite numbers ≥ 0.
+    """
+    total = total_mass(masses)
+    if math.isinf(total):
+        masses = [math.ldexp(mass, -64) for mass in masses]
+        total = math.fsum(masses)
+    return [mass / total if total else 0.0 for mass in masses]
+
+
 def check_mass(module: object, mass: object) -> None:
     """Raise if a mass is not a finite number ≥ 0.
 

@@ -15,7 +15,6 @@ node's output if all weights have norm at most 1.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from modula.checks import Acts, Claim
+from modula.checks import Acts, Claim, mass_shares
 from modula.errors import NormPairError, ParameterError
 from modula.geometry import Geometry, intersection
 
@@ -282,9 +281,7 @@ class Graph:
 
     def mass_fractions(self) -> list[float]:
         """Return m_i/Σm for each weight; 0 where all masses are 0."""
-        masses = [weight.mass for weight in self.weights.values()]
-        total = math.fsum(masses)
-        return [mass / total if total else 0.0 for mass in masses]
+        return mass_shares([weight.mass for weight in self.weights.values()])
 
 
 @dataclass(eq=False)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from modula.arithmetic import as_written
-from modula.checks import check_mass, listed
+from modula.checks import check_mass, listed, mass_shares, total_mass
 from modula.errors import ParameterError
 from modula.graph import Graph, Operation, Radius, Weight
 from modula.plan import Plan
@@ -138,7 +138,7 @@ class Network(ABC):
     @property
     def mass(self) -> float:
         """The mass m ≥ 0 of the network: the sum over its weights, each counted once."""
-        return math.fsum([weight.mass for weight in self.graph().weights.values()])
+        return total_mass([weight.mass for weight in self.graph().weights.values()])
 
     @property
     def sensitivity(self) -> float:
@@ -161,7 +161,8 @@ class Network(ABC):
         # `.to(dtype)` changes weights of a graph that was checked when it was made
         if not torch.compiler.is_compiling() and not {w.dtype for w in tensors} <= TRAINABLE:
             check_kinds(self, graph.weights, tensors)
-        trained = [c for c, p in zip(coefficients, fractions, strict=True) if p]
+        masses = [weight.mass for weight in graph.weights.values()]
+        trained = [c for c, mass in zip(coefficients, masses, strict=True) if mass]
         if trained and not SMALLEST <= min(trained) <= max(trained) <= LARGEST:
             _refuse_coefficients(self, coefficients)
         return Plan(
@@ -218,15 +219,15 @@ class Network(ABC):
         graph = self.graph()
         parts = {part: self._weights_in(part, graph) for part in masses}
         _refuse_overlap(self, parts)
-        factors = {
-            part: _factor(
+        scaled = {
+            part: _scaled_masses(
                 f"{part!r} in {self!r}" if part else repr(self), list(names.values()), masses[part]
             )
             for part, names in parts.items()
         }
         for part, weights in parts.items():
-            for weight in weights.values():
-                weight.mass = weight.mass * factors[part]
+            for weight, new in zip(weights.values(), scaled[part], strict=True):
+                weight.mass = new
         return self
 
     def _weights_in(self, part: str, graph: Graph) -> dict[str, Weight]:
@@ -572,8 +573,10 @@ def _refuse_coefficients(network: Network, coefficients: Sequence[float]) -> NoR
     graph, reach = network.graph(), network.weight_sensitivities()
     name, p, c = next(
         (name, p, c)
-        for name, p, c in zip(graph.weights, graph.mass_fractions(), coefficients, strict=True)
-        if p and not SMALLEST <= c <= LARGEST
+        for (name, weight), p, c in zip(
+            graph.weights.items(), graph.mass_fractions(), coefficients, strict=True
+        )
+        if weight.mass and not SMALLEST <= c <= LARGEST
     )
     raise ValueError(
         f"{name!r} of {network!r} has the mass fraction {p:.4g}, and the modules after it have the "
@@ -605,16 +608,20 @@ def _refuse_vector(model: Network, operation: str, wanted: str, got: object) -> 
     raise TypeError(f"{operation} of {model!r} takes {wanted}; got {type(got).__name__}")
 
 
-def _factor(name: str, weights: Sequence[Weight], mass: float) -> float:
-    """The factor by which the masses of `weights` are multiplied to sum to `mass`."""
+def _scaled_masses(name: str, weights: Sequence[Weight], mass: float) -> list[float]:
+    """The masses of `weights`, rescaled to sum to `mass`."""
     check_mass(name, mass)
-    total = math.fsum([weight.mass for weight in weights])
+    masses = [weight.mass for weight in weights]
+    total = total_mass(masses)
     if total == 0 and mass != 0:
         raise ValueError(
             f"{name} has mass 0, so there is nothing to scale to {mass}: set the mass of its atoms "
             "instead"
         )
-    return mass / total if total else 1.0
+    factor = mass / total if total else 1.0
+    if math.isinf(total) or math.isinf(factor):
+        return [mass * share for share in mass_shares(masses)]
+    return [one * factor for one in masses]
 
 
 def _refuse_overlap(model: Network, parts: Mapping[str, Mapping[str, Weight]]) -> None:

@@ -13,6 +13,7 @@ equation 5), there for one learning rate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,6 +27,12 @@ from modula.vector import Gradient, Scalar, Update
 LOG_MASS = "log_mass"
 """Of the optimizer's state: the logarithm of a mass over the one that the network declares."""
 
+FLOOR = 1e-3
+"""The share of its declared mass below which drift takes no mass."""
+
+PASSES = 3
+"""How often masses are rescaled to their total, since rescaling may take some below FLOOR."""
+
 LAST_UPDATE = "last_update"
 """Of the optimizer's state: the update that was last subtracted from a weight, without decay."""
 
@@ -35,7 +42,8 @@ def drift(
 ) -> None:
     """Move the masses in place: mᵢ ← mᵢ·exp(rate·cos(gᵢ, uᵢ)).
 
-    They are rescaled so that their total stays. The mass of a weight without a gradient stays too.
+    They are rescaled so that their total stays, and none falls below FLOOR. The mass of a weight
+    without a gradient stays too.
 
     Args:
         plan: the weights that have a gradient.
@@ -49,10 +57,22 @@ def drift(
     )
     before = torch.stack([state[LOG_MASS].to(agreement) for state in states])
     after = before + rate * agreement
-    total, unscaled = (fractions @ logs.exp() for logs in (before, after))
-    after += torch.where(total > 0, torch.log(total / unscaled), 0.0)
+    total = fractions @ before.exp()
+    for _ in range(PASSES):
+        after = _with_total(after, fractions, total)
     for state, log_mass in zip(states, after.unbind(), strict=True):
         state[LOG_MASS].copy_(log_mass)
+
+
+def _with_total(logs: Tensor, fractions: Tensor, total: Tensor) -> Tensor:
+    """The logarithms of masses, none below FLOOR, and the others rescaled to the total."""
+    lowest = math.log(FLOOR)
+    is_free = (logs > lowest) & (fractions > 0)
+    kept = FLOOR * (fractions @ (~is_free).to(fractions))
+    masses = torch.where(is_free, fractions.log() + logs, -torch.inf)
+    shift = torch.log((total - kept).clamp(min=0)) - torch.logsumexp(masses, dim=0)
+    shifted = torch.where(shift.isfinite(), logs + shift, logs)
+    return torch.where(is_free, shifted, lowest).clamp(min=lowest)
 
 
 def scale_by_mass(vector: Update, states: Sequence[dict[str, Tensor]]) -> None:
