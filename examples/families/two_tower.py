@@ -2,7 +2,7 @@
 
 A user is a vector of features, which follow from the hidden properties of the one item that it
 wants; an item is a number. The model is one network of two inputs, and the loss is that of
-classification among the items of the batch.
+classification among all items.
 
 python examples/families/two_tower.py
 python examples/families/two_tower.py --optimizer adamw
@@ -76,14 +76,16 @@ class TwoTowers(Family):
 
     def loss(self, model: AnyModule, generator: torch.Generator) -> Tensor:
         users, wanted = self._users(BATCH, generator)
-        items, places = wanted.unique(return_inverse=True)
-        return F.cross_entropy(cast("Tensor", model((users, items))), places)
+        return F.cross_entropy(self._scores(model, users), wanted)
 
     def score(self, model: AnyModule) -> float:
         """Return how often the item with the largest score, among all, is the one wanted."""
         users, wanted = self._users(TESTED, torch.Generator().manual_seed(1_000_003))
-        scores = cast("Tensor", model((users, torch.arange(ITEMS))))
-        return (scores.argmax(dim=-1) == wanted).float().mean().item()
+        return (self._scores(model, users).argmax(dim=-1) == wanted).float().mean().item()
+
+    def _scores(self, model: AnyModule, users: Tensor) -> Tensor:
+        """The scores of all items for each user, [users, items]."""
+        return cast("Tensor", model((users, torch.arange(ITEMS))))
 
     def _users(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The features of new users, and the item that each wants."""

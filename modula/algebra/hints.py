@@ -180,6 +180,8 @@ def _operand_advice(operation: str, other: object) -> str:
 _COUNTERPARTS = {
     nn.Linear: "Linear(fan_out, fan_in), with Bias(fan_out) @ before it for a bias",
     nn.Embedding: "Embed(d_embed, num_embed)",
+    nn.LSTM: "LSTM(d, fan_in)",
+    nn.GRU: "GRU(d, fan_in)",
     nn.Conv2d: "Conv2D(out_channels, in_channels)",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,6 +14,17 @@ from modula.checks import Claim
 from modula.geometry import Spectral
 from modula.norms import RMS
 from modula.spaces import Signature, Space
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The norm of a weight, and the version of the weight that had it.
+
+    No field takes part in comparisons, so that a checkpoint does not count it as a setting.
+    """
+
+    version: int = field(compare=False)
+    norm: float = field(compare=False)
 
 
 class FrozenLinear(Bond[RMS, RMS]):
@@ -49,7 +61,7 @@ class FrozenLinear(Bond[RMS, RMS]):
         self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
         fan_out, fan_in = weight.shape
         self.declared_signature: Signature = (Space(RMS, fan_in), Space(RMS, fan_out))
-        self._measured: tuple[int, float] | None = None
+        self._measured = _Measured(-1, 0.0)
         if not 0 < self.sensitivity < math.inf:
             raise ValueError(
                 f"FrozenLinear takes a matrix of finite numbers that is not zero, got one of norm "
@@ -60,10 +72,10 @@ class FrozenLinear(Bond[RMS, RMS]):
     def sensitivity(self) -> float:  # type: ignore[override] # pyright: ignore[reportIncompatibleVariableOverride] # follows from the weight
         """The norm of the weight."""
         version = self.weight._version
-        if self._measured is None or self._measured[0] != version:
+        if self._measured.version != version:
             norm = Spectral(RMS, RMS).norm(self.weight.detach()[None])
-            self._measured = version, norm.item()
-        return self._measured[1]
+            self._measured = _Measured(version, norm.item())
+        return self._measured.norm
 
     def forward(self, x: Tensor) -> Tensor:
         check_width(self, self.declared_signature[0], x)

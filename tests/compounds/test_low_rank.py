@@ -15,6 +15,7 @@ from modula import (
     LowRank,
     ReLU,
     SteepestDescent,
+    checkpoint,
 )
 from modula.geometry import Spectral
 from modula.testing import check_bond, check_network
@@ -48,6 +49,16 @@ def test_the_sensitivity_of_a_frozen_matrix_is_never_stale():
     bond.load_state_dict({"weight": 5 * torch.eye(3)})
     close(bond.sensitivity, 5.0, rtol=1e-6)
     close((2.0 * bond).sensitivity, 10.0, rtol=1e-6)
+
+
+def test_a_checkpoint_of_a_checkpoint_is_taken(tmp_path):
+    """How often the frozen matrix was written is not a setting."""
+    first, second, third = (LoRA(torch.eye(3), rank=2) for _ in range(3))
+    checkpoint.save(tmp_path / "a.pt", first)
+    checkpoint.load(tmp_path / "a.pt", second)
+    checkpoint.save(tmp_path / "b.pt", second)
+    checkpoint.load(tmp_path / "b.pt", third)
+    assert torch.equal(third.weights.tensors[0], first.weights.tensors[0])
 
 
 @pytest.mark.parametrize(
