@@ -33,8 +33,8 @@ class CharacterLSTMs(Family):
 
     title: ClassVar[str] = "LSTM, characters"
     measure: ClassVar[Measure] = LOSS
-    widths: ClassVar[tuple[int, int]] = (48, 96)
-    steps: ClassVar[int] = 200
+    widths: ClassVar[tuple[int, int]] = (32, 64)
+    steps: ClassVar[int] = 120
     rates: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "modula": (0.5, 1.0, 2.0, 4.0, 8.0),
         "adamw": (4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2),
