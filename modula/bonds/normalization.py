@@ -155,7 +155,42 @@ class ChannelLayerNorm(Standardization[ChannelRMS, ChannelRMS]):
     axis: ClassVar[int] = ChannelRMS.axis
 
 
-class GroupNorm(SameSpace[RMS, RMS]):
+class GroupStatistics(SameSpace[X, Y]):
+    """(x − mean(x)) / std(x) within equal groups of features or channels.
+
+    Args:
+        groups: the number of groups, which divides the width.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: fewer than one group.
+    """
+
+    sensitivity: float = 1.0
+
+    def __init__(self, groups: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        if groups < 1:
+            raise ValueError(f"{type(self).__name__} takes at least 1 group, got {groups}")
+        self.groups = groups
+        self.eps = eps
+
+    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
+        space, same = super().unify(domain, codomain)
+        if isinstance(space, Space) and space.width is not None and space.width % self.groups:
+            raise MismatchError(
+                f"a width of {space.width} does not split into {self.groups} groups"
+            )
+        return space, same
+
+    def radius(self, *inputs: Radius) -> Radius:
+        return 1.0
+
+    def extra_repr(self) -> str:
+        return f"{self.groups}" + ("" if self.eps == 1e-5 else f", eps={self.eps:g}")
+
+
+class GroupNorm(GroupStatistics[RMS, RMS]):
     """LayerNorm of each of several equal groups of features, without gain and bias.
 
     Sensitivity 1, radius 1: conditional on groups of standard deviation at least 1 (the radius
@@ -168,32 +203,22 @@ class GroupNorm(SameSpace[RMS, RMS]):
     Raises:
         ValueError: fewer than one group.
 
+    Example:
+        >>> from modula import GroupNorm, Linear
+        >>> str((GroupNorm(4) @ Linear(8, 3)).codomain)
+        'RMS(8)'
+
     Source: Wu & He 2018 (arXiv:1803.08494), equation 7.
     """
 
-    sensitivity: float = 1.0
     claim: Claim = "conditional"
-
-    def __init__(self, groups: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.groups = _checked_groups("GroupNorm", groups)
-        self.eps = eps
-
-    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
-        return _divided_into_groups(super().unify(domain, codomain), self.groups)
-
-    def radius(self, *inputs: Radius) -> Radius:
-        return 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         groups = rearrange(x, "... (group feature) -> ... group feature", group=self.groups)
         return F.layer_norm(groups, groups.shape[-1:], eps=self.eps).flatten(-2)
 
-    def extra_repr(self) -> str:
-        return f"{self.groups}" + ("" if self.eps == 1e-5 else f", eps={self.eps:g}")
 
-
-class ChannelGroupNorm(SameSpace[ChannelRMS, ChannelRMS]):
+class ChannelGroupNorm(GroupStatistics[ChannelRMS, ChannelRMS]):
     """(x − mean(x)) / std(x) over all pixels and the channels of a group, without gain and bias.
 
     With one group it normalises an image as a whole, with one group for each channel it is the
@@ -210,46 +235,19 @@ class ChannelGroupNorm(SameSpace[ChannelRMS, ChannelRMS]):
     Raises:
         ValueError: fewer than one group.
 
+    Example:
+        >>> import torch
+        >>> from modula import ChannelGroupNorm
+        >>> ChannelGroupNorm(2)(torch.randn(2, 8, 5, 5)).shape
+        torch.Size([2, 8, 5, 5])
+
     Source: Wu & He 2018 (arXiv:1803.08494), equation 7.
     """
 
-    sensitivity: float = 1.0
     claim: Claim = "estimate"
-
-    def __init__(self, groups: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.groups = _checked_groups("ChannelGroupNorm", groups)
-        self.eps = eps
-
-    def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
-        return _divided_into_groups(super().unify(domain, codomain), self.groups)
-
-    def radius(self, *inputs: Radius) -> Radius:
-        return 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         return F.group_norm(x, self.groups, eps=self.eps)
-
-    def extra_repr(self) -> str:
-        return f"{self.groups}" + ("" if self.eps == 1e-5 else f", eps={self.eps:g}")
-
-
-def _checked_groups(name: str, groups: int) -> int:
-    if groups < 1:
-        raise ValueError(f"{name} takes at least 1 group, got {groups}")
-    return groups
-
-
-def _divided_into_groups(signature: Signature, groups: int) -> Signature:
-    """The spaces, whose width must be a multiple of the number of groups.
-
-    Raises:
-        MismatchError: it is not.
-    """
-    space, _ = signature
-    if isinstance(space, Space) and space.width is not None and space.width % groups:
-        raise MismatchError(f"a width of {space.width} does not split into {groups} groups")
-    return signature
 
 
 class Mean(SameSpace[RMS, RMS]):
