@@ -31,7 +31,7 @@ BOUNDS_ENTRIES: frozenset[type[Dense]] = frozenset({L1, L2, Linf})
 class Gate(Bond[tuple[A, B], A]):
     """(value, gate) ↦ value·gate, entry by entry, for two tensors of one shape.
 
-    Sensitivity 1 and a radius, both by ‖a·b‖ ≤ ‖a‖·max |b|:
+    Sensitivity 1 and a radius: conditional, both by ‖a·b‖ ≤ ‖a‖·max |b|:
 
     - for a gate in Linf, L1 or L2, whose norm no entry exceeds: the radius R_value·R_gate holds for
       all inputs, the sensitivity is conditional on values and gates of norm at most 1;

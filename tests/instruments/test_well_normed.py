@@ -319,7 +319,7 @@ def test_every_bond_and_atom_of_the_library_makes_a_claim():
         if kind.__module__ != "modula.algebra.core"
         and not any("claim" in vars(base) for base in kind.mro() if base is not Primitive)
     ]
-    assert sorted(silent) == ["FunctionBond", "SameSpace", "SplitIntoHeads"]
+    assert sorted(silent) == ["FunctionBond", "SameSpace"]
 
 
 def test_claims_are_those_of_the_docstrings():
