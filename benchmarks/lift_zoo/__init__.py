@@ -1,7 +1,8 @@
 """Lift tiny random models of many libraries, and say which norm each tensor gets.
 
     python -m benchmarks.lift_zoo --write docs/lifting.md
-    python -m benchmarks.lift_zoo gpt2 swin             # some of them, with their reports
+    python -m benchmarks.lift_zoo --report gpt2 swin    # some of them, with their reports
+    python -m benchmarks.lift_zoo --export              # how many torch.export takes
 
 Models are built from their configurations, without downloads. Those of libraries that are not
 installed are left out, and named. For each model the table has the tensors of two axes or more: how
