@@ -35,7 +35,8 @@ class Tied(nn.Module):
 
 
 def lifted(widening: float = 1.0, **options: object) -> Lifted:
-    return modula.lift(Tied(widening), IDS, **options)
+    """Measured at the weights, so that other weights have other sensitivities."""
+    return modula.lift(Tied(widening), IDS, calibrate="init", **options)
 
 
 def train(network: Lifted, optimizer: SteepestDescent, steps: int) -> None:
