@@ -9,6 +9,10 @@ import pytest
 from benchmarks.docs_tables import write_between
 
 SMALL = {
+    "heads": [
+        *["--data", "README.md", "--steps", "1", "--width", "8"],
+        *["--blocks", "1", "--seeds", "1", "--rates", "0.1"],
+    ],
     "generation": ["--width", "16", "--blocks", "1", "--longest", "64", "--rounds", "1"],
     "orthogonalize": ["--works", "batch", "--rounds", "1"],
     "rejected_ideas": ["--size", "48", "--rounds", "1"],
@@ -33,7 +37,15 @@ SMALL = {
     "typecheck": ["--modules", "3", "--runs", "1"],
     "watch": ["--width", "16", "--blocks", "1", "--repeats", "1"],
 }
-WRITES = ["generation", "lift_zoo", "orthogonalize", "rejected_ideas", "projection", "peers"]
+WRITES = [
+    "generation",
+    "heads",
+    "lift_zoo",
+    "orthogonalize",
+    "rejected_ideas",
+    "projection",
+    "peers",
+]
 
 
 def run(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ from modula import (
     HeadLinear,
     Linear,
     Linf,
+    Llama,
     MergeHeads,
     Module,
     ReLU,
@@ -361,6 +362,24 @@ def fused_queries_keys_and_values() -> None:
         torch.testing.assert_close(found, wanted, rtol=0, atol=EXACT)
 
 
+def llama_in_shards() -> None:
+    """Sharded by rows, or by heads under its plan, Llama takes the step of one process."""
+    line = mesh_of(dist.get_world_size())
+    torch.manual_seed(0)
+    model = Llama(31, d_embed=16, num_heads=8, num_kv_heads=4, num_blocks=1, projection=HeadLinear)
+    for by_heads in (False, True):
+        alone = copy.deepcopy(model).double()
+        sharded = copy.deepcopy(alone)
+        if by_heads:
+            parallelize_module(sharded, line, tensor_parallel_plan(sharded))
+        else:
+            shard(sharded, line)
+        for one in (alone, sharded):
+            loss_of(one, *batch(0)).backward()
+        expected = alone.dualize(alone.gradient(), method="svd")
+        same(sharded.dualize(sharded.gradient(), method="svd"), expected, EXACT)
+
+
 def tensor_parallel_outputs() -> None:
     """Under its plan every network computes the outputs that it computes on one process."""
     torch.manual_seed(0)
@@ -601,6 +620,7 @@ for _check in (
     frozen_weights,
     plain_weights_beside_sharded_ones,
     fused_queries_keys_and_values,
+    llama_in_shards,
     shapes.fused_gates,
     shapes.fused_experts,
     shapes.experts_and_recurrences_under_fsdp,

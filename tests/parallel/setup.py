@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,8 @@ from modula.parallel import split_over, tensor_parallel_plan
 from modula.vector import Vector
 
 VOCABULARY, BATCH, CONTEXT = 31, 16, 16
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def gpt() -> GPT:
@@ -69,7 +72,7 @@ class Way:
         return whole.chunk(self.replicas)[self.replica]
 
 
-def shard(model: GPT, mesh: DeviceMesh, policy: MixedPrecisionPolicy | None = None) -> GPT:
+def shard(model: M, mesh: DeviceMesh, policy: MixedPrecisionPolicy | None = None) -> M:
     policy = policy or MixedPrecisionPolicy()
     for module in model.modules():
         if isinstance(module, TransformerBlock):
