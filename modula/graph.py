@@ -227,7 +227,7 @@ class Graph:
         of_entries: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
         for i in reversed(range(len(self.nodes))):
             node, of_whole, entries = self.nodes[i], S[i], of_entries.get(i, {})
-            S[i] += max([0.0, *entries.values()])  # torch.compile before 2.11 knows no default
+            S[i] += max([0.0, *entries.values()])  # torch.compile before 2.12 knows no default
             for slot, (j, s) in enumerate(zip(node.inputs, declared[i], strict=True)):
                 is_tuple = isinstance(node.operation, Tuple)
                 reached = of_whole + entries.get(slot, 0.0) if is_tuple else S[i]

@@ -99,7 +99,10 @@ def test_a_grad_of_another_kind_is_refused_before_anything_changes(kind):
     optimizer = SteepestDescent(model, 0.1)
     before = frozen_copy(model)
     model.weight.grad_dtype = None
-    model.weight.grad = KINDS[kind]()
+    try:
+        model.weight.grad = KINDS[kind]()
+    except RuntimeError:
+        pytest.skip("this torch refuses it itself")
     for use in (optimizer.step, model.gradient):
         with pytest.raises(TypeError, match=rf"{kind}.*'weight"):
             use()
