@@ -386,7 +386,7 @@ class Network(ABC):
         """
         if not isinstance(grad, Gradient):
             _refuse_vector(self, "dualize", "a Gradient, as model.gradient(loss) returns it", grad)
-        if not isinstance(support, Gradient | None):
+        if support is not None and not isinstance(support, Gradient):
             _refuse_vector(self, "dualize", "as support the Gradient of one step", support)
         return self.plan().dualize(grad, target_norm, method, support)
 
