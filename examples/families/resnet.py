@@ -23,7 +23,7 @@ class ResNets(Classifier):
     steps: ClassVar[int] = 150
     rates: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "modula": (0.5, 1.0, 2.0, 4.0, 8.0),
-        "adamw": (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3),
+        "adamw": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3),
     }
 
     def network(self, width: int) -> AnyModule:
