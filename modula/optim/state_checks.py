@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from torch import Tensor
 
 from modula.checks import is_number
 from modula.errors import StateMismatchError
-from modula.optim.settings import check_lr, check_weight_decay
+from modula.optim.adaptive_masses import LAST_UPDATE, LOG_MASS
+from modula.optim.master_weights import MASTER
+from modula.optim.settings import (
+    check_adam,
+    check_adapt_masses,
+    check_lr,
+    check_momentum,
+    check_weight_decay,
+)
+from modula.vector import is_trainable
 
 FOREIGN = "it was written by another optimizer, or with another base or rule"
 
@@ -43,7 +53,7 @@ def check_state_dict(
         )
     group = groups[0]
     indices = group.get("params")
-    if not isinstance(indices, Sequence):
+    if not isinstance(indices, list) or not all(isinstance(i, int | str) for i in indices):
         raise StateMismatchError("the saved state does not list its parameters: it is damaged")
     _check_names(group.get("param_names"), len(indices), names)
     for index, name, param in zip(indices, names, params, strict=True):
@@ -62,9 +72,24 @@ def _check_settings(group: Mapping[str, object]) -> None:
             "the saved state does not count skipped steps, as a SteepestDescent's does: another "
             "optimizer wrote it"
         )
-    for name, check in (("lr", check_lr), ("weight_decay", check_weight_decay)):
+    skipped = group["skipped"]
+    if not (isinstance(skipped, Tensor) and skipped.dim() == 0) and not is_number(skipped):
+        raise StateMismatchError(
+            f"skipped is a number, the saved state has {type(skipped).__name__}: it is damaged"
+        )
+    checks: tuple[tuple[str, Callable[[object], None]], ...] = (
+        ("lr", check_lr),
+        ("weight_decay", check_weight_decay),
+        ("adapt_masses", check_adapt_masses),
+        ("momentum", check_momentum),
+        ("betas", lambda betas: check_adam(betas, 0.0)),
+        ("eps", lambda eps: check_adam((0.0, 0.0), eps)),
+    )
+    for name, check in checks:
+        if name not in group:
+            continue
         try:
-            check(group.get(name, 0.0))
+            check(group[name])
         except (TypeError, ValueError) as error:
             raise StateMismatchError(f"the saved state is damaged: {error}") from None
 
@@ -75,7 +100,15 @@ def _check_names(saved: object, count: int, names: Sequence[str]) -> None:
             f"the saved state is of {count} parameters and this model has {len(names)}: it is of "
             "another model"
         )
+    if saved is not None and not isinstance(saved, list | tuple):
+        raise StateMismatchError(
+            f"param_names of the saved state are a list, got {type(saved).__name__}: it is damaged"
+        )
     given = cast("Sequence[str]", saved or names)
+    if len(given) != len(names):
+        raise StateMismatchError(
+            f"the saved state names {len(given)} of its {count} parameters: it is damaged"
+        )
     for i, (theirs, ours) in enumerate(zip(given, names, strict=True)):
         if theirs != ours:
             raise StateMismatchError(
@@ -89,10 +122,11 @@ def _check_parameter(
 ) -> None:
     if not saved:
         return
-    if not {"step", *buffers} <= set(saved):
+    numbers = ("step", LOG_MASS) if LAST_UPDATE in buffers else ("step",)
+    if not {*numbers, *buffers} <= set(saved):
         raise StateMismatchError(
             f"the saved state of {name!r} has {', '.join(map(str, saved))}, and this optimizer "
-            f"keeps {', '.join(('step', *buffers))}: {FOREIGN}"
+            f"keeps {', '.join((*numbers, *buffers))}: {FOREIGN}"
         )
     count = saved["step"]
     if not (isinstance(count, Tensor) and count.dim() == 0) and not is_number(count):
@@ -100,10 +134,23 @@ def _check_parameter(
             f"the number of steps of {name!r} is a number, the saved state has "
             f"{type(count).__name__}: it is damaged"
         )
+    for scalar in sorted({"step", LOG_MASS} & set(saved)):
+        number = saved[scalar]
+        finite = is_number(number) and math.isfinite(number)
+        if isinstance(number, Tensor):
+            finite = number.is_meta or (number.dim() == 0 and bool(number.isfinite()))
+        if not finite:
+            raise StateMismatchError(
+                f"{scalar} of {name!r} is a finite number, the saved state has {number!r}: it is "
+                "damaged"
+            )
+    buffers = [*buffers, *[MASTER] * (MASTER in saved)]
     for buffer in buffers:
         value = saved[buffer]
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        if not isinstance(value, Tensor) or not is_trainable(value):
+            got = type(value).__name__
+            if isinstance(value, Tensor):
+                got = f"{value.dtype} of layout {value.layout}"
             raise StateMismatchError(
                 f"{buffer} of {name!r} is a floating-point tensor, the saved state has {got}"
             )
