@@ -19,6 +19,7 @@ from benchmarks.lift_zoo import of_torch, of_transformers, of_vision
 from benchmarks.lift_zoo.public_rules import RULES
 from benchmarks.lift_zoo.torchvision_on_cpu import declare_operators
 from benchmarks.lift_zoo.zoo import Build
+from modula.lift import Inputs
 
 LIBRARIES: Mapping[str, tuple[str, Callable[[], Mapping[str, Build]]]] = {
     "torch": ("torch", of_torch.examples),
@@ -59,7 +60,8 @@ def row_of(library: str, name: str, build: Build, print_report: bool) -> Row:
     example = build()
     parameters = dict(example.model.named_parameters())
     try:
-        net = modula.lift(example.model, *example.args, calibrate="flat", **example.kwargs)
+        inputs = Inputs(*example.args, **example.kwargs)
+        net = modula.lift(example.model, inputs, calibrate="flat")
     except modula.LiftError as error:
         return Row(library, name, error=str(error))
     if print_report:
@@ -89,7 +91,8 @@ def row_of(library: str, name: str, build: Build, print_report: bool) -> Row:
             if kind != "unused"
         }
         wrong.append(sum(chosen[n] != (kinds[n] == "matrix") for n in chosen))
-    return Row(library, name, *count, wrong=tuple(wrong))
+    matrices, vectors, entries, unused = count
+    return Row(library, name, matrices, vectors, entries, unused, tuple(wrong))
 
 
 def is_exported(build: Build) -> bool:
