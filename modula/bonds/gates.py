@@ -31,13 +31,13 @@ BOUNDS_ENTRIES: frozenset[type[Dense]] = frozenset({L1, L2, Linf})
 class Gate(Bond[tuple[A, B], A]):
     """(value, gate) ↦ value·gate, entry by entry, for two tensors of one shape.
 
-    Sensitivity 1 and a radius: conditional, both by ‖a·b‖ ≤ ‖a‖·max |b|:
+    Sensitivity 1 and a radius: conditional, both by ‖a·b‖ ≤ ‖a‖·max |b|.
 
-    - for a gate in Linf, L1 or L2, whose norm no entry exceeds: the radius R_value·R_gate holds for
-      all inputs, the sensitivity is conditional on values and gates of norm at most 1;
-    - for value and gate in one norm of RMS type, where entries can be √d times as large as the
-      norm: sensitivity and the radius min(R_value, R_gate) are conditional on entries of magnitude
-      at most 1 in both.
+    - For a gate in Linf, L1 or L2, whose norm no entry exceeds, the sensitivity holds for values
+      and gates of norm at most 1, and the radius R_value·R_gate for all inputs.
+    - For value and gate in one norm of RMS type, where entries can be √d times as large as the
+      norm, the sensitivity and the radius min(R_value, R_gate) hold for entries of magnitude at
+      most 1 in both.
 
     `Linear(d, d_in, codomain=Linf)` gives a gate of the first kind; `modula.instruments.radii`
     shows whether its norm can exceed 1. The second condition is `x.abs().amax() <= 1` for both
