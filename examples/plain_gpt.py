@@ -15,11 +15,11 @@ KINDS = ("modula", "plain")
 
 
 class Block(nn.Module):
-    """Causal attention and an MLP, each after a LayerNorm and added to its input."""
+    """Causal attention and an MLP, each after a LayerNorm, times `scale`, added to its input."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, scale: float = 1.0) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.scale = heads, scale
         self.norm_1 = nn.LayerNorm(width)
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.projection = nn.Linear(width, width)
@@ -33,8 +33,9 @@ class Block(nn.Module):
             for part in self.queries_keys_values(self.norm_1(x)).chunk(3, dim=-1)
         ]
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.projection(rearrange(attended, "b head position d -> b position (head d)"))
-        out: Tensor = x + self.down(F.gelu(self.up(self.norm_2(x))))
+        merged = rearrange(attended, "batch head position d -> batch position (head d)")
+        x = x + self.scale * self.projection(merged)
+        out: Tensor = x + self.scale * self.down(F.gelu(self.up(self.norm_2(x))))
         return out
 
 
@@ -51,6 +52,7 @@ class PlainGPT(nn.Module):
         heads: attention heads, which divide the width.
         blocks: number of blocks.
         tied: whether the table of tokens is also the head.
+        scale: of each branch, before it is added to the residual stream.
 
     Example:
         >>> model = PlainGPT(65, context=64, width=128, heads=4, blocks=4)
@@ -69,11 +71,12 @@ class PlainGPT(nn.Module):
         heads: int,
         blocks: int,
         tied: bool = False,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(context, width)
-        self.blocks = nn.ModuleList([Block(width, heads) for _ in range(blocks)])
+        self.blocks = nn.ModuleList([Block(width, heads, scale) for _ in range(blocks)])
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary, bias=False)
         for name, p in self.named_parameters():

@@ -59,6 +59,14 @@ class Outcome:
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser = arguments(__doc__, seeds=3)
     train_vision.add_task(parser)
+    parser.set_defaults(images=4000, test=2000, steps=120)
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=MODELS,
+        default=MODELS,
+        help="which models to train (default %(default)s)",
+    )
     options = parser.parse_args(given)
     if options.quick:
         options.steps, options.images, options.test = 30, 1000, 500
@@ -70,7 +78,8 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
     keys = ("images", "test", "steps", "batch", "width", "size")
     settings = {key: getattr(options, key) for key in keys}
     runs = Runs(options.out / "lifted_vision.json", Trial, Outcome, settings, fresh=options.fresh)
-    tasks = {model: train_vision.task(model, options) for model in MODELS}
+    tasks = {model: train_vision.task(model, options) for model in options.models}
+    grid = {key: rates for key, rates in RATES.items() if key[0] in options.models}
 
     def run(trial: Trial) -> Outcome:
         one = argparse.Namespace(**{**vars(options), "seed": trial.seed})
@@ -79,14 +88,14 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
 
     expected = [
         Trial(model, optimizer, lr, seed)
-        for (model, optimizer), rates in RATES.items()
+        for (model, optimizer), rates in grid.items()
         for lr, seed in [
             *[(lr, 0) for lr in rates],
             *[(rates[0], seed) for seed in range(1, options.seeds)],
         ]
     ]
     with Bar(lambda trial: 1.0, expected, runs.results) as bar:
-        for (model, optimizer), rates in RATES.items():
+        for (model, optimizer), rates in grid.items():
             runs.make([Trial(model, optimizer, lr, 0) for lr in rates], run, bar)
             lr = best_rate(runs, model, optimizer)
             seeds = [Trial(model, optimizer, lr, seed) for seed in range(options.seeds)]
@@ -105,6 +114,8 @@ def best_rate(runs: Runs[Trial, Outcome], model: str, optimizer: str) -> float:
 def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
     rows = []
     for model, optimizer in RATES:
+        if model not in options.models:
+            continue
         lr = best_rate(runs, model, optimizer)
         found = sorted(
             runs.results[Trial(model, optimizer, lr, seed)].accuracy
@@ -128,8 +139,8 @@ def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
 
 
 def plot(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> Figure:
-    figure, (axes,) = canvas(1, len(MODELS), (4.0, 3.2), sharey=True)
-    for model, place in zip(MODELS, axes, strict=True):
+    figure, (axes,) = canvas(1, len(options.models), (4.0, 3.2), sharey=True)
+    for model, place in zip(options.models, axes, strict=True):
         for optimizer, name in NAMES.items():
             curve = {
                 lr: [runs.results[Trial(model, optimizer, lr, 0)].accuracy]

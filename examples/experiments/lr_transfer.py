@@ -100,8 +100,9 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--networks",
         nargs="+",
-        choices=["gpt", "resmlp", "plain"],
-        help="which networks to train; by default gpt resmlp, with --lifted plain",
+        choices=["gpt", "resmlp", "plain", "scaled"],
+        help="which networks to train; by default gpt resmlp, with --lifted plain scaled, of which "
+        "the second divides its residual branches by the square root of the depth",
     )
     parser.add_argument(
         "--lifted",
@@ -143,7 +144,9 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_args(given)
     options.name = "lr_transfer_lifted" if options.lifted else "lr_transfer"
-    options.networks = options.networks or (["plain"] if options.lifted else ["gpt", "resmlp"])
+    options.networks = options.networks or (
+        ["plain", "scaled"] if options.lifted else ["gpt", "resmlp"]
+    )
     options.systems = options.systems or [
         system for system in SYSTEMS if not (options.lifted and system == "normalize")
     ]
@@ -175,7 +178,7 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
         for network in options.networks:
             for system in options.systems:
                 walked: dict[Size, float] = {}
-                for axis in axes_of(network, options):
+                for axis in axes_of(network, options).values():
                     walk_axis(axis, system, tasks[network], walked, runs, bar, options)
 
     figure = plot(runs, options)
@@ -210,8 +213,14 @@ def task(network: str, options: argparse.Namespace) -> Task:
     def build(size: Size) -> Network:
         if network == "gpt":
             return GPT(vocabulary, d_embed=size.width, num_heads=4, num_blocks=size.depth)
+        scale = math.sqrt(options.depths[0] / size.depth) if network == "scaled" else 1.0
         model = PlainGPT(
-            vocabulary, context=options.context, width=size.width, heads=4, blocks=size.depth
+            vocabulary,
+            context=options.context,
+            width=size.width,
+            heads=4,
+            blocks=size.depth,
+            scale=scale,
         )
         return lift(model, windows[:4])
 
@@ -254,15 +263,19 @@ def loss_of(model: Network, x: Tensor, y: Tensor, noise: float = 0.0) -> Tensor:
 # Which runs are made
 
 
-def axes_of(network: str, options: argparse.Namespace) -> list[list[Size]]:
-    """Return the sizes along width and those along depth, each from small to large."""
+def axes_of(network: str, options: argparse.Namespace) -> dict[str, list[Size]]:
+    """Return the sizes along width and those along depth, each from small to large.
+
+    A scaled network differs from a plain one in its depth alone.
+    """
     wide = [Size(network, width, options.depths[0]) for width in options.widths]
     deep = [Size(network, options.width, depth) for depth in options.depths]
-    return [wide, deep]
+    return {"depth": deep} if network == "scaled" else {"width": wide, "depth": deep}
 
 
 def sizes(network: str, options: argparse.Namespace) -> list[Size]:
-    return list(dict.fromkeys([size for axis in axes_of(network, options) for size in axis]))
+    every = [size for axis in axes_of(network, options).values() for size in axis]
+    return list(dict.fromkeys(every))
 
 
 RUNS_A_WALK = 6
@@ -271,7 +284,7 @@ RUNS_A_WALK = 6
 
 def cost(trial: Trial) -> float:
     """Estimate the time of a run, relative to other runs."""
-    per_block = {"gpt": 12, "plain": 12, "resmlp": 2}[trial.network] * trial.width**2
+    per_block = {"gpt": 12, "plain": 12, "scaled": 12, "resmlp": 2}[trial.network] * trial.width**2
     return trial.depth * (per_block + 2e4) + 1e5
 
 
@@ -381,9 +394,11 @@ def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
     """Return the moves of the best rate along each axis, and the cost of keeping the smallest's."""
     rows = []
     for network in options.networks:
-        for axis, name in zip(axes_of(network, options), ("width", "depth"), strict=True):
+        for name, axis in axes_of(network, options).items():
             for system in options.systems:
                 curves = [curve(runs, size, system, options.seeds) for size in axis]
+                if not all(curves):
+                    continue
                 rates = [best_rate(losses) for losses in curves]
                 smooth = [vertex(losses) for losses in curves]
                 kept = [
@@ -424,10 +439,13 @@ def summary(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> str:
 def plot(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> Figure:
     from matplotlib import colormaps
 
-    rows = [(network, which) for network in options.networks for which in (0, 1)]
+    rows = [
+        (network, name, axis)
+        for network in options.networks
+        for name, axis in axes_of(network, options).items()
+    ]
     figure, axes = canvas(len(rows), len(options.systems), (3.4, 2.8), sharey="row")
-    for (network, which), line in zip(rows, axes, strict=True):
-        axis, name = axes_of(network, options)[which], ("width", "depth")[which]
+    for (network, name, axis), line in zip(rows, axes, strict=True):
         for system, place in zip(options.systems, line, strict=True):
             for i, size in enumerate(axis):
                 shade = colormaps["viridis"](0.9 * i / max(1, len(axis) - 1))
