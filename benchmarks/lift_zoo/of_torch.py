@@ -19,7 +19,8 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(width, VOCABULARY)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.layer(self.table(x))[0])
+        output: Tensor = self.head(self.layer(self.table(x))[0])
+        return output
 
 
 class CellLoop(nn.Module):
@@ -37,7 +38,8 @@ class CellLoop(nn.Module):
         for t in range(x.shape[1]):
             h = self.cell(self.table(x[:, t]), h)
             outputs.append(h)
-        return self.head(torch.stack(outputs, 1))
+        output: Tensor = self.head(torch.stack(outputs, 1))
+        return output
 
 
 class Translator(nn.Module):
@@ -50,7 +52,8 @@ class Translator(nn.Module):
         self.head = nn.Linear(width, VOCABULARY)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.head(self.layers(self.source(x), self.target(y)))
+        output: Tensor = self.head(self.layers(self.source(x), self.target(y)))
+        return output
 
 
 class UNet(nn.Module):
@@ -66,7 +69,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         fine = F.silu(self.first(x))
         coarse = F.silu(self.norm(self.second(F.max_pool2d(fine, 2))))
-        return self.out(F.relu(self.grouped(torch.cat([fine, self.up(coarse)], 1))))
+        output: Tensor = self.out(F.relu(self.grouped(torch.cat([fine, self.up(coarse)], 1))))
+        return output
 
 
 class Experts(nn.Module):
@@ -119,7 +123,8 @@ class FourierLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         low = torch.fft.rfft(x)[..., : self.modes]
         mixed = torch.einsum("bix,iox->box", low, torch.view_as_complex(self.spectrum))
-        return torch.fft.irfft(mixed, n=x.shape[-1]) + self.skip(x)
+        output: Tensor = torch.fft.irfft(mixed, n=x.shape[-1]) + self.skip(x)
+        return output
 
 
 class StateSpace(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from functools import partial
+from importlib import import_module
 
 import torch
 from torch import nn
@@ -95,7 +96,7 @@ def examples() -> dict[str, Build]:
 
 def _config(kind: str, **sizes: object) -> object:
     """The default configuration of a type of models, in small."""
-    import transformers
+    transformers = import_module("transformers")
 
     config = transformers.AutoConfig.for_model(kind)
     _shrink(config)
@@ -105,7 +106,7 @@ def _config(kind: str, **sizes: object) -> object:
 
 
 def _shrink(config: object) -> None:
-    import transformers
+    transformers = import_module("transformers")
 
     for name, size in SMALL.items():
         is_taken = isinstance(getattr(config, name, None), int) or name == "pad_token_id"
@@ -129,26 +130,26 @@ def _with_ids(model: nn.Module, **more: object) -> Example:
 
 
 def _language(kind: str) -> Example:
-    import transformers
+    transformers = import_module("transformers")
 
     return _with_ids(transformers.AutoModelForCausalLM.from_config(_config(kind)))
 
 
 def _masked(kind: str) -> Example:
-    import transformers
+    transformers = import_module("transformers")
 
     return _with_ids(transformers.AutoModelForMaskedLM.from_config(_config(kind)))
 
 
 def _pair(kind: str) -> Example:
-    import transformers
+    transformers = import_module("transformers")
 
     model = transformers.AutoModelForSeq2SeqLM.from_config(_config(kind))
     return _with_ids(model, decoder_input_ids=ids())
 
 
 def _vision(kind: str) -> Example:
-    import transformers
+    transformers = import_module("transformers")
 
     config = _config(kind)
     model = transformers.AutoModel.from_config(config)
@@ -159,14 +160,14 @@ def _vision(kind: str) -> Example:
 
 
 def _speech(kind: str) -> Example:
-    import transformers
+    transformers = import_module("transformers")
 
     model = transformers.AutoModel.from_config(_config(kind))
     return Example(model.eval(), (), {"input_values": torch.randn(2, 2000)})
 
 
 def _whisper() -> Example:
-    import transformers
+    transformers = import_module("transformers")
 
     model = transformers.WhisperForConditionalGeneration(_config("whisper"))
     inputs = {"input_features": torch.randn(2, 20, 32), "decoder_input_ids": ids()}
@@ -174,14 +175,14 @@ def _whisper() -> Example:
 
 
 def _clip() -> Example:
-    import transformers
+    transformers = import_module("transformers")
 
     model = transformers.CLIPModel(_config("clip"))
     return Example(model.eval(), (), {"input_ids": ids(), "pixel_values": images()})
 
 
 def _perceiver() -> Example:
-    import transformers
+    transformers = import_module("transformers")
 
     sizes = {"num_latents": 8, "d_latents": 32, "num_self_attends_per_block": 2}
     heads = {"num_self_attention_heads": 4, "num_cross_attention_heads": 4}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 
 import torch
 
@@ -78,7 +79,7 @@ def of_peft() -> dict[str, Build]:
 
 
 def _timm(name: str) -> Example:
-    import timm
+    timm = import_module("timm")
 
     size, options = TIMM[name]
     model = timm.create_model(name, pretrained=False, num_classes=10, **options)
@@ -86,7 +87,7 @@ def _timm(name: str) -> Example:
 
 
 def _torchvision(name: str) -> Example:
-    from torchvision import models
+    models = import_module("torchvision.models")
 
     options: dict[str, object] = {"aux_logits": True, "init_weights": False}
     more = options if name == "googlenet" else {}
@@ -94,7 +95,7 @@ def _torchvision(name: str) -> Example:
 
 
 def _unet() -> Example:
-    from diffusers import UNet2DModel
+    UNet2DModel = import_module("diffusers").UNet2DModel
 
     model = UNet2DModel(
         sample_size=16,
@@ -108,13 +109,13 @@ def _unet() -> Example:
 
 
 def _autoencoder() -> Example:
-    from diffusers import AutoencoderKL
+    AutoencoderKL = import_module("diffusers").AutoencoderKL
 
     return Example(AutoencoderKL(block_out_channels=(32,), norm_num_groups=8), (images(16),))
 
 
 def _dit() -> Example:
-    from diffusers import DiTTransformer2DModel
+    DiTTransformer2DModel = import_module("diffusers").DiTTransformer2DModel
 
     model = DiTTransformer2DModel(
         num_attention_heads=2,
@@ -131,7 +132,7 @@ def _dit() -> Example:
 
 
 def _sd3() -> Example:
-    from diffusers import SD3Transformer2DModel
+    SD3Transformer2DModel = import_module("diffusers").SD3Transformer2DModel
 
     model = SD3Transformer2DModel(
         sample_size=8,
@@ -155,8 +156,8 @@ def _sd3() -> Example:
 
 
 def _peft(kind: str) -> Example:
-    import peft
-    import transformers
+    peft = import_module("peft")
+    transformers = import_module("transformers")
 
     config = transformers.GPT2Config(
         vocab_size=VOCABULARY, n_positions=32, n_embd=32, n_layer=2, n_head=2

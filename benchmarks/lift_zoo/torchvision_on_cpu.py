@@ -26,9 +26,9 @@ def declare_operators() -> None:
         return
     for folder in found.submodule_search_locations or []:
         try:
-            torch.ops.load_library(Path(folder) / "_C.so")
+            torch.ops.load_library(Path(folder) / "_C.so")  # type: ignore[no-untyped-call] # as torch has it
         except OSError:
-            library = torch.library.Library("torchvision", "FRAGMENT")
+            library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call] # as torch has it
             _LIBRARIES.append(library)
             for operator in _OPERATORS:
-                library.define(operator)
+                library.define(operator)  # type: ignore[no-untyped-call] # as torch has it
