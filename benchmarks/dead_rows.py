@@ -233,7 +233,7 @@ def text_of(results: dict[Trial, Result], source: str, steps: int, seeds: int) -
     adam = ", ".join(f"{rate:g}" for rate in ADAM_RATES)
     conditions = (
         f"Text: {source}, {VOCABULARY} byte pairs; a GPT of {BLOCKS} blocks of width {WIDTH}, "
-        f"context {CONTEXT}, batch {BATCH}, {steps} steps, {seeds} seeds; rates {rates}, for "
+        f"context {CONTEXT}, batch {BATCH}, {steps} steps, seeds: {seeds}; rates {rates}, for "
         f"AdamW {adam} with the other weights at {OTHERS_RATE:g}. Losses in nats a token. A token "
         f"is rare if training meets it fewer than {RARE} times. RMS: of the rows at the end, 1 at "
         "the start."
