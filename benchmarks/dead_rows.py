@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 
@@ -241,7 +242,7 @@ def text_of(results: dict[Trial, Result], source: str, steps: int, seeds: int) -
     return f"{table(header, rows)}\n\n{conditions}"
 
 
-def picture(results: dict[Trial, Result]) -> object:
+def picture(results: dict[Trial, Result]) -> Figure:
     figure, ((axes,),) = canvas(1, 1, (7, 4))
     for way in (*WAYS, ADAMW):
         rate, runs = best(results, way)

@@ -31,8 +31,10 @@ def contexts(longest: int) -> list[int]:
 def measure(width: int, blocks: int, longest: int, rounds: int) -> dict[str, list[float]]:
     """Return the median seconds of a token for each way, by context."""
     torch.manual_seed(0)
-    sizes = {"d_embed": width, "num_heads": 4, "num_blocks": blocks}
-    model, windowed = GPT(65, **sizes), GPT(65, window=32, **sizes)
+    model, windowed = (
+        GPT(65, d_embed=width, num_heads=4, num_blocks=blocks, window=window)
+        for window in (None, 32)
+    )
     ids = torch.randint(65, (1, longest))
     times: dict[tuple[str, int], list[float]] = {}
     for _ in range(rounds):

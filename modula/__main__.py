@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from torch._dynamo.exc import BackendCompilerFailed
 from torch.nn import functional as F
 
 import modula
@@ -172,7 +173,7 @@ def compiled(device: torch.device) -> str:
     expected = model.dualize(grad)
     try:
         found = torch.compile(model.dualize)(grad)
-    except torch._dynamo.exc.BackendCompilerFailed as error:
+    except BackendCompilerFailed as error:
         return f"left out, since torch.compile has no working compiler here ({error.args[0][:60]}…)"
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0.02, atol=0.02)
