@@ -186,8 +186,23 @@ _COUNTERPARTS = {
 }
 
 
+_IN_PLACE = {
+    "_orig_mod": "compile it in place, as in module.compile()",
+    "_checkpoint_wrapped_module": (
+        "checkpoint its activations in place, as in "
+        "torch.distributed._composable.checkpoint(module)"
+    ),
+}
+"""What to write instead of a wrapper, by the name under which it holds the module.
+
+A wrapper changes the names of the weights inside, by which networks and checkpoints know them."""
+
+
 def _advice_for_torch(module: nn.Module, name: str) -> str:
     """How to write a torch module in the algebra."""
+    for inner, instead in _IN_PLACE.items():
+        if isinstance(dict(module.named_children()).get(inner), Network):
+            return f"{name} wraps a module and renames its weights: {instead}"
     counterpart = next(
         (text for kind, text in _COUNTERPARTS.items() if isinstance(module, kind)), None
     )
