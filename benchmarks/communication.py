@@ -132,6 +132,11 @@ def sent_when_hybrid(stack: Stack, replicas: int, shards: int) -> float:
     return sent_when_sharded(share, shards) + (replicas - 1) / replicas * gathered
 
 
+def sent_for_support(stack: Stack, processes: int) -> float:
+    """Numbers that a process sends to say which weights its shards of the gradient touch."""
+    return (processes - 1) * stack.count
+
+
 def total(
     sent: Callable[..., float], batches: Sequence[Stack], *processes: int, bytes_per_entry: int = 4
 ) -> float:
@@ -274,17 +279,25 @@ def runs(processes: int) -> list[Run]:
         Run(
             "`fully_shard`",
             lambda model: sharded(model, all_processes),
-            lambda batches: total(sent_when_sharded, batches, processes),
+            lambda batches: (
+                total(sent_when_sharded, batches, processes)
+                + total(sent_for_support, batches, processes)
+            ),
         ),
         Run(
             f"HSDP, 2×{half}",
             lambda model: sharded(model, hybrid),
-            lambda batches: total(sent_when_hybrid, batches, 2, half),
+            lambda batches: (
+                total(sent_when_hybrid, batches, 2, half) + total(sent_for_support, batches, half)
+            ),
         ),
         Run(
             "tensor parallel",
             tensor_parallel,
-            lambda batches: total(sent_when_sharded, batches, processes),
+            lambda batches: (
+                total(sent_when_sharded, batches, processes)
+                + total(sent_for_support, batches, processes)
+            ),
         ),
     ]
 

@@ -32,7 +32,12 @@ def largest_touched(average: Tensor, touched: Tensor) -> Tensor:
     Args:
         average: the magnitude of each part.
         touched: whether the step's gradient touches it.
+
+    Returns:
+        0 for a weight of which this process has no part, or nothing is touched.
     """
+    if not average.numel():
+        return average.new_zeros(len(average))
     finite = torch.where(touched & average.isfinite(), average, 0)
     return finite.flatten(start_dim=1).amax(dim=1)
 

@@ -184,7 +184,7 @@ def test_every_other_pair_is_an_error_that_gives_a_reason(pair):
     ("pair", "fix"),
     [
         ((RMS, OneHot), "codomain such as RMS"),
-        ((RMS, HeadRMS), "SplitIntoHeads"),
+        ((RMS, HeadRMS), "HeadLinear"),
         ((HeadRMS, RMS), "MergeHeads"),
         ((ChannelRMS, RMS), "AvgPool or Flatten"),
         ((RMS, L2), "the same norm at both ends"),

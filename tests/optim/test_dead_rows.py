@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from modula import L1, RMS, Atom, Embed, Gradient, Linear, Linf, SteepestDescent
 from modula.geometry import Flattened, Intersection, Spectral, Stacked, Taps, Transposed, Vectors
-from modula.geometry.parts import REST
+from modula.geometry.parts import REST, largest_touched
 from modula.optim import Adam, AsDirection, Dualized, Momentum, Normalized
 from tests.helpers import close
 
@@ -144,6 +144,11 @@ def test_a_nan_stays_in_its_row():
     update = model.dualize(Gradient({"weight": average}), support=support).tensors[0]
     assert update[1].isnan().any()
     assert update[[0, 2]].isfinite().all()
+
+
+def test_a_process_without_a_row_adds_nothing_to_the_largest():
+    no_rows = torch.zeros(2, 0, 3)
+    assert torch.equal(largest_touched(no_rows, no_rows != 0), torch.zeros(2))
 
 
 def test_a_support_of_another_kind_or_model_is_refused():

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from benchmarks.communication import (
     Traffic,
     exchange_as_on_gpus,
+    sent_for_support,
     sent_when_hybrid,
     sent_when_sharded,
     sent_when_split,
@@ -479,8 +480,10 @@ def sends_nothing() -> None:
 
 def sends_when_sharded(way: str) -> None:
     traffic, batches = counted(way, exchange_as_on_gpus)
+    processes = dist.get_world_size()
     assert dict(traffic.sent) == {
-        "all-to-all": total(sent_when_sharded, batches, dist.get_world_size())
+        "all-to-all": total(sent_when_sharded, batches, processes),
+        "all-gather": total(sent_for_support, batches, processes),
     }
 
 
@@ -508,21 +511,24 @@ def sends_when_hybrid() -> None:
     traffic, batches = counted("hsdp", exchange_as_on_gpus)
     sent = torch.tensor([traffic.bytes])
     dist.all_reduce(sent, dist.ReduceOp.MAX)
-    assert float(sent) == total(sent_when_hybrid, batches, 2, 2)
+    numbers = total(sent_for_support, batches, 2)
+    assert float(sent) == total(sent_when_hybrid, batches, 2, 2) + numbers
 
 
 def only_exchanges_when_sharded_twice() -> None:
     """Under tensor parallelism and fully_shard no matrix is gathered on all processes."""
-    traffic, _ = counted("tp, fsdp", exchange_as_on_gpus)
-    assert set(traffic.sent) == {"all-to-all"}
+    traffic, batches = counted("tp, fsdp", exchange_as_on_gpus)
+    assert set(traffic.sent) == {"all-to-all", "all-gather"}
+    assert traffic.sent["all-gather"] <= 2 * total(sent_for_support, batches, 2)
 
 
 def sends_on_cpus() -> None:
     """On a CPU PyTorch gathers instead of exchanging, and N processes send N times as much."""
     traffic, batches = counted("fsdp", nullcontext)
     processes = dist.get_world_size()
+    exchanged = processes * total(sent_when_sharded, batches, processes)
     assert dict(traffic.sent) == {
-        "all-gather": processes * total(sent_when_sharded, batches, processes)
+        "all-gather": exchanged + total(sent_for_support, batches, processes)
     }
 
 

@@ -15,8 +15,8 @@ def test_a_mutant_differs_in_one_place():
 def test_every_class_with_overloads_has_mutants():
     source = (corpus.ROOT / TARGET).read_text(encoding="utf-8")
     owners = {mutant.owner for mutant in mutants(source)}
-    classes = ("Module", "Elementwise", "Transparent", "Add", "Concatenation")
-    assert {f"{name}Operators" for name in classes} | {"Power", "OfSum"} == owners
+    classes = ("Module", "Elementwise", "Transparent", "Add", "Concatenation", "Parallel")
+    assert {f"{name}Operators" for name in classes} | {"Power", "OfSum", "OfTuple"} == owners
 
 
 def test_composition_widened_to_any_is_caught(tmp_path):
