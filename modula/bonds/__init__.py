@@ -5,6 +5,14 @@ stretches a change of its input, the radius bounds the norm of its output by the
 input. "Proved" bounds hold for all inputs, "conditional" ones for the inputs that are named.
 """
 
+from modula.bonds.adaptive_pooling import (
+    AdaptiveAvgPool1D,
+    AdaptiveAvgPool2D,
+    AdaptiveAvgPool3D,
+    AdaptiveMaxPool1D,
+    AdaptiveMaxPool2D,
+    AdaptiveMaxPool3D,
+)
 from modula.bonds.attention import (
     ApplyAttentionScores,
     ApplyMask,
@@ -51,9 +59,6 @@ from modula.bonds.normalization import (
 )
 from modula.bonds.patches import Patchify, TakePosition
 from modula.bonds.pooling import (
-    AdaptiveAvgPool1D,
-    AdaptiveAvgPool2D,
-    AdaptiveAvgPool3D,
     AvgPool1D,
     AvgPool2D,
     AvgPool3D,
@@ -72,6 +77,9 @@ __all__ = [
     "AdaptiveAvgPool1D",
     "AdaptiveAvgPool2D",
     "AdaptiveAvgPool3D",
+    "AdaptiveMaxPool1D",
+    "AdaptiveMaxPool2D",
+    "AdaptiveMaxPool3D",
     "ApplyAttentionScores",
     "ApplyMask",
     "AttentionQK",

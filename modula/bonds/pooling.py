@@ -1,4 +1,7 @@
-"""Pooling over windows of pixels, with images as the result. `AvgPool` pools over all pixels."""
+"""Pooling over windows of pixels, with images as the result.
+
+`adaptive_pooling` has windows that divide an image of any size; `AvgPool` pools over all pixels.
+"""
 
 from __future__ import annotations
 
@@ -166,82 +169,6 @@ class AvgPool3D(AveragePooling[tuple[int, int, int]]):
     """The mean of each window of volumes [batch, channel, depth, height, width].
 
     Sensitivity 1, radius R: proved, as for `AveragePooling`, which has the arguments.
-    """
-
-    pixel_axes: ClassVar[int] = 3
-
-
-class AdaptiveAveragePooling(SameSpace[ChannelRMS, ChannelRMS], Generic[Sizes]):
-    """The means of windows that divide an image of any size into a given number of pixels.
-
-    Sensitivity 1, radius R: proved, since a mean of pixels is no longer than the longest.
-
-    `AdaptiveAvgPool1D`, `AdaptiveAvgPool2D` and `AdaptiveAvgPool3D` take [batch, channel, *pixels]
-    with 1, 2 and 3 pixel axes.
-
-    Args:
-        output_size: of the result, a number for all pixel axes or a tuple.
-
-    Raises:
-        ValueError: a size below 1, or a tuple of another length.
-
-    Example:
-        >>> import torch
-        >>> from modula import AdaptiveAvgPool2D
-        >>> AdaptiveAvgPool2D(4)(torch.randn(8, 16, 30, 19)).shape
-        torch.Size([8, 16, 4, 4])
-    """
-
-    sensitivity: float = 1.0
-    claim: Claim = "proved"
-    pixel_axes: ClassVar[int]
-    """The number of axes of pixels: 1 for sequences, 2 for images, 3 for volumes."""
-
-    def __init__(self, output_size: int | Sizes) -> None:
-        super().__init__()
-        name = type(self).__name__
-        self.output_size = per_axis(name, self.pixel_axes, "output_size", output_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_layout(self, self.pixel_axes, x)
-        match self.output_size:
-            case (positions,):
-                return F.adaptive_avg_pool1d(x, positions)
-            case (height, width):
-                return F.adaptive_avg_pool2d(x, (height, width))
-            case (depth, height, width):
-                return F.adaptive_avg_pool3d(x, (depth, height, width))
-        raise NotImplementedError(f"{type(self).__name__} has {self.pixel_axes} pixel axes")
-
-    def extra_repr(self) -> str:
-        return written(self.output_size)
-
-
-class AdaptiveAvgPool1D(AdaptiveAveragePooling[tuple[int]]):
-    """The means of windows that divide sequences [batch, channel, position].
-
-    Sensitivity 1, radius R: proved, as for
-    `AdaptiveAveragePooling`, which has the arguments.
-    """
-
-    pixel_axes: ClassVar[int] = 1
-
-
-class AdaptiveAvgPool2D(AdaptiveAveragePooling[tuple[int, int]]):
-    """The means of windows that divide images [batch, channel, height, width].
-
-    Sensitivity 1, radius R: proved, as for
-    `AdaptiveAveragePooling`, which has the arguments.
-    """
-
-    pixel_axes: ClassVar[int] = 2
-
-
-class AdaptiveAvgPool3D(AdaptiveAveragePooling[tuple[int, int, int]]):
-    """The means of windows that divide volumes [batch, channel, depth, height, width].
-
-    Sensitivity 1, radius R: proved, as for
-    `AdaptiveAveragePooling`, which has the arguments.
     """
 
     pixel_axes: ClassVar[int] = 3

@@ -11,6 +11,9 @@ from modula import (
     AdaptiveAvgPool1D,
     AdaptiveAvgPool2D,
     AdaptiveAvgPool3D,
+    AdaptiveMaxPool1D,
+    AdaptiveMaxPool2D,
+    AdaptiveMaxPool3D,
     AvgPool1D,
     AvgPool2D,
     AvgPool3D,
@@ -55,7 +58,31 @@ def test_a_window_takes_the_maximum():
 
 @given(size=st.integers(1, 9), to=st.integers(1, 9))
 def test_an_adaptive_window_gives_the_size(size, to):
-    assert AdaptiveAvgPool1D(to)(torch.ones(1, 2, size)).shape == (1, 2, to)
+    for kind in (AdaptiveAvgPool1D, AdaptiveMaxPool1D):
+        assert kind(to)(torch.ones(1, 2, size)).shape == (1, 2, to)
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "plain"),
+    [
+        (AdaptiveMaxPool1D, MaxPool1D),
+        (AdaptiveMaxPool2D, MaxPool2D),
+        (AdaptiveMaxPool3D, MaxPool3D),
+    ],
+)
+def test_adaptive_windows_that_divide_the_image_are_plain_windows(adaptive, plain):
+    x = rand(0, 2, 3, *[6] * plain.pixel_axes)
+    close(adaptive(3)(x), plain(2)(x))
+
+
+def test_an_adaptive_maximum_of_size_one_is_the_largest_value_of_each_channel():
+    x = rand(0, 2, 3, 5, 4)
+    close(AdaptiveMaxPool2D(1)(x)[..., 0, 0], x.amax(dim=(-2, -1)))
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_adaptive_maxima_of_different_pixels_grow_by_the_root_of_their_number(channels):
+    close(ChannelRMS.measure(AdaptiveMaxPool1D(1)(spikes(channels))), math.sqrt(channels))
 
 
 def spikes(window: int) -> torch.Tensor:
@@ -123,6 +150,7 @@ def test_another_number_of_axes_is_refused(bond):
         (MaxPool2D(3, stride=2, padding=1), "MaxPool2D(3, stride=2, padding=1)"),
         (AvgPool2D((2, 1)), "AvgPool2D((2, 1))"),
         (AdaptiveAvgPool1D(4), "AdaptiveAvgPool1D(4)"),
+        (AdaptiveMaxPool2D((4, 2)), "AdaptiveMaxPool2D((4, 2))"),
     ],
 )
 def test_it_prints_what_differs_from_the_default(bond, written):
