@@ -96,8 +96,10 @@ class Convolution(Kernel[Sizes]):
             groups=groups,
             **options,
         )
-        self.stride, self.dilation = strides, dilations
-        self.padding, self.padding_after = before, after
+        self.stride: tuple[int, ...] = strides
+        self.dilation: tuple[int, ...] = dilations
+        self.padding: tuple[int, ...] = before
+        self.padding_after: tuple[int, ...] = after
         self.padding_mode: PaddingMode = padding_mode
 
     def forward(self, x: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Kernel(Atom[ChannelRMS, ChannelRMS], Generic[Sizes]):
         **options: Unpack[AtomOptions],
     ) -> None:
         super().__init__(shape, geometry, fan_out=out_channels, fan_in=in_channels, **options)
-        self.channels = (out_channels, in_channels)
+        self.channels: tuple[int, int] = (out_channels, in_channels)
         self.groups = groups
 
     @classmethod

@@ -80,8 +80,10 @@ class TransposedConvolution(Kernel[Sizes]):
             groups=groups,
             **options,
         )
-        self.stride, self.dilation = strides, dilations
-        self.padding, self.output_padding = sides, added
+        self.stride: tuple[int, ...] = strides
+        self.dilation: tuple[int, ...] = dilations
+        self.padding: tuple[int, ...] = sides
+        self.output_padding: tuple[int, ...] = added
 
     def forward(self, x: Tensor) -> Tensor:
         self.check_image(x)

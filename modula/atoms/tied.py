@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modula.algebra.core import Atom
@@ -57,7 +57,7 @@ class TiedHead(Atom[RMS, Linf]):
             mass=table.mass,
             device="meta",  # replaced by the table
         )
-        self.weight = table.weight
+        self.weight: nn.Parameter = table.weight
 
     def forward(self, x: Tensor) -> Tensor:
         self.check_width(x)

@@ -29,7 +29,9 @@ class AdaptivePooling(SameSpace[ChannelRMS, ChannelRMS], Generic[Sizes]):
     def __init__(self, output_size: int | Sizes) -> None:
         super().__init__()
         name = type(self).__name__
-        self.output_size = per_axis(name, self.pixel_axes, "output_size", output_size)
+        self.output_size: tuple[int, ...] = per_axis(
+            name, self.pixel_axes, "output_size", output_size
+        )
 
     def extra_repr(self) -> str:
         return written(self.output_size)

@@ -48,7 +48,7 @@ class BatchStatistics(SameSpace[X, Y]):
             raise ValueError(f"{name} takes an eps above 0, got {eps}")
         space = Space(norm, d)
         self.declared_signature: Signature = (space, space)
-        self.axis = norm.axis
+        self.axis: int = norm.axis
         self.momentum = momentum
         self.eps = eps
         self.register_buffer("running_mean", torch.zeros(d))

@@ -58,7 +58,7 @@ class FrozenLinear(Bond[RMS, RMS]):
                 f"FrozenLinear takes a matrix [fan_out, fan_in], got a tensor of shape "
                 f"{list(weight.shape)} and dtype {weight.dtype}"
             )
-        self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+        self.weight: nn.Parameter = nn.Parameter(weight.detach().clone(), requires_grad=False)
         fan_out, fan_in = weight.shape
         self.declared_signature: Signature = (Space(RMS, fan_in), Space(RMS, fan_out))
         self._measured = _Measured(-1, 0.0)

@@ -48,7 +48,7 @@ class Patchify(Bond[ChannelRMS, RMS]):
 
     def __init__(self, patch_size: int | tuple[int, int]) -> None:
         super().__init__()
-        self.patch_size = per_axis("Patchify", 2, "patch_size", patch_size)
+        self.patch_size: tuple[int, ...] = per_axis("Patchify", 2, "patch_size", patch_size)
 
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
         image, patches = super().unify(domain, codomain)

@@ -40,10 +40,10 @@ class Windows(SameSpace[ChannelRMS, ChannelRMS], Generic[Sizes]):
     ) -> None:
         super().__init__()
         name, axes = type(self).__name__, self.pixel_axes
-        self.kernel_size = per_axis(name, axes, "kernel_size", kernel_size)
+        self.kernel_size: tuple[int, ...] = per_axis(name, axes, "kernel_size", kernel_size)
         step = kernel_size if stride is None else stride
-        self.stride = per_axis(name, axes, "stride", step)
-        self.padding = per_axis(name, axes, "padding", padding)
+        self.stride: tuple[int, ...] = per_axis(name, axes, "stride", step)
+        self.padding: tuple[int, ...] = per_axis(name, axes, "padding", padding)
         if any(p > k // 2 for p, k in zip(self.padding, self.kernel_size, strict=True)):
             raise ValueError(
                 f"{name} takes padding of at most half of a window; got padding={padding}, "

@@ -90,7 +90,7 @@ class PixelShuffle(Bond[ChannelRMS, ChannelRMS]):
 
     def __init__(self, r: int = 2) -> None:
         super().__init__()
-        self.r = _checked_factor("PixelShuffle", r)
+        self.r: int = _checked_factor("PixelShuffle", r)
 
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
         wide, narrow = super().unify(domain, codomain)
@@ -131,7 +131,7 @@ class PixelUnshuffle(Bond[ChannelRMS, ChannelRMS]):
 
     def __init__(self, r: int = 2) -> None:
         super().__init__()
-        self.r = _checked_factor("PixelUnshuffle", r)
+        self.r: int = _checked_factor("PixelUnshuffle", r)
 
     def unify(self, domain: AnySpace, codomain: AnySpace) -> Signature:
         narrow, wide = super().unify(domain, codomain)

@@ -114,7 +114,7 @@ class SplitQKV(Bond[HeadRMS, tuple[HeadRMS, HeadRMS, HeadRMS]]):
     def __init__(self, num_heads: int, num_kv_heads: int | None = None) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        self.num_kv_heads: int = num_heads if num_kv_heads is None else num_kv_heads
         if min(self.num_heads, self.num_kv_heads) < 1:
             raise ValueError(
                 f"SplitQKV takes at least 1 head of each kind, got num_heads={num_heads}, "
