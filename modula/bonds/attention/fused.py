@@ -126,8 +126,10 @@ class FunctionalAttention(FusedAttention[tuple[HeadRMS, HeadRMS, HeadRMS], HeadR
     def forward(self, x: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         query, key, value = x
         queries, keys = query.shape[-2], key.shape[-2]
-        if self.window is None and (not self.causal or queries in (1, keys)):
-            return attend(query, key, value, self.scale, is_causal=self.causal and queries > 1)
+        if self.window is None and self.causal and queries == keys:
+            return attend(query, key, value, self.scale, is_causal=True)
+        if self.window is None and (not self.causal or queries == 1):
+            return attend(query, key, value, self.scale)
         return attend(query, key, value, self.scale, mask=self.seen(query, key))
 
     def resume(

@@ -13,7 +13,9 @@ from modula import (
     AdaptiveAvgPool1D,
     AdaptiveAvgPool2D,
     AdaptiveAvgPool3D,
+    AdaptiveMaxPool1D,
     AdaptiveMaxPool2D,
+    AdaptiveMaxPool3D,
     AvgPool,
     AvgPool1D,
     AvgPool2D,
@@ -202,7 +204,9 @@ assert_type(AvgPool2D(2) @ ReLU() @ AvgPool2D((3, 1)), Module[ChannelRMS, Channe
 assert_type(AvgPool3D(2) + Identity(), Module[ChannelRMS, ChannelRMS])
 assert_type(AdaptiveAvgPool1D(4) ** 2, Module[ChannelRMS, ChannelRMS])
 assert_type(Flatten() @ AdaptiveAvgPool2D((2, 3)), Module[ChannelRMS, RMS])
+assert_type(AdaptiveMaxPool1D(4) ** 2, Module[ChannelRMS, ChannelRMS])
 assert_type(Flatten() @ AdaptiveMaxPool2D((2, 3)), Module[ChannelRMS, RMS])
+assert_type(Conv3D(4, 3) @ AdaptiveMaxPool3D(4), Module[ChannelRMS, ChannelRMS])
 assert_type(Conv3D(4, 3) @ AdaptiveAvgPool3D(4), Module[ChannelRMS, ChannelRMS])
 assert_type(Upsample(2, "linear") @ Conv2D(4, 3), Module[ChannelRMS, ChannelRMS])
 assert_type(Upsample().mode, Literal["nearest", "linear"])
