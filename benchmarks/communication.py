@@ -13,6 +13,7 @@ them receive. On a CPU PyTorch gathers everything instead of the exchange, n tim
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -343,9 +344,10 @@ def table(processes: int) -> str:
             "|---|---|---|---|---|---|---|",
             *[row(run) for run in runs(processes)],
             "",
-            (
+            textwrap.fill(
                 f"{model!r}: {entries:,} weights, {4 * entries:,} bytes; batch of 4×32 tokens; "
-                f"{processes} processes."
+                f"{processes} processes.",
+                100,
             ),
         ]
     )
