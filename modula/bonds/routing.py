@@ -78,6 +78,14 @@ class Dispatch(Bond[tuple[RMS, tuple[OneHot, L1]], tuple[tuple[RMS, OneHot], L1]
     [..., d] and [..., k] twice -> [..., k, d] and [..., k] twice.
 
     Sensitivity 1, radius R for each entry: proved, since vectors are copied along a leading axis.
+
+    Example:
+        >>> import torch
+        >>> from modula import Dispatch
+        >>> ids, weights = torch.tensor([[0, 2]]), torch.tensor([[0.5, 0.5]])
+        >>> (copies, _), _ = Dispatch()((torch.ones(1, 3), (ids, weights)))
+        >>> copies.shape
+        torch.Size([1, 2, 3])
     """
 
     sensitivity: float = 1.0
@@ -110,6 +118,12 @@ class Combine(Bond[tuple[RMS, L1], RMS]):
 
     Sensitivity 1, radius R_vectors·R_weights: conditional on vectors of RMS at most 1 and weights
     of ℓ1 norm at most 1 (the radius holds for all), as a mean of vectors.
+
+    Example:
+        >>> import torch
+        >>> from modula import Combine
+        >>> Combine()((torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0.25, 0.75])))
+        tensor([0.2500, 0.7500])
     """
 
     sensitivity: float = 1.0

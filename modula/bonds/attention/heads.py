@@ -156,6 +156,13 @@ class QKNorm(SameSpace[tuple[HeadRMS, HeadRMS], tuple[HeadRMS, HeadRMS]]):
     Args:
         eps: added to the mean square; None takes the dtype's machine epsilon. Zero stays zero.
 
+    Example:
+        >>> import torch
+        >>> from modula import QKNorm
+        >>> query, _ = QKNorm()((torch.full((1, 1, 1, 4), 3.0), torch.ones(1, 1, 1, 4)))
+        >>> query
+        tensor([[[[1., 1., 1., 1.]]]])
+
     Source: Henry et al. 2020 (arXiv:2010.04245); Dehghani et al. 2023 (arXiv:2302.05442), section
     2.
     """

@@ -56,7 +56,15 @@ class CausalMask(SameSpace[Linf, Linf]):
 class ApplyMask(Bond[tuple[Linf, Mask], Linf]):
     """(scores, mask) ↦ scores with −∞ wherever the mask is False.
 
+    Scores are [batch, head, query, key], and the mask broadcasts to them.
+
     Sensitivity 1, radius R, of the scores that are kept: proved, as for `CausalMask`.
+
+    Example:
+        >>> import torch
+        >>> from modula import ApplyMask
+        >>> ApplyMask()((torch.ones(1, 1, 1, 2), torch.tensor([[[[True, False]]]])))
+        tensor([[[[1., -inf]]]])
     """
 
     sensitivity: float = 1.0
@@ -86,6 +94,15 @@ class PaddingMask(Bond[Mask, Mask]):
     No query then attends to padding.
 
     Sensitivity 1, radius R: proved, since a mask has norm 0.
+
+    Raises:
+        ValueError: when called, the input is not boolean or has another number of axes.
+
+    Example:
+        >>> import torch
+        >>> from modula import PaddingMask
+        >>> PaddingMask()(torch.tensor([[True, True, False]]))
+        tensor([[[[ True,  True, False]]]])
     """
 
     sensitivity: float = 1.0
