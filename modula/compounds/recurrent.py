@@ -57,8 +57,7 @@ class GRU(Recurrent):
         d: the width of the state and of the output.
         fan_in: the width of the input.
         mass: of the input projections.
-        recurrent_mass: of the recurrent weight. It is not divided by the number of steps, since
-            the best of a few values did not fall with the length of the sequences.
+        recurrent_mass: of the recurrent weight; it is not divided by the number of steps.
         bias_mass: of the biases.
 
     Raises:
@@ -100,8 +99,7 @@ class LSTM(Recurrent):
         d: the width of the state and of the output.
         fan_in: the width of the input.
         mass: of the input projections.
-        recurrent_mass: of the recurrent weight. It is not divided by the number of steps, since
-            the best of a few values did not fall with the length of the sequences.
+        recurrent_mass: of the recurrent weight; it is not divided by the number of steps.
         bias_mass: of the biases.
 
     Raises:
