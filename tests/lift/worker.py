@@ -120,6 +120,7 @@ def main() -> None:
         check("different branches are refused", "same branches" in str(error))
     else:
         check("different branches are refused", False)
+    dist.barrier()
     dist.destroy_process_group()
 
 
