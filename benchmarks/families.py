@@ -4,8 +4,9 @@
     python -m benchmarks.families --only resnet vit             # some
     python -m benchmarks.families --write docs/families.md
 
-A narrow and a wide network of each family are trained at five learning rates from one seed, and
-from further seeds at the best of them. Runs are stored in --out as they end, and are not repeated.
+A narrow and a wide network of each family are trained at five learning rates from one seed. Further
+seeds follow at the rate in the table: for AdamW the best of each width, for modula the best of the
+narrow network, at both widths. Runs are stored in --out as they end, and are not repeated.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Study:
         self.runs = Runs(out / f"{name}.json", Trial, Outcome, {"steps": self.steps})
 
     def make(self) -> None:
-        """Make the runs that have no result yet: all rates, then further seeds at the best."""
+        """Make the runs that have no result yet: all rates, then further seeds at the table's."""
         grid = [
             self._trial(optimizer, width, lr, 0)
             for width in self.kind.widths
@@ -80,7 +81,7 @@ class Study:
 
             self.runs.make(grid, run, bar)
             more = [
-                self._trial(optimizer, width, self.best(optimizer, width), seed)
+                self._trial(optimizer, width, self.rate(optimizer, width), seed)
                 for width in self.kind.widths
                 for optimizer in OPTIMIZERS
                 for seed in range(1, self.seeds)
@@ -91,6 +92,10 @@ class Study:
         """Return the learning rate with the best score of the first seed."""
         rates = self.kind.rates[optimizer]
         return min(rates, key=lambda lr: self._error(self._trial(optimizer, width, lr, 0)))
+
+    def rate(self, optimizer: str, width: int) -> float:
+        """Return the rate of the table of scores: modula has one for all widths of a family."""
+        return self.best(optimizer, self.kind.widths[0] if optimizer == "modula" else width)
 
     def rows(self) -> list[list[str]]:
         """Return the rows of the family in the table of scores."""
@@ -111,7 +116,7 @@ class Study:
         return rows
 
     def _row(self, optimizer: str, width: int) -> list[str]:
-        lr = self.best(optimizer, width)
+        lr = self.rate(optimizer, width)
         results = [self._result(optimizer, width, lr, seed) for seed in range(self.seeds)]
         scores = [result.score for result in results]
         spread = (
@@ -173,7 +178,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", choices=FAMILIES, default=FAMILIES, help="the families (default: all)"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="runs at the best rate (default 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs at the table's rate (default 3)")
     parser.add_argument("--steps", type=int, help="of each run (default: the family's own)")
     parser.add_argument("--data", type=Path, help="where the data are (default: the family's own)")
     parser.add_argument(
