@@ -20,8 +20,8 @@ train: $(READY)  ## train a small GPT on the source of Python's standard library
 test: $(READY)  ## run all tests, the examples in the README, docs and docstrings included
 	$(BIN)/python -m pytest -n 2
 
-hostile: $(READY)  ## try thousands of hostile inputs, and write their table onto docs/robustness.md
-	$(BIN)/python -m tests.hostile --write docs/robustness.md
+hostile: $(READY)  ## try thousands of hostile inputs, and write their table onto the documentation
+	$(BIN)/python -m tests.hostile --write docs/results/robustness.md
 
 check: $(READY) docs  ## formatting, lint, type checkers, programs that must not type, and the docs
 	$(BIN)/ruff format --check $(CODE)

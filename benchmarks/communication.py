@@ -2,7 +2,7 @@
 
     python -m torch.distributed.run --standalone --nproc-per-node 4 -m benchmarks.communication
     python -m torch.distributed.run --standalone --nproc-per-node 4 -m benchmarks.communication \\
-        --write docs/scaling-out.md
+        --write docs/guides/scaling-out.md
 
 A collective of n processes counts as the bytes that each sends if all links are used alike: (n −
 1)/n of the tensor that is gathered, scattered or exchanged, and twice that for a sum that all of

@@ -2,7 +2,7 @@
 
     python -m benchmarks.dead_rows                    # the source of Python's standard library
     python -m benchmarks.dead_rows --data FILE --name FILE
-    python -m benchmarks.dead_rows --out docs/experiments   # and update the documentation
+    python -m benchmarks.dead_rows --out docs/results/experiments   # and update the documentation
 
 The average of gradients has a trace of every token that it ever took in, and the duality map gives
 each row of the embedding the same length. A row whose token no longer occurs would move at full
@@ -279,7 +279,7 @@ def main(given: Sequence[str] | None = None) -> None:
         runs.make(planned, lambda trial: run(trial, train, validation, options.steps), bar)
     results = {trial: runs.results[trial] for trial in planned}
     text = text_of(results, source, options.steps, options.seeds)
-    publish(options.name, picture(results), text, options.out, DOCS / "optimizer.md")
+    publish(options.name, picture(results), text, options.out, DOCS / "guides" / "optimizer.md")
 
 
 if __name__ == "__main__":

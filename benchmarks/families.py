@@ -2,7 +2,7 @@
 
     python -m benchmarks.families                               # all families
     python -m benchmarks.families --only resnet vit             # some
-    python -m benchmarks.families --write docs/families.md
+    python -m benchmarks.families --write docs/results/families.md
 
 A narrow and a wide network of each family are trained at five learning rates from one seed. Further
 seeds follow at the rate in the table: for AdamW the best of each width, for modula the best of the

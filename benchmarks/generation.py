@@ -1,7 +1,7 @@
 """Time a token of generation, with keys and values kept and without, as the context grows.
 
     python -m benchmarks.generation
-    python -m benchmarks.generation --write docs/attention.md
+    python -m benchmarks.generation --write docs/guides/attention.md
 
 One network generates one token after contexts of several lengths, in turns, so that a busy machine
 slows all of them alike. Prints the median times over that of the shortest context with a cache.

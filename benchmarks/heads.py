@@ -1,7 +1,7 @@
 """Compare the norms of attention's heads: one matrix that is split, or one matrix for each head.
 
     python -m benchmarks.heads --data FILE
-    python -m benchmarks.heads --data FILE --write docs/attention.md
+    python -m benchmarks.heads --data FILE --write docs/guides/attention.md
 
 Trains a small GPT on text with either projection, at several learning rates and seeds, and prints
 the validation loss at the best rate of each.

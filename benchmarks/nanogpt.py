@@ -3,7 +3,7 @@
     python -m benchmarks.nanogpt                        # on tiny Shakespeare, downloaded once
     python -m benchmarks.nanogpt --data FILE            # on a copy of it
     python -m benchmarks.nanogpt --choose               # the settings that were compared
-    python -m benchmarks.nanogpt --write docs/lifting.md
+    python -m benchmarks.nanogpt --write docs/guides/lifting.md
 
 The network is `examples/plain_gpt.py`, with a head of its own and with a tied one. Every system
 runs at five rates with one seed, and at the best of them with the others. Lifted, all tensors have

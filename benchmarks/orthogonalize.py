@@ -1,9 +1,9 @@
 """The cost of the duality maps of real models, by modula's methods and by other libraries.
 
     python -m benchmarks.orthogonalize                          # on this machine's CPU
-    python -m benchmarks.orthogonalize --device cuda --write docs/engine.md
+    python -m benchmarks.orthogonalize --device cuda --write docs/results/engine.md
     python -m benchmarks.orthogonalize --works block --rounds 15
-    python -m benchmarks.orthogonalize --accuracy --write docs/engine.md
+    python -m benchmarks.orthogonalize --accuracy --write docs/results/engine.md
 
 All methods dualize the same gradients, in turns, in one run. The table gives, for each:
 

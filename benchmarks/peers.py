@@ -1,7 +1,7 @@
 """What optimizers do with inputs that training meets now and then: a table, optimizer × property.
 
     python -m benchmarks.peers
-    python -m benchmarks.peers --write docs/robustness.md
+    python -m benchmarks.peers --write docs/results/robustness.md
 
 Compared are modula's SteepestDescent, torch.optim.Muon, torch.optim.AdamW, and Muon of heavyball
 where it is installed (pip install 'modula-torch[bench]'). Each property is a test with a criterion,

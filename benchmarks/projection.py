@@ -3,7 +3,7 @@
 It is arithmetic from the formulas of `communication` and published speeds. Nothing is measured.
 
     python -m benchmarks.projection
-    python -m benchmarks.projection --write docs/scaling-out.md
+    python -m benchmarks.projection --write docs/guides/scaling-out.md
 
 Speeds are those of NVIDIA's H100 SXM data sheet and of its DGX H100, eight GPUs a machine: NVLink
 900 GB/s for both directions together, one 400 Gb/s network card a GPU, 989 TFLOP/s dense in

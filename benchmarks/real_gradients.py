@@ -1,7 +1,7 @@
 """The error and the time of every method on gradients that are recorded from training.
 
     python -m benchmarks.real_gradients
-    python -m benchmarks.real_gradients --write docs/engine.md
+    python -m benchmarks.real_gradients --write docs/results/engine.md
 
 Trains the GPT of examples/train_gpt.py on the source of Python's standard library, records the
 gradients of its matrices and their momentum with Nesterov's look-ahead. With --file it keeps both,

@@ -1,7 +1,7 @@
 """Ideas to orthogonalise faster on a CPU that were rejected, or are used in one format only.
 
     python -m benchmarks.rejected_ideas
-    python -m benchmarks.rejected_ideas --write docs/engine.md
+    python -m benchmarks.rejected_ideas --write docs/results/engine.md
 
 An idea and its alternative are timed in turns; the ratio of their median times is below 1 where the
 idea is faster.

@@ -5,7 +5,7 @@
     python examples/instruments.py --out FOLDER  # does not touch docs/
 
 Writes a figure for each instrument to --out, and all tables to tables.json there. The two tables of
-docs/instruments.md, of bounds and of radii, are written to --page, by default to that file itself.
+docs/guides/instruments.md, of bounds and of radii, are written to --page, by default to that file.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--page",
         type=Path,
-        help="the file with the tables; by default docs/instruments.md, if --out is in docs/",
+        help="file with the tables; by default docs/guides/instruments.md, if --out is in docs/",
     )
     return parser.parse_args(arguments)
 
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
     matplotlib.use("Agg")
     options.out.mkdir(parents=True, exist_ok=True)
     page = (
-        DOCS / "instruments.md"
+        DOCS / "guides" / "instruments.md"
         if options.page is None and options.out == DOCS / "figures" / "instruments"
         else options.page
     )

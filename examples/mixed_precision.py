@@ -7,7 +7,7 @@ Every run starts from the same weights and sees the same batches. bfloat16 weigh
 four ways: by SteepestDescent (with a float32 master copy), with a master copy and a float32
 average, by subtracting and rounding to nearest, and by subtracting and rounding up or down at
 random. A run that has left its numbers in --out is not repeated. Leaves mixed-precision.json and
-.png in --assets; docs/mixed-precision.md shows those of docs/assets.
+.png in --assets; docs/guides/mixed-precision.md shows those of docs/assets.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Lift tiny random models of many libraries, and say which norm each tensor gets.
 
-    python -m benchmarks.lift_zoo --write docs/lifting.md
+    python -m benchmarks.lift_zoo --write docs/guides/lifting.md
     python -m benchmarks.lift_zoo --report gpt2 swin    # some of them, with their reports
     python -m benchmarks.lift_zoo --export              # how many torch.export takes
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOCS = Path(__file__).parents[2] / "docs"
-PICTURES = DOCS / "experiments"
+PICTURES = DOCS / "results" / "experiments"
 RUNS = Path("runs/experiments")
 COLUMNS = 100
 
@@ -167,8 +167,8 @@ def arguments(description: str | None, seeds: int) -> argparse.ArgumentParser:
         type=Path,
         default=RUNS,
         help=(
-            "folder of the picture and the numbers; docs/experiments updates the page of the "
-            "documentation (default %(default)s)"
+            "folder of the picture and the numbers; docs/results/experiments updates the page of "
+            "the documentation (default %(default)s)"
         ),
     )
     parser.add_argument("--fresh", action="store_true", help="discard the runs in --out")
@@ -263,7 +263,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def publish(
-    name: str, figure: Figure, text: str, out: Path, page: Path = DOCS / "experiments.md"
+    name: str,
+    figure: Figure,
+    text: str,
+    out: Path,
+    page: Path = DOCS / "results" / "experiments.md",
 ) -> None:
     """Save the picture and print the text; into the documentation's folder, update its page too."""
     from matplotlib import pyplot as plt
@@ -276,10 +280,7 @@ def publish(
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if out.resolve() == PICTURES.resolve() and begin in page.read_text():
         before, _, rest = page.read_text().partition(begin)
+        picture = os.path.relpath(PICTURES / f"{name}.png", page.parent)
         page.write_text(
-            f"{before}{begin}\n"
-            f"![{name}](experiments/{name}.png)\n"
-            "\n"
-            f"{text}\n"
-            f"{end}{rest.partition(end)[2]}"
+            f"{before}{begin}\n![{name}]({picture})\n\n{text}\n{end}{rest.partition(end)[2]}"
         )

@@ -2,7 +2,7 @@
 
 Sharded parameters (`fully_shard`, `parallelize_module`, `distribute_tensor`) need nothing from this
 package: `model.dualize` recognises DTensors, and the processes share the work. See
-docs/scaling-out.md.
+docs/guides/scaling-out.md.
 """
 
 from modula.parallel.split import split_over

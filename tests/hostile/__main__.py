@@ -1,6 +1,6 @@
 """Run the whole hostile suite, and write its table onto a page.
 
-python -m tests.hostile --write docs/robustness.md
+python -m tests.hostile --write docs/results/robustness.md
 python -m tests.hostile --only matrices --seconds 5
 """
 

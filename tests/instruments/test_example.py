@@ -1,4 +1,4 @@
-"""The command that makes the pictures of docs/instruments.md runs at toy size."""
+"""The command that makes the pictures of docs/guides/instruments.md runs at toy size."""
 
 import importlib
 import random
