@@ -9,7 +9,7 @@ from tests.parallel.launcher import torchrun
 
 pytest.importorskip("transformers")
 
-CHECKS = 7
+CHECKS = 13
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")

@@ -11,9 +11,15 @@ import torch
 import torch.distributed as dist
 import transformers
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    RowwiseParallel,
+    parallelize_module,
+)
 from torch.nn.parallel import DistributedDataParallel
 
 import modula
@@ -44,11 +50,50 @@ def share(x: Tensor) -> Tensor:
 
 
 def shard(module: nn.Module) -> nn.Module:
-    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    return sharded_on(module, init_device_mesh("cpu", (dist.get_world_size(),)))
+
+
+def shard_in_groups(module: nn.Module) -> nn.Module:
+    """Shards within each group of processes, replicas across the groups (HSDP)."""
+    groups, names = 2, ("group", "shard")
+    shape = (groups, dist.get_world_size() // groups)
+    return sharded_on(module, init_device_mesh("cpu", shape, mesh_dim_names=names))
+
+
+def sharded_on(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     for block in module.transformer.h:
         fully_shard(block, mesh=mesh)
     fully_shard(module, mesh=mesh)
     return module
+
+
+def llama() -> nn.Module:
+    """A tiny Llama, whose heads 2 and 4 processes divide."""
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=17,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=16,
+        use_cache=False,
+    )
+    return transformers.LlamaForCausalLM(config).train(False).double()
+
+
+def split(module: nn.Module) -> nn.Module:
+    """Tensor parallelism: heads and hidden features on different processes."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    plan: dict[str, ParallelStyle] = {}
+    for name in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"):
+        plan[f"model.layers.*.{name}"] = ColwiseParallel()
+    for name in ("mlp.gate_proj", "mlp.up_proj"):
+        plan[f"model.layers.*.{name}"] = ColwiseParallel()
+    for name in ("self_attn.o_proj", "mlp.down_proj"):
+        plan[f"model.layers.*.{name}"] = RowwiseParallel()
+    return parallelize_module(module, mesh, plan)
 
 
 def whole(p: Tensor) -> Tensor:
@@ -69,8 +114,8 @@ def trained(
     return [whole(w.detach()) for w in net.weights.tensors]
 
 
-def on_one_process() -> tuple[list[float], list[Tensor]]:
-    alone = model()
+def on_one_process(build: Callable[[], nn.Module] = model) -> tuple[list[float], list[Tensor]]:
+    alone = build()
     net = modula.lift(alone, ids(batch=BATCH))
     return list(net.plan().coefficients), trained(alone, net, lambda x: x)
 
@@ -102,10 +147,31 @@ def main() -> None:
     net = modula.lift(after, ids(batch=BATCH))
     check("lift after fully_shard", list(net.plan().coefficients) == coefficients)
 
+    before = model()
+    net = modula.lift(before, ids(batch=BATCH))
+    shard_in_groups(before)
+    check("lift before HSDP", list(net.plan().coefficients) == coefficients)
+    check("steps under HSDP", same(trained(before, net, share), weights))
+
+    after = shard_in_groups(model())
+    net = modula.lift(after, ids(batch=BATCH))
+    check("lift after HSDP", list(net.plan().coefficients) == coefficients)
+
+    llamas_coefficients, llamas_weights = on_one_process(llama)
+    before = llama()
+    net = modula.lift(before, ids(batch=BATCH))
+    split(before)
+    check("lift before tensor parallelism", list(net.plan().coefficients) == llamas_coefficients)
+    check("steps under tensor parallelism", same(trained(before, net, lambda x: x), llamas_weights))
+
+    after = split(llama())
+    net = modula.lift(after, ids(batch=BATCH))
+    check("lift after tensor parallelism", list(net.plan().coefficients) == llamas_coefficients)
+
     replicated = DistributedDataParallel(model())
     net = modula.lift(replicated, ids(batch=BATCH))
     check("lift of DistributedDataParallel", list(net.plan().coefficients) == coefficients)
-    check("steps under it", same(trained(replicated, net, share), weights))
+    check("steps under DistributedDataParallel", same(trained(replicated, net, share), weights))
 
     net = modula.lift(model(), share(ids(batch=BATCH)))
     mine = list(net.plan().coefficients)
