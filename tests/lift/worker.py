@@ -61,7 +61,7 @@ def shard_in_groups(module: nn.Module) -> nn.Module:
 
 
 def sharded_on(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    for block in module.transformer.h:
+    for block in module.get_submodule("transformer.h").children():
         fully_shard(block, mesh=mesh)
     fully_shard(module, mesh=mesh)
     return module
