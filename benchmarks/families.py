@@ -4,9 +4,9 @@
     python -m benchmarks.families --only resnet vit             # some
     python -m benchmarks.families --write docs/results/families.md
 
-A narrow and a wide network of each family are trained at five learning rates from one seed. Further
-seeds follow at the rate in the table: for AdamW the best of each width, for modula the best of the
-narrow network, at both widths. Runs are stored in --out as they end, and are not repeated.
+Networks of each family are trained at two or three widths, at five learning rates from one seed.
+Further seeds follow at the rate in the table: for AdamW the best of each width, for modula the best
+of the narrowest network, at all widths. Runs are stored in --out as they end, and are not repeated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ sys.path[:0] = [str(EXAMPLES / "families"), str(EXAMPLES / "experiments")]
 from training import OPTIMIZERS, Family, Measure, Outcome, Trial, train  # noqa: E402
 from trials import Bar, Runs, table  # noqa: E402
 
-FAMILIES = ["resnet", "vit", "unet", "char_lstm", "two_tower"]
+FAMILIES = ["resnet", "vit", "unet", "char_lstm", "char_llama", "char_moe", "two_tower"]
 """The files of examples/families that define a family, in the order of the table."""
 NAMES = {"modula": "`SteepestDescent`", "adamw": "AdamW"}
 
@@ -103,17 +103,19 @@ class Study:
 
     def transfer(self) -> list[list[str]]:
         """Return the rows of the family in the table of rates over widths."""
-        narrow, wide = self.kind.widths
-        rows = []
-        for optimizer in OPTIMIZERS:
-            kept, own = self.best(optimizer, narrow), self.best(optimizer, wide)
-            scores = [
-                shown(self._result(optimizer, wide, lr, 0).score, self.kind.measure)
-                for lr in (kept, own)
-            ]
-            rates = [f"{lr:g}" for lr in (kept, own)]
-            rows.append([self.kind.title, NAMES[optimizer], *rates, *scores])
-        return rows
+        narrow, *wider = self.kind.widths
+        return [
+            self._transferred(optimizer, narrow, wide) for wide in wider for optimizer in OPTIMIZERS
+        ]
+
+    def _transferred(self, optimizer: str, narrow: int, wide: int) -> list[str]:
+        kept, own = self.best(optimizer, narrow), self.best(optimizer, wide)
+        scores = [
+            shown(self._result(optimizer, wide, lr, 0).score, self.kind.measure)
+            for lr in (kept, own)
+        ]
+        rates = [f"{lr:g}" for lr in (kept, own)]
+        return [self.kind.title, f"{narrow} to {wide}", NAMES[optimizer], *rates, *scores]
 
     def _row(self, optimizer: str, width: int) -> list[str]:
         lr = self.rate(optimizer, width)
@@ -160,6 +162,7 @@ def tables(studies: Sequence[Study]) -> str:
     rates = table(
         [
             "network, data",
+            "widths",
             "optimizer",
             "best rate, narrow",
             "best rate, wide",

@@ -19,7 +19,7 @@ class ResNets(Classifier):
     """Residual networks of convolutions on Fashion-MNIST."""
 
     title: ClassVar[str] = "ResNet, Fashion-MNIST"
-    widths: ClassVar[tuple[int, int]] = (4, 8)
+    widths: ClassVar[tuple[int, ...]] = (4, 8)
     steps: ClassVar[int] = 150
     rates: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "modula": (0.5, 1.0, 2.0, 4.0, 8.0),

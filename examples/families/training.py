@@ -56,8 +56,8 @@ class Family(ABC):
     """The kind of network and its task."""
     measure: ClassVar[Measure]
     """The kind of number that `score` returns."""
-    widths: ClassVar[tuple[int, int]]
-    """A narrow and a wide network."""
+    widths: ClassVar[tuple[int, ...]]
+    """Of at least two networks, the narrowest first."""
     steps: ClassVar[int]
     """The number of training steps."""
     rates: ClassVar[Mapping[str, tuple[float, ...]]]

@@ -54,7 +54,7 @@ class TwoTowers(Family):
 
     title: ClassVar[str] = "Two towers, users and items"
     measure: ClassVar[Measure] = ACCURACY
-    widths: ClassVar[tuple[int, int]] = (32, 64)
+    widths: ClassVar[tuple[int, ...]] = (32, 64)
     steps: ClassVar[int] = 200
     rates: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "modula": (0.5, 1.0, 2.0, 4.0, 8.0),

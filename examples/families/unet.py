@@ -33,7 +33,7 @@ class UNets(Family):
 
     title: ClassVar[str] = "U-Net, denoising"
     measure: ClassVar[Measure] = Measure("noise left", is_error=True, format=".1%")
-    widths: ClassVar[tuple[int, int]] = (4, 8)
+    widths: ClassVar[tuple[int, ...]] = (4, 8)
     steps: ClassVar[int] = 150
     rates: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "modula": (0.25, 0.5, 1.0, 2.0, 4.0),

@@ -19,7 +19,7 @@ class ViTs(Classifier):
     """Vision transformers on Fashion-MNIST, whose patches are a quarter of an image wide."""
 
     title: ClassVar[str] = "ViT, Fashion-MNIST"
-    widths: ClassVar[tuple[int, int]] = (32, 64)
+    widths: ClassVar[tuple[int, ...]] = (32, 64)
     steps: ClassVar[int] = 200
     rates: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "modula": (0.25, 0.5, 1.0, 2.0, 4.0),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from modula.algebra.graph_cache import note_edit
 from modula.algebra.radii import unit_radius
 from modula.algebra.recording import Site, record
-from modula.algebra.render import Line, render
+from modula.algebra.render import Line, Size, render, render_html
 from modula.checks import check_mass, check_sensitivity, listed
 from modula.errors import ParameterError
 from modula.graph import Graph, GraphBuilder, Radius
@@ -227,7 +227,8 @@ class AnyModule(nn.Module, Network):
             path: of this module in the one above.
             signature: its spaces there.
         """
-        return Line(path, repr(self), arrow(signature), self.mass, self.sensitivity, None)
+        masses = tuple([weight.mass for weight in self.graph().weights.values()])
+        return Line(path, repr(self), arrow(signature), masses, self.sensitivity, None)
 
     def extra_repr(self) -> str:
         """Return the arguments as written, for errors and the tree."""
@@ -237,4 +238,11 @@ class AnyModule(nn.Module, Network):
         return f"{type(self).__name__}({self.extra_repr()})"
 
     def __str__(self) -> str:
-        return render(self.tree_line("", self.signature))
+        return render(self.tree_line("", self.signature), self._size())
+
+    def _repr_html_(self) -> str:
+        return render_html(self.tree_line("", self.signature), self._size())
+
+    def _size(self) -> Size:
+        numbers = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        return Size(sum(n for n, _ in numbers), sum(n for n, trained in numbers if not trained))

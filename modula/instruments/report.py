@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from modula.html_table import html_text
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -77,6 +79,9 @@ class Report(ABC, Generic[R_co]):
             Pairs of name and row, in the order of the rows.
         """
         return name_each(self.rows)
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     @abstractmethod
     def scalars(self) -> dict[str, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import html
+import math
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from modula.checks import listed
+from modula.html_table import html_table
 
 WIDTH = 120
 """Columns that a printed report takes at most."""
@@ -96,25 +98,20 @@ class LiftReport:
         widths = [max(len(line[k]) for line in cells) for k in range(len(_HEADER))]
         widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
         lines = ["  ".join(map(_fit, line, widths, range(len(widths)))).rstrip() for line in cells]
-        return "\n".join([self._summary(), *lines, *_wrapped(self.warnings)])
+        return "\n".join([*_wrapped(self._summary()), *lines, *_marked(self.warnings)])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in _HEADER)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row)) + "</tr>"
-            for row in self.rows
-        )
-        notes = "".join(f"<li>{html.escape(warning)}</li>" for warning in self.warnings)
-        return (
-            f"<p>{html.escape(self._summary())}</p><table><thead><tr>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table><ul>{notes}</ul>"
+        return html_table(
+            _HEADER, map(_cells, self.rows), before=self._summary(), after=self.warnings
         )
 
     def _summary(self) -> str:
         claims = list(dict.fromkeys([row.sensitivity_claim for row in self.rows]))
+        parameters = sum(math.prod(row.shape) for row in self.rows)
         proved = sum(row.norm_claim == "proved" for row in self.rows)
         return (
-            f"{self.model}: {len(self)} weights, the norms of {proved} proved, S "
+            f"{self.model}: {len(self)} weights of {parameters:,} parameters, the norms of "
+            f"{proved} proved, S "
             f"{', '.join(claims) or 'not measured'}; no bound on the whole"
         )
 
@@ -148,14 +145,9 @@ def _short(cell: str, most: int) -> str:
     return cell if len(cell) <= most else cell[: most - 1] + "…"
 
 
-def _wrapped(warnings: tuple[str, ...]) -> list[str]:
-    lines: list[str] = []
-    for warning in warnings:
-        line = "!"
-        for word in warning.split():
-            if len(line) + 1 + len(word) > WIDTH and line.strip():
-                lines.append(line)
-                line = "   "
-            line = f"{line} {word}"
-        lines.append(line)
-    return lines
+def _marked(warnings: tuple[str, ...]) -> list[str]:
+    return [line for warning in warnings for line in _wrapped(f"! {warning}")]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)

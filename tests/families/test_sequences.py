@@ -1,4 +1,4 @@
-"""The families that are not trained on images: a character LSTM and two towers."""
+"""The families that are not trained on images: models of characters, and two towers."""
 
 import importlib
 
@@ -18,11 +18,23 @@ def score(name: str, *options: str) -> float:
 
 
 @both
-def test_a_character_lstm_learns_to_spell(corpus, optimizer, capsys):
+@pytest.mark.parametrize("name", ["char_lstm", "char_llama", "char_moe"])
+def test_a_model_of_characters_learns_to_spell(name, corpus, optimizer, capsys):
     options = ["--data", str(corpus), "--width", "16", "--optimizer", optimizer]
-    assert score("char_lstm", *options, "--steps", "25") < 0.8 * score(
-        "char_lstm", *options, "--steps", "1"
-    )
+    assert score(name, *options, "--steps", "25") < 0.8 * score(name, *options, "--steps", "1")
+
+
+def test_equally_busy_experts_have_the_least_imbalance():
+    char_moe = importlib.import_module("char_moe")
+    num = char_moe.EXPERTS
+    scores = torch.zeros(2, 6 * num, num)
+    even = torch.arange(6 * num).remainder(num).expand(2, -1)
+    chosen = torch.stack((even, (even + 1) % num), dim=-1)
+    layer = char_moe.Routing("0", scores, chosen, torch.full(chosen.shape, 0.5))
+    assert char_moe.imbalance(layer).item() == pytest.approx(1.0)
+    skewed = scores.index_fill(-1, torch.tensor([0]), 3.0)
+    crowded = char_moe.Routing("0", skewed, torch.zeros_like(chosen), layer.weights)
+    assert char_moe.imbalance(crowded).item() > 1.0
 
 
 @both
