@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PRODUCERS = {"algebra", "atoms", "bonds", "compounds", "lift"}
 LAYERS = [
-    {"errors", "workspace", "arithmetic", "locking"},
+    {"errors", "workspace", "arithmetic", "locking", "html_table"},
     {"checks", "values", "scaling", "atomic"},
     {"norms"},
     {"spaces"},
