@@ -181,6 +181,26 @@ def test_twenty_steps_of_both_are_the_same(build: Callable[[], Both]) -> None:
         close(mine, other, rtol=1e-5, atol=1e-5)
 
 
+@every
+def test_in_float32_both_take_the_same_steps_along_the_same_gradients(
+    build: Callable[[], Both],
+) -> None:
+    """So all that differs in float32 is the rounding of the two forward and backward passes."""
+    both = build()
+    net = lifted(both)
+    ours, theirs = net.weights.tensors, both.composed.weights.tensors
+    optimizers = [SteepestDescent(net, lr=0.1), SteepestDescent(both.composed, lr=0.1)]
+    for _ in range(20):
+        both.composed.torch_module.zero_grad()
+        both.composed.torch_module(both.x).square().mean().backward()
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = other.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+        for mine, other in zip(ours, theirs, strict=True):
+            assert torch.equal(mine, other)
+
+
 def test_a_network_of_modulas_own_modules_keeps_its_declared_coefficients() -> None:
     composed = GPT(VOCABULARY, d_embed=WIDTH, num_heads=HEADS, num_blocks=BLOCKS)
     masses = {name: weight.mass for name, weight in composed.graph().weights.items()}
