@@ -2,15 +2,17 @@
 
     python -m benchmarks.nanogpt                        # on tiny Shakespeare, downloaded once
     python -m benchmarks.nanogpt --data FILE            # on a copy of it
+    python -m benchmarks.nanogpt --steps 2000 --best-of 500   # longer, at the rates found
     python -m benchmarks.nanogpt --choose               # the settings that were compared
     python -m benchmarks.nanogpt --write docs/guides/lifting.md
 
 The network is `examples/plain_gpt.py`, with a head of its own and with a tied one. Every system
-runs at five rates with one seed, and at the best of them with the others. Lifted, all tensors have
-one rate; Muon trains the matrices of the blocks, and AdamW the rest at a rate of its own.
+runs at five rates with one seed, and then at the best of them with the others. Lifted, all tensors
+have one rate; Muon trains the matrices of the blocks, and AdamW the rest at a rate of its own.
 `--choose` compares settings of lifting on another text, the source of Python's standard library.
 
-Each run is stored in --out as it ends, and is not repeated. Prints the tables.
+Each run is stored in --out as it ends, and is not repeated, so that the command may be stopped and
+called again. Prints the tables.
 """
 
 from __future__ import annotations
@@ -190,47 +192,76 @@ def evaluate(model: nn.Module, ids: Tensor, context: int) -> float:
 
 # Which runs are made
 
+Row = tuple[bool, str]
+"""Whether the head is tied, and the setting."""
+
 
 def search(
     runs: Runs[Trial, Outcome],
-    rows: Sequence[tuple[bool, str]],
+    rows: Sequence[Row],
     corpus: text.Corpus,
     options: argparse.Namespace,
 ) -> None:
-    """Run each setting at all of its rates with the first seed, and at the best with the others."""
+    """Run each setting at all of its rates with the first seed, then at the best with the others.
+
+    With rates of shorter runs there is one rate for each row.
+    """
+    known = shorter(options) if options.best_of else {}
+    rates = {row: (known[row],) if known else SETTINGS[row[1]].rates for row in rows}
     expected = [
-        Trial(tied, name, lr, seed)
-        for tied, name in rows
+        Trial(*row, lr, seed)
+        for row in rows
         for lr, seed in [
-            *[(lr, 0) for lr in SETTINGS[name].rates],
-            *[(SETTINGS[name].rates[1], seed) for seed in range(1, options.seeds)],
+            *[(lr, 0) for lr in rates[row]],
+            *[(rates[row][0], seed) for seed in range(1, options.seeds)],
         ]
     ]
     with Bar(lambda trial: 1.0, expected, runs.results) as bar:
-        for tied, name in rows:
-            first = [Trial(tied, name, lr, 0) for lr in SETTINGS[name].rates]
+        for row in rows:
+            first = [Trial(*row, lr, 0) for lr in rates[row]]
             runs.make(first, lambda trial: train(trial, corpus, options), bar)
-            lr = best_rate(runs, tied, name)
-            others = [Trial(tied, name, lr, seed) for seed in range(options.seeds)]
+        for row in rows:
+            lr = best_rate(runs.results, row)
+            others = [Trial(*row, lr, seed) for seed in range(options.seeds)]
             runs.make(others, lambda trial: train(trial, corpus, options), bar)
 
 
-def best_rate(runs: Runs[Trial, Outcome], tied: bool, name: str) -> float:
-    def loss(lr: float) -> float:
-        return mean([runs.results[Trial(tied, name, lr, 0)].loss])
+def best_rate(results: Mapping[Trial, Outcome], row: Row) -> float:
+    """Return the rate with the lowest loss among those of the first seed."""
+    losses = {
+        trial.lr: mean([outcome.loss])
+        for trial, outcome in results.items()
+        if (trial.tied, trial.setting, trial.seed) == (*row, 0)
+    }
+    return min(losses, key=losses.__getitem__)
 
-    return min(SETTINGS[name].rates, key=loss)
+
+def shorter(options: argparse.Namespace) -> dict[Row, float]:
+    """Return the best rates of the runs of `options.best_of` steps in the same folder."""
+    short = stored(
+        argparse.Namespace(**{**vars(options), "steps": options.best_of, "fresh": False})
+    )
+    rows = {(trial.tied, trial.setting) for trial in short.results}
+    return {row: best_rate(short.results, row) for row in rows}
+
+
+def stored(options: argparse.Namespace) -> Runs[Trial, Outcome]:
+    """Return the runs that have been made with these options."""
+    keys = ("steps", "batch", "context", "blocks", "width", "heads")
+    settings: dict[str, object] = {key: getattr(options, key) for key in keys}
+    settings["data"] = Path(options.data).name
+    file = options.out / f"{Path(options.data).stem}-{options.width}-{options.steps}.json"
+    return Runs(file, Trial, Outcome, settings, fresh=options.fresh)
 
 
 # What was found
 
 
-def table(
-    runs: Runs[Trial, Outcome], rows: Sequence[tuple[bool, str]], options: argparse.Namespace
-) -> str:
-    lines = ["| network | training | best rate | validation loss |", "|---|---|---|---|"]
-    for tied, name in rows:
-        lr = best_rate(runs, tied, name)
+def table(runs: Runs[Trial, Outcome], rows: Sequence[Row], options: argparse.Namespace) -> str:
+    header = "| network | training | best rate | validation loss |"
+    lines = [header, "|---|---|---|---|"]
+    for tied, name in sorted(rows, key=lambda row: row[0]):
+        lr = best_rate(runs.results, (tied, name))
         losses = [runs.results[Trial(tied, name, lr, seed)].loss for seed in range(options.seeds)]
         known = [loss for loss in losses if loss is not None]
         spread = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
@@ -245,9 +276,15 @@ def conditions(options: argparse.Namespace) -> str:
         f"{options.blocks} blocks, width {options.width}, {options.heads} heads, context "
         f"{options.context}, batch {options.batch}, {options.steps:,} steps; nats a character, "
         f"on at most {VALIDATION_WINDOWS} windows of the last tenth of the text, evenly spaced. "
-        f"Seeds: {options.seeds}. Each row shows the best of its rates: {rates(options)}. All "
-        "fall to zero in a line."
+        f"Seeds: {options.seeds}. {chosen_rates(options)} All fall to zero in a line."
     )
+
+
+def chosen_rates(options: argparse.Namespace) -> str:
+    """Return where the rates of the table are from, as a sentence."""
+    if options.best_of:
+        return f"Rates are the best of runs of {options.best_of} steps."
+    return f"Each row shows the best of its rates with the first seed: {rates(options)}."
 
 
 def rates(options: argparse.Namespace) -> str:
@@ -305,6 +342,9 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
         "--choose", action="store_true", help="compare settings of lifting in place of systems"
     )
     parser.add_argument(
+        "--systems", nargs="+", choices=list(SYSTEMS), help="which systems run (default: all)"
+    )
+    parser.add_argument(
         "--tied",
         choices=["both", "yes", "no"],
         default="both",
@@ -315,6 +355,12 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--steps", type=int, help="training steps (by default 500, with --choose 300)"
+    )
+    parser.add_argument(
+        "--best-of",
+        type=int,
+        metavar="STEPS",
+        help="train at the best rates of the runs of this number of steps in --out alone",
     )
     parser.add_argument(
         "--batch", type=int, help="windows of text per step (by default 12, with --choose 8)"
@@ -354,16 +400,10 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
 
 def main(given: Sequence[str] | None = None) -> None:
     options = parse(given)
-    names = list(CHOICES) if options.choose else list(SYSTEMS)
+    names = list(CHOICES) if options.choose else options.systems or list(SYSTEMS)
     kinds = {"both": (False, True), "yes": (True,), "no": (False,)}[options.tied]
-    rows = [(tied, name) for tied in kinds for name in names]
-    settings = {
-        key: getattr(options, key)
-        for key in ("steps", "batch", "context", "blocks", "width", "heads")
-    }
-    settings["data"] = Path(options.data).name
-    file = options.out / f"{Path(options.data).stem}-{options.width}-{options.steps}.json"
-    runs = Runs(file, Trial, Outcome, settings, fresh=options.fresh)
+    rows = [(tied, name) for name in names for tied in kinds]
+    runs = stored(options)
     corpus = text.load(options.data)
     search(runs, rows, corpus, options)
     written = table(runs, rows, options)
@@ -371,7 +411,8 @@ def main(given: Sequence[str] | None = None) -> None:
         written += "\n\n" + wrapped(times(len(corpus.characters), options))
     print(written)
     if options.write:
-        write_between(options.write, "nanogpt-choices" if options.choose else "nanogpt", written)
+        kind = "-choices" if options.choose else "-longer" if options.best_of else ""
+        write_between(options.write, f"nanogpt{kind}", written)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ SMALL = {
     "orthogonalize": ["--works", "batch", "--rounds", "1"],
     "rejected_ideas": ["--size", "48", "--rounds", "1"],
     "peers": ["--only", "zero"],
+    "lift_time": ["--blocks", "1", "--width", "16", "--heads", "2", "--context", "8"],
     "lift_zoo": ["experts", "state space", "--report"],
     "plan": ["--atoms", "20", "--repeats", "2"],
     "projection": [],

@@ -138,11 +138,15 @@ def test_the_rate_rises_and_falls_to_zero() -> None:
 TINY = ["--steps", "2", "--batch", "2", "--context", "8", "--blocks", "1", "--width", "8"]
 
 
+def arguments_of(corpus: Path, out: Path) -> list[str]:
+    small = [*TINY, "--heads", "2", "--seeds", "2", "--turns", "1"]
+    return ["--data", str(corpus), "--out", str(out), *small]
+
+
 def nanogpt(corpus: Path, out: Path, *more: str) -> None:
     from benchmarks import nanogpt as benchmark
 
-    small = [*TINY, "--heads", "2", "--seeds", "2", "--turns", "1"]
-    benchmark.main(["--data", str(corpus), "--out", str(out), *small, *more])
+    benchmark.main([*arguments_of(corpus, out), *more])
 
 
 def test_nanogpt_compares_systems_and_writes_the_table(
@@ -168,6 +172,22 @@ def test_nanogpt_repeats_no_run(
 
     monkeypatch.setattr(benchmark, "train", fail)
     nanogpt(corpus, tmp_path, "--tied", "no")
+
+
+def test_nanogpt_trains_longer_at_the_best_rates(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import nanogpt as benchmark
+
+    given = ["--tied", "no", "--systems", "lifted"]
+    nanogpt(corpus, tmp_path, *given)
+    short = benchmark.stored(benchmark.parse([*arguments_of(corpus, tmp_path), *given]))
+    best = benchmark.best_rate(short.results, (False, "lifted"))
+    nanogpt(corpus, tmp_path, *given, "--steps", "3", "--best-of", "2")
+    longer = [*arguments_of(corpus, tmp_path), *given, "--steps", "3"]
+    made = benchmark.stored(benchmark.parse(longer)).results
+    assert {(trial.lr, trial.seed) for trial in made} == {(best, 0), (best, 1)}
+    assert "best of runs of 2 steps" in " ".join(capsys.readouterr().out.split())
 
 
 def test_nanogpt_compares_settings_of_lifting(
