@@ -1,7 +1,7 @@
 """Time the lift of a GPT-2 of random weights, and measure the memory that it takes.
 
     python -m benchmarks.lift_time                          # GPT-2 small, 124 million weights
-    python -m benchmarks.lift_time --write docs/lifting.md
+    python -m benchmarks.lift_time --write docs/guides/lifting.md
 
 The model is that of transformers. Memory is the largest resident size of the process up to the end
 of the lift, with Python, torch and the model in it. Prints one sentence.
