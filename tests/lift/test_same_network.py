@@ -96,6 +96,7 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x, L = self.table(x), 2 * BLOCKS
         for block in self.blocks:
+            assert isinstance(block, nn.ModuleDict)
             x = (1 - 1 / L) * x + (1 / L) * self.attention(block, F.rms_norm(x, (WIDTH,)))
             h = block["up"](F.rms_norm(x, (WIDTH,)))
             h = block["down"](F.gelu(h) / GELU().sensitivity)
@@ -198,6 +199,7 @@ def test_in_float32_both_take_the_same_steps_along_the_same_gradients(
         both.composed.torch_module.zero_grad()
         both.composed.torch_module(both.x).square().mean().backward()
         for mine, other in zip(ours, theirs, strict=True):
+            assert other.grad is not None
             mine.grad = other.grad.clone()
         for optimizer in optimizers:
             optimizer.step()
