@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 CODE := modula examples benchmarks tests docs/_hooks conftest.py
 
-.PHONY: train test hostile check format bench docs serve-docs clean
+.PHONY: train test hostile check check-all format bench docs serve-docs clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt
@@ -30,6 +30,10 @@ check: $(READY) docs  ## formatting, lint, type checkers, programs that must not
 	$(BIN)/pyright
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes modula --ignoreexternal
 	$(BIN)/python -m tests.typing.corpus
+
+check-all: check  ## the same programs under two more type checkers
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[checkers]'
+	$(BIN)/python -m tests.typing.corpus --all
 
 format: $(READY)
 	$(BIN)/ruff format $(CODE)

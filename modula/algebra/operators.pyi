@@ -13,7 +13,7 @@ tuple is an overload of its own. Each class here stands, in a checker's view, be
 # pyright: reportIncompatibleMethodOverride=false
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar, TypeVarTuple, overload
+from typing import Generic, Never, Protocol, TypeVar, TypeVarTuple, overload
 
 from torch import Tensor
 
@@ -311,6 +311,10 @@ class ModuleOperators(AnyModule, Generic[X, Y]):
         self: Module[X, tuple[A, B, C]],
         other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]],
     ) -> Module[X, tuple[A, B, C]]: ...
+    # Zuban binds the class in place of `self` when it asks for a reflected operator, so one
+    # overload must not name a self type. No tuple matches this one.
+    @overload
+    def __radd__(self, other: tuple[Never]) -> Module[X, Y]: ...
     @overload
     def __radd__(
         self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]

@@ -152,7 +152,7 @@ class Select(Bond[X, Y]):
         return ", ".join([str(self.index), *[norm.__name__ for norm in self.norms]])
 
 
-class Keep(SameSpace[X, Y]):
+class Keep(SameSpace[N, N]):
     """The identity of a space that is named, as a part of a `Parallel` needs it for its type.
 
     Sensitivity 1, radius R: proved.
@@ -173,9 +173,9 @@ class Keep(SameSpace[X, Y]):
     claim: Claim = "proved"
 
     @overload
-    def __init__(self: Keep[RMS, RMS]) -> None: ...
+    def __init__(self: Keep[RMS]) -> None: ...
     @overload
-    def __init__(self: Keep[N, N], norm: type[N]) -> None: ...
+    def __init__(self, norm: type[N]) -> None: ...
     def __init__(self, norm: type[Norm] = RMS) -> None:
         super().__init__()
         _check_norm("Keep", norm)

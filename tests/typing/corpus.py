@@ -1,44 +1,39 @@
-"""Check programs, line by line, against mypy, pyright and the interpreter.
+"""Check programs, line by line, against type checkers and the interpreter.
 
-    python -m tests.typing.corpus
+    python -m tests.typing.corpus [--all] [--write docs/type-errors.md]
 
-Both checkers must reject a line that ends in `# E: reason`, and it must raise when it is run; every
-other line must pass all three. `# E static: …` marks a line that only the checkers reject (Python
+Checkers must reject a line that ends in `# E: reason`, and it must raise when it is run; every
+other line must pass all of them. `# E static: …` marks a line that only the checkers reject (Python
 does not read annotations), `# E run: …` one that only the interpreter rejects (widths).
 docs/type-errors.md lists these exceptions with their reasons. Types are pinned by `assert_type`,
-which both checkers fail if the type has degraded to Any.
+which a checker fails if the type has degraded to Any.
+
+modula is installed from its wheel, as a user has it. The verdicts that differ are listed, with
+their reasons, in tests/typing/accepted.py; any other difference fails the command.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
-import json
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from tests.typing.accepted import ACCEPTED, Kind, accepted
+from tests.typing.checkers import CHECKERS, DEVELOPED_WITH, Checker, Place
+from tests.typing.installed import ROOT, Installation, wheel
+from tests.typing.tables import write_table
+
 Verdict: TypeAlias = Literal["both", "static", "run"]
-Place: TypeAlias = tuple[str, int]
-"""A program's file name and a line in it."""
 
-ROOT = Path(__file__).parents[2]
-CACHE = ROOT / ".mypy_cache" / "corpus"
-PROGRAMS = Path("tests/typing/programs")
+PROGRAMS = ROOT / "tests" / "typing" / "programs"
 MARK = re.compile(r"#\s*E(?P<only> static| run)?: (?P<reason>\S.*)$")
-
-MYPY = [
-    "--strict",
-    "--warn-unreachable",
-    "--disallow-any-expr",
-    "--python-version=3.11",
-    "--config-file=",
-    "--no-error-summary",
-]
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class Program:
     def read(cls, path: Path) -> Program:
         text = path.read_text(encoding="utf-8")
         found = ((line, MARK.search(content)) for line, content in enumerate(text.splitlines(), 1))
-        marks = {line: _verdict(mark["only"]) for line, mark in found if mark}
+        marks: dict[int, Verdict] = {line: _verdict(mark["only"]) for line, mark in found if mark}
         calls = [
             node
             for node in ast.walk(ast.parse(text))
@@ -74,66 +69,64 @@ class Program:
             if verdict in ("both", judge)
         }
 
+    def statement_at(self, line: int) -> str:
+        """Return the innermost statement that holds a line, without its comments."""
+        around = [
+            node
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or line)
+        ]
+        innermost = max(around, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
+        return ast.unparse(innermost)
+
 
 def _verdict(only: str | None) -> Verdict:
     return "static" if only == " static" else "run" if only == " run" else "both"
 
 
-def programs(root: Path = ROOT) -> list[Program]:
+def programs(folder: Path = PROGRAMS) -> list[Program]:
     return [
-        Program.read(path)
-        for path in sorted((root / PROGRAMS).glob("*.py"))
-        if path.name != "__init__.py"
+        Program.read(path) for path in sorted(folder.glob("*.py")) if path.name != "__init__.py"
     ]
 
 
-def mypy_errors(root: Path = ROOT) -> dict[Place, str]:
-    """Return the first message of mypy for each line that it rejects."""
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        *MYPY,
-        f"--cache-dir={root / CACHE.relative_to(ROOT)}",
-        str(PROGRAMS),
-    ]
-    output = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if output.returncode not in (0, 1):
-        raise RuntimeError(f"mypy did not run:\n{output.stdout}{output.stderr}")
-    found: dict[Place, str] = {}
-    for path, line, message in re.findall(
-        r"^([^:\n]+):(\d+): error: (.*)$", output.stdout, re.MULTILINE
-    ):
-        found.setdefault(_place(path, int(line)), f"mypy: {message}")
-    return found
+@dataclass(frozen=True)
+class Result:
+    """How the verdicts of one checker differ from the marks."""
+
+    checker: str
+    missed: tuple[Place, ...]
+    false: dict[Place, str]
+    """The lines that it rejects and that are not marked, with its messages."""
+
+    def unexpected(self, read: Iterable[Program]) -> Iterator[str]:
+        """Yield the differences that are not listed as accepted, and what is listed in vain."""
+        by_name = {program.path.name: program for program in read}
+        places: dict[Kind, Iterable[Place]] = {"missed": self.missed, "false": self.false}
+        for kind, found in places.items():
+            listed = set(accepted(self.checker, kind, always=False))
+            seen = set()
+            for name, line in found:
+                program = by_name.get(name)
+                statement = name, program.statement_at(line) if program else ""
+                seen.add(statement)
+                if statement not in listed:
+                    message = self.false.get((name, line), f"{self.checker} accepts it")
+                    mark = "marked as wrong" if kind == "missed" else "not marked as wrong"
+                    yield f"{name}:{line}: {mark}, but {message}"
+            for name, code in sorted(set(accepted(self.checker, kind, always=True)) - seen):
+                yield f"{name}: listed as {kind} by {self.checker}, but is not: {code}"
+
+    def __str__(self) -> str:
+        return f"{len(self.missed)} missed, {len(self.false)} false"
 
 
-def pyright_errors(root: Path = ROOT) -> dict[Place, str]:
-    """Return the first message of pyright for each line that it rejects."""
-    command = [
-        sys.executable,
-        "-m",
-        "pyright",
-        "--outputjson",
-        f"--pythonpath={sys.executable}",
-        f"--project={PROGRAMS.parent}",
-    ]
-    output = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if output.returncode not in (0, 1):
-        raise RuntimeError(f"pyright did not run:\n{output.stdout}{output.stderr}")
-    found: dict[Place, str] = {}
-    for entry in json.loads(output.stdout)["generalDiagnostics"]:
-        if entry["severity"] == "error":
-            message = entry["message"].splitlines()[0]
-            found.setdefault(
-                _place(entry["file"], entry["range"]["start"]["line"] + 1), f"pyright: {message}"
-            )
-    return found
-
-
-def _place(path: str, line: int) -> Place:
-    """The line of a message. A line of modula itself keeps its whole path."""
-    return (Path(path).name if Path(path).parent.name == "programs" else path), line
+def judge(checker: Checker, installation: Installation, read: Iterable[Program]) -> Result:
+    """Run one checker on the programs of an installation."""
+    expected = {place for program in read for place in program.rejected_by("static")}
+    found = checker.errors(installation)
+    false = {place: message for place, message in found.items() if place not in expected}
+    return Result(checker.name, tuple(sorted(expected - set(found))), false)
 
 
 def run(program: Program) -> dict[Place, str]:
@@ -158,41 +151,71 @@ def differences(expected: set[Place], found: dict[Place, str], judge: str) -> It
         yield f"{name}:{line}: not marked as wrong, but {found[name, line]}"
 
 
-def check_static(root: Path = ROOT) -> list[str]:
-    """Return all differences between the marks and the two checkers."""
-    expected = {place for program in programs(root) for place in program.rejected_by("static")}
-    return [
-        *differences(expected, mypy_errors(root), "mypy"),
-        *differences(expected, pyright_errors(root), "pyright"),
-    ]
-
-
-def check_run(root: Path = ROOT) -> list[str]:
+def check_run(read: Iterable[Program]) -> list[str]:
     """Return all differences between the marks and the interpreter."""
     return [
         line
-        for program in programs(root)
+        for program in read
         for line in differences(program.rejected_by("run"), run(program), "the interpreter")
     ]
 
 
-def summary() -> str:
+def summary(read: Iterable[Program]) -> str:
     """Return the counts of the corpus."""
-    every = programs()
+    every = list(read)
     verdicts = [verdict for program in every for verdict in program.marks.values()]
     static, at_run = len(verdicts) - verdicts.count("run"), len(verdicts) - verdicts.count("static")
     return (
         f"{len(every)} programs: {sum(program.pins for program in every)} pinned types; {static} "
-        f"lines rejected by mypy and by pyright, {at_run} by the interpreter, "
-        f"{verdicts.count('both')} of them by all three"
+        f"lines that checkers must reject, {at_run} that the interpreter must, "
+        f"{verdicts.count('both')} of them both"
     )
 
 
+def table(results: Iterable[tuple[str, Result]]) -> list[str]:
+    """Return the verdicts in Markdown, with the reason for each difference.
+
+    Args:
+        results: with the version of each checker.
+    """
+    rows = ["| checker | wrong lines missed | right lines rejected | why |", "|---|---|---|---|"]
+    for version, result in results:
+        reasons = [
+            f"{len(group.lines)} {group.kind}: {group.reason}"
+            for group in ACCEPTED
+            if group.checker == result.checker
+        ]
+        rows.append(
+            f"| {version} | {len(result.missed)} | {len(result.false)} | {'; '.join(reasons)} |"
+        )
+    return rows
+
+
 def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--all", action="store_true", help="run all five checkers, not three")
+    parser.add_argument("--write", type=Path, help="write the table of --all into this page")
+    options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    found = [*check_static(), *check_run()]
-    print("\n".join([*found, f"type corpus: {summary()}; {len(found)} disagreements"]))
-    return 1 if found else 0
+    read = programs()
+    names = CHECKERS if options.all or options.write else DEVELOPED_WITH
+    failures: list[str] = []
+    results: list[tuple[str, Result]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        package = wheel(Path(folder, "wheel"))
+        installation = Installation.make(package, PROGRAMS, Path(folder, "installed"))
+        for name in names:
+            result = judge(CHECKERS[name], installation, read)
+            failures += result.unexpected(read)
+            results.append((CHECKERS[name].version(), result))
+            print(f"{results[-1][0]:15} {result}", flush=True)
+    failures += check_run(read)
+    if options.write:
+        write_table(options.write, "verdicts", table(results))
+    print("\n".join([*failures, f"{summary(read)}; {len(failures)} unexpected differences"]))
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Widen each overload of the algebra to Any, one at a time, and report which the corpus catches.
 
-    python -m tests.typing.mutate [--only NAME]
+    python -m tests.typing.mutate [--only NAME] [--checkers NAME …]
 
 The overloads are those of modula/algebra/operators.pyi. Each is widened in up to three ways: its
-operands, its self type where it names one, its result. A mutant is caught if one of the two
+operands, its self type where it names one, its result. A mutant is caught if one of the
 checkers then disagrees with a mark or a pinned type of some program. The mutants that nothing
 catches are listed at the end, and fail the command. The whole takes about a quarter of an hour.
 """
@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import argparse
 import ast
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.typing import corpus
+from tests.typing.checkers import CHECKERS
+from tests.typing.installed import ROOT, Installation
 
 TARGET = Path("modula/algebra/operators.pyi")
 
@@ -89,39 +90,32 @@ def _widenings(owner: str, node: ast.FunctionDef) -> Iterator[Mutant]:
 
 
 class Laboratory:
-    """A copy of the project's sources in a temporary folder, in which mutants are checked."""
+    """An installation of the project's sources, in which mutants are checked.
 
-    def __init__(self, folder: Path) -> None:
-        self.root = folder
-        for part in ("modula", "tests/typing"):
-            shutil.copytree(
-                corpus.ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        (folder / "tests/__init__.py").touch()
-        if corpus.CACHE.exists():  # so that mypy need not analyse torch anew
-            shutil.copytree(corpus.CACHE, folder / corpus.CACHE.relative_to(corpus.ROOT))
-        self.source = (folder / TARGET).read_text(encoding="utf-8")
+    Args:
+        folder: an empty one, for the installation.
+        checkers: the names of those that look for the mutants.
+    """
+
+    def __init__(self, folder: Path, checkers: Iterable[str] = ("mypy", "pyright")) -> None:
+        self._installation = Installation.make(ROOT / "modula", corpus.PROGRAMS, folder)
+        self._checkers = tuple(checkers)
+        self._target = self._installation.site_packages / TARGET
+        self.source = self._target.read_text(encoding="utf-8")
 
     def catch(self, mutant: Mutant) -> str | None:
         """Return the first disagreement that the mutant causes, or None."""
-        (self.root / TARGET).write_text(mutant.apply(self.source), encoding="utf-8")
+        self._target.write_text(mutant.apply(self.source), encoding="utf-8")
         try:
             return self._first_disagreement()
         finally:
-            (self.root / TARGET).write_text(self.source, encoding="utf-8")
+            self._target.write_text(self.source, encoding="utf-8")
 
     def _first_disagreement(self) -> str | None:
-        expected = {
-            place
-            for program in corpus.programs(self.root)
-            for place in program.rejected_by("static")
-        }
-        names = {program.path.name for program in corpus.programs(self.root)}
-        for judge, look in (("mypy", corpus.mypy_errors), ("pyright", corpus.pyright_errors)):
-            found = {
-                place: message for place, message in look(self.root).items() if place[0] in names
-            }
-            for line in corpus.differences(expected, found, judge):
+        read = corpus.programs()
+        for name in self._checkers:
+            result = corpus.judge(CHECKERS[name], self._installation, read)
+            for line in result.unexpected(read):
                 return line
         return None
 
@@ -133,9 +127,17 @@ def main() -> int:
     parser.add_argument(
         "--only", default="", help="take only overloads whose class and name contain this"
     )
-    only: str = parser.parse_args().only
+    parser.add_argument(
+        "--checkers",
+        nargs="+",
+        choices=CHECKERS,
+        default=["mypy", "pyright"],
+        help="that look for the mutants, in this order (default: mypy pyright)",
+    )
+    options = parser.parse_args()
+    only: str = options.only
     with tempfile.TemporaryDirectory() as folder:
-        laboratory = Laboratory(Path(folder))
+        laboratory = Laboratory(Path(folder), options.checkers)
         chosen = [
             mutant
             for mutant in mutants(laboratory.source)

@@ -122,8 +122,8 @@ assert_type(Parallel(a(), b()) @ (a(), a()), Module[RMS, tuple[RMS, Linf]])
 assert_type(Parallel(a(), b()) @ (a(), a()) @ e(), Module[OneHot, tuple[RMS, Linf]])
 assert_type(2 * Parallel(a(), b()), Module[tuple[RMS, RMS], tuple[RMS, Linf]])
 assert_type(Concat() @ Parallel(a(), e()), Module[tuple[RMS, OneHot], RMS])
-assert_type(Keep(), Keep[RMS, RMS])
-assert_type(Keep(ChannelRMS), Keep[ChannelRMS, ChannelRMS])
+assert_type(Keep(), Keep[RMS])
+assert_type(Keep(ChannelRMS), Keep[ChannelRMS])
 Parallel(a(), b()) @ (a(), b())  # E: the second takes RMS
 Parallel(a(), b()) @ a()  # E: Parallel takes a tuple
 Parallel(a(), b()) @ (a(), a(), a())  # E: one too many
