@@ -25,6 +25,7 @@ from modula.lift.processes import check_agreement
 from modula.lift.quadrature import in_quadrature
 from modula.lift.rare import rarely_used
 from modula.lift.report import LiftReport, Row
+from modula.lift.residuals import residual_sums, writer_sizes
 from modula.lift.sensitivities import Sensitivities, measured
 from modula.lift.trace import Trace, traced
 from modula.lift.unsharded import unsharded
@@ -83,6 +84,7 @@ class Lifted(Network):
         self._found = Sensitivities(dict.fromkeys(self._weights, 1.0))
         self._claim = _CLAIMS["flat"]
         self._rare = rarely_used(run, norms)
+        self._residuals = residual_sums(run, norms)
         self._graph = graph_of(run, norms, self._weights, self._module)
         check_parameters(self, self._graph)
 
@@ -221,7 +223,7 @@ class Lifted(Network):
         plan = self.plan()
         numbers = zip(plan.names, plan.mass_fractions, plan.coefficients, strict=True)
         rows = tuple([self._row(name, p, c) for name, p, c in numbers])
-        return LiftReport(type(self._module).__name__, rows)
+        return LiftReport(type(self._module).__name__, rows, self._residuals)
 
     def __str__(self) -> str:
         return str(self.report())
@@ -254,11 +256,12 @@ class Lifted(Network):
             return Sensitivities({})
         if how == "declared":
             return Sensitivities(self._graph.weight_sensitivities())
-        model = unsharded(self._module)
+        model, examples, norms = unsharded(self._module), self._examples, self._norms
+        writers = writer_sizes(self._residuals)
         if how == "quadrature":
-            return in_quadrature(model, self._examples, self._norms, probes, self._seed)
+            return in_quadrature(model, examples, norms, writers, probes, self._seed)
         at: Literal["drawn", "init"] = "init" if how == "init" else "drawn"
-        return measured(model, self._examples, self._norms, at, probes, self._seed)
+        return measured(model, examples, norms, writers, at, probes, self._seed)
 
     def _resolved(self, calibrate: Calibration) -> Mapping[str, float] | str:
         if isinstance(calibrate, Mapping):

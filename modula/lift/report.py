@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from modula.checks import listed
 from modula.html_table import html_table
+from modula.lift.residuals import ResidualSum
 
 WIDTH = 120
 """Columns that a printed report takes at most."""
@@ -66,6 +67,9 @@ class LiftReport:
     """The class of the torch module."""
 
     rows: tuple[Row, ...]
+
+    residuals: tuple[ResidualSum, ...] = ()
+    """The residual sums of the run, with the number that each stream has in a row."""
 
     def __getitem__(self, name: str) -> Row:
         """Return the row of a weight.
