@@ -25,7 +25,7 @@ from modula.lift.processes import check_agreement
 from modula.lift.quadrature import in_quadrature
 from modula.lift.rare import rarely_used
 from modula.lift.report import LiftReport, Row
-from modula.lift.residuals import residual_sums, writer_sizes
+from modula.lift.residuals import residual_sums
 from modula.lift.sensitivities import Sensitivities, measured
 from modula.lift.trace import Trace, traced
 from modula.lift.unsharded import unsharded
@@ -256,12 +256,11 @@ class Lifted(Network):
             return Sensitivities({})
         if how == "declared":
             return Sensitivities(self._graph.weight_sensitivities())
-        model, examples, norms = unsharded(self._module), self._examples, self._norms
-        writers = writer_sizes(self._residuals)
+        model = unsharded(self._module)
         if how == "quadrature":
-            return in_quadrature(model, examples, norms, writers, probes, self._seed)
+            return in_quadrature(model, self._examples, self._norms, probes, self._seed)
         at: Literal["drawn", "init"] = "init" if how == "init" else "drawn"
-        return measured(model, examples, norms, writers, at, probes, self._seed)
+        return measured(model, self._examples, self._norms, at, probes, self._seed)
 
     def _resolved(self, calibrate: Calibration) -> Mapping[str, float] | str:
         if isinstance(calibrate, Mapping):

@@ -32,7 +32,6 @@ def in_quadrature(
     model: nn.Module,
     examples: Sequence[Inputs],
     norms: Mapping[str, Measured],
-    writers: Mapping[str, float],
     probes: int,
     seed: int,
 ) -> Sensitivities:
@@ -42,13 +41,12 @@ def in_quadrature(
         model: the module, with whole parameters.
         examples: its example inputs.
         norms: of the weights that they use.
-        writers: the size of weights that write into a residual stream.
         probes: the number of random changes by which a gain is measured.
         seed: of all random numbers.
     """
     parameters = dict(model.named_parameters())
     present = {name: parameters[name].detach() for name in norms}
-    values, sizes = drawn_values(present, norms, writers, seed)
+    values, sizes = drawn_values(present, norms, seed)
     leaves = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
     squares = dict.fromkeys(norms, 0.0)
     for example in examples:

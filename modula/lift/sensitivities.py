@@ -50,7 +50,6 @@ def measured(
     model: nn.Module,
     examples: Sequence[Inputs],
     norms: Mapping[str, Measured],
-    writers: Mapping[str, float],
     how: Literal["drawn", "init"],
     probes: int,
     seed: int,
@@ -65,7 +64,6 @@ def measured(
         model: the module, with whole parameters.
         examples: its example inputs.
         norms: of the weights that they use.
-        writers: the size of weights that write into a residual stream, where they are drawn.
         how: "drawn" or "init".
         probes: the number of backward passes for each example.
         seed: of all random numbers.
@@ -75,7 +73,7 @@ def measured(
     """
     parameters = dict(model.named_parameters())
     present = {name: parameters[name].detach() for name in norms}
-    values, sizes = drawn_values(present, norms, writers, seed)
+    values, sizes = drawn_values(present, norms, seed)
 
     def at(weights: Mapping[str, Tensor]) -> Gains:
         return agreed(lambda: gains(model, examples, weights, sizes, probes, seed))
@@ -97,25 +95,20 @@ def measured(
 
 
 def drawn_values(
-    present: Mapping[str, Tensor],
-    norms: Mapping[str, Measured],
-    writers: Mapping[str, float],
-    seed: int,
+    present: Mapping[str, Tensor], norms: Mapping[str, Measured], seed: int
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Return a random value for each weight, and the size τ of the entries of one of norm 1.
+    """Return a random value of norm 1 for each weight, and the size τ of its entries.
 
     Args:
         present: the weights as they are.
         norms: theirs.
-        writers: the norms of values that are not 1, by weight.
         seed: of the random numbers.
     """
     values: dict[str, Tensor] = {}
     sizes: dict[str, float] = {}
     source = torch.Generator().manual_seed(seed)
     for name, one in norms.items():
-        value, sizes[name] = drawn(one.kinds[0], one.geometry, present[name], source)
-        values[name] = writers.get(name, 1.0) * value
+        values[name], sizes[name] = drawn(one.kinds[0], one.geometry, present[name], source)
     return values, sizes
 
 
