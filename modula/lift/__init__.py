@@ -8,6 +8,7 @@ from modula.errors import LiftError
 from modula.lift.inputs import Inputs
 from modula.lift.lifted import Calibration, Lifted, lift
 from modula.lift.report import LiftReport, Row
+from modula.lift.residuals import ResidualSum
 from modula.lift.rules import Kind, Layout, Role, Rule, Use, register_rule
 from modula.lift.views import View
 from modula.lift.weight import LiftedWeight
@@ -21,6 +22,7 @@ __all__ = [
     "LiftReport",
     "Lifted",
     "LiftedWeight",
+    "ResidualSum",
     "Role",
     "Row",
     "Rule",

@@ -89,6 +89,19 @@ class LiftReport:
         return len(self.rows)
 
     @property
+    def streams(self) -> tuple[str, ...]:
+        """One line for each number of residual sums in a row, with the factor of the branches."""
+        found = dict.fromkeys(
+            [
+                f"{one.in_a_row} residual sums in a row, x + {one.factor:.3g}·f(x); with "
+                f"{one.proposed:.3g}·f(x) one rate serves all depths"
+                for one in self.residuals
+                if abs(one.factor) > one.proposed
+            ]
+        )
+        return tuple(found)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """One line for each warning, with the weights that it is about."""
         by_text: dict[str, list[str]] = {}
@@ -102,11 +115,16 @@ class LiftReport:
         widths = [max(len(line[k]) for line in cells) for k in range(len(_HEADER))]
         widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
         lines = ["  ".join(map(_fit, line, widths, range(len(widths)))).rstrip() for line in cells]
-        return "\n".join([*_wrapped(self._summary()), *lines, *_marked(self.warnings)])
+        notes = [*self.streams, *[f"! {warning}" for warning in self.warnings]]
+        after = [line for note in notes for line in _wrapped(note)]
+        return "\n".join([*_wrapped(self._summary()), *lines, *after])
 
     def _repr_html_(self) -> str:
         return html_table(
-            _HEADER, map(_cells, self.rows), before=self._summary(), after=self.warnings
+            _HEADER,
+            map(_cells, self.rows),
+            before=self._summary(),
+            after=(*self.streams, *self.warnings),
         )
 
     def _summary(self) -> str:
@@ -147,10 +165,6 @@ def _fit(cell: str, width: int, column: int) -> str:
 
 def _short(cell: str, most: int) -> str:
     return cell if len(cell) <= most else cell[: most - 1] + "…"
-
-
-def _marked(warnings: tuple[str, ...]) -> list[str]:
-    return [line for warning in warnings for line in _wrapped(f"! {warning}")]
 
 
 def _wrapped(text: str) -> list[str]:

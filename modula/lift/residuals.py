@@ -8,7 +8,7 @@ The last weights of a branch write into the stream.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from modula.lift.trace import IDENTITIES, LAYOUTS, Call, Source, Trace
@@ -42,8 +42,11 @@ class ResidualSum:
 
     @property
     def proposed(self) -> float:
-        """The factor with which one rate serves every depth: 1/N for N sums in a row."""
-        return 1 / self.in_a_row
+        """The factor with which one rate serves all depths: 2/N for N > 2 sums in a row.
+
+        A network of blocks of two sums has 1 over the number of its blocks.
+        """
+        return min(1.0, 2 / self.in_a_row)
 
 
 def residual_sums(trace: Trace, norms: Mapping[str, Measured]) -> tuple[ResidualSum, ...]:
@@ -69,19 +72,6 @@ def residual_sums(trace: Trace, norms: Mapping[str, Measured]) -> tuple[Residual
             break
     rows = list(first.values())
     return tuple([replace(one, in_a_row=rows.count(first[i])) for i, one in found.items()])
-
-
-def writer_sizes(sums: Sequence[ResidualSum]) -> dict[str, float]:
-    """Return for each weight that writes into a stream the part of norm 1 at which it is drawn.
-
-    With the factor that the model has, the branch then enters the stream by the proposed one.
-    """
-    sizes: dict[str, float] = {}
-    for one in sums:
-        size = min(1.0, one.proposed / abs(one.factor)) if one.factor else 1.0
-        for name in one.writers:
-            sizes[name] = min(size, sizes.get(name, 1.0))
-    return sizes
 
 
 @dataclass(frozen=True)
