@@ -342,7 +342,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
         "--choose", action="store_true", help="compare settings of lifting in place of systems"
     )
     parser.add_argument(
-        "--systems", nargs="+", choices=list(SYSTEMS), help="which systems run (default: all)"
+        "--only", nargs="+", choices=list(SETTINGS), help="which settings run (default: all)"
     )
     parser.add_argument(
         "--tied",
@@ -400,7 +400,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
 
 def main(given: Sequence[str] | None = None) -> None:
     options = parse(given)
-    names = list(CHOICES) if options.choose else options.systems or list(SYSTEMS)
+    names = options.only or list(CHOICES if options.choose else SYSTEMS)
     kinds = {"both": (False, True), "yes": (True,), "no": (False,)}[options.tied]
     rows = [(tied, name) for name in names for tied in kinds]
     runs = stored(options)

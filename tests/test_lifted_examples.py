@@ -179,7 +179,7 @@ def test_nanogpt_trains_longer_at_the_best_rates(
 ) -> None:
     from benchmarks import nanogpt as benchmark
 
-    given = ["--tied", "no", "--systems", "lifted"]
+    given = ["--tied", "no", "--only", "lifted"]
     nanogpt(corpus, tmp_path, *given)
     short = benchmark.stored(benchmark.parse([*arguments_of(corpus, tmp_path), *given]))
     best = benchmark.best_rate(short.results, (False, "lifted"))

@@ -102,7 +102,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         choices=["gpt", "resmlp", "plain", "scaled"],
         help="which networks to train; by default gpt resmlp, with --lifted plain scaled, of which "
-        "the second divides its residual branches by the square root of the depth",
+        "the second divides its residual branches by the number of blocks",
     )
     parser.add_argument(
         "--lifted",
@@ -213,7 +213,7 @@ def task(network: str, options: argparse.Namespace) -> Task:
     def build(size: Size) -> Network:
         if network == "gpt":
             return GPT(vocabulary, d_embed=size.width, num_heads=4, num_blocks=size.depth)
-        scale = math.sqrt(options.depths[0] / size.depth) if network == "scaled" else 1.0
+        scale = 1 / size.depth if network == "scaled" else 1.0
         model = PlainGPT(
             vocabulary,
             context=options.context,
