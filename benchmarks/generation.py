@@ -4,7 +4,8 @@
     python -m benchmarks.generation --write docs/guides/attention.md
 
 One network generates one token after contexts of several lengths, in turns, so that a busy machine
-slows all of them alike. Prints the median times over that of the shortest context with a cache.
+slows all of them alike. Prints the median times over that of the shortest context with a cache. The
+last row is the part of the cached time that attention itself takes: every key and value is read.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.docs_tables import write_between
-from modula import GPT, KeyValueCache
+from modula import GPT, FunctionalAttention, KeyValueCache
 
-NAMES = ("whole pass", "cache", "cache, window of 32")
+HEADS = 4
+NAMES = ("whole pass", "cache", "cache, window of 32", "attention alone")
 
 
 def contexts(longest: int) -> list[int]:
@@ -32,7 +34,7 @@ def measure(width: int, blocks: int, longest: int, rounds: int) -> dict[str, lis
     """Return the median seconds of a token for each way, by context."""
     torch.manual_seed(0)
     model, windowed = (
-        GPT(65, d_embed=width, num_heads=4, num_blocks=blocks, window=window)
+        GPT(65, d_embed=width, num_heads=HEADS, num_blocks=blocks, window=window)
         for window in (None, 32)
     )
     ids = torch.randint(65, (1, longest))
@@ -40,7 +42,7 @@ def measure(width: int, blocks: int, longest: int, rounds: int) -> dict[str, lis
     for _ in range(rounds):
         for context in contexts(longest):
             prompt, token = ids[:, :context], ids[:, :1]
-            for name, network in zip(NAMES[1:], (model, windowed), strict=True):
+            for name, network in zip(NAMES[1:3], (model, windowed), strict=True):
                 cache = KeyValueCache(network)
                 cache.extend(prompt)
                 cache.extend(token)  # the buffers have grown
@@ -50,10 +52,22 @@ def measure(width: int, blocks: int, longest: int, rounds: int) -> dict[str, lis
             start = time.perf_counter()
             model(prompt)
             times.setdefault((NAMES[0], context), []).append(time.perf_counter() - start)
+            times.setdefault((NAMES[3], context), []).append(attention(width, blocks, context))
     return {
         name: [statistics.median(times[name, context]) for context in contexts(longest)]
         for name in NAMES
     }
+
+
+def attention(width: int, blocks: int, context: int) -> float:
+    """Return the seconds of one query's attention to all keys, in each of the blocks."""
+    query = torch.randn(1, HEADS, 1, width // HEADS)
+    kept = [torch.randn(2, 1, HEADS, context, width // HEADS) for _ in range(blocks)]
+    bond = FunctionalAttention()
+    start = time.perf_counter()
+    for key, value in kept:
+        bond((query, key, value))
+    return time.perf_counter() - start
 
 
 def table(options: argparse.Namespace) -> str:
@@ -80,10 +94,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--longest", type=int, default=2048, help="the longest context")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--width", type=int, default=256, help="number of features (default %(default)s)"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=4, help="number of blocks (default %(default)s)"
+    )
+    parser.add_argument(
+        "--longest", type=int, default=2048, help="the longest context (default %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="measurements of each (default %(default)s)"
+    )
     parser.add_argument(
         "--write", type=Path, help="write the table into this page, between its marks"
     )

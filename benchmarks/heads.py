@@ -110,11 +110,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", default="shakespeare", help="a text (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=2)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.07, 0.14, 0.28])
+    parser.add_argument(
+        "--steps", type=int, default=600, help="training steps (default %(default)s)"
+    )
+    parser.add_argument(
+        "--width", type=int, default=64, help="number of features (default %(default)s)"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=2, help="number of blocks (default %(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each (default %(default)s)")
+    parser.add_argument(
+        "--rates",
+        type=float,
+        nargs="+",
+        default=[0.07, 0.14, 0.28],
+        help="learning rates to try (default %(default)s)",
+    )
     parser.add_argument(
         "--out", type=Path, help="a JSON file of the losses of all runs, which are not repeated"
     )

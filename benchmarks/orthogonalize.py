@@ -387,14 +387,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", default="cpu", type=torch.device)
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        type=torch.device,
+        help="where to measure (default %(default)s)",
+    )
     parser.add_argument(
         "--works",
         nargs="+",
         choices=list(WORKS),
         help="by default those that the device runs in reasonable time",
     )
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="measurements of each (default %(default)s)"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="leave out the methods that take many times as long"
     )

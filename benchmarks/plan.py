@@ -99,11 +99,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--atoms", type=int, default=1000)
-    parser.add_argument("--width", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=50, help="calls that are timed")
-    parser.add_argument("--against", type=Path, help="another checkout to compare with")
-    parser.add_argument("--rounds", type=int, default=5, help="processes of each checkout")
+    parser.add_argument(
+        "--atoms", type=int, default=1000, help="of the network (default %(default)s)"
+    )
+    parser.add_argument(
+        "--width", type=int, default=4, help="number of features (default %(default)s)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=50, help="calls that are timed (default %(default)s)"
+    )
+    parser.add_argument(
+        "--against", type=Path, help="another checkout to compare with (default: none)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="processes of each checkout (default %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print the numbers alone")
     options = parser.parse_args()
 

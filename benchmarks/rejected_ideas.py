@@ -231,8 +231,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", type=int, default=768, help="rows and columns of the matrices")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=768,
+        help="rows and columns of the matrices (default %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=40, help="measurements of each (default %(default)s)"
+    )
     parser.add_argument(
         "--write", type=Path, help="write the tables into this page, between its marks"
     )

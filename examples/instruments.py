@@ -2,10 +2,11 @@
 
     # a few minutes; on the source of Python's standard library, and digits
     python examples/instruments.py
-    python examples/instruments.py --out FOLDER  # does not touch docs/
+    python examples/instruments.py --docs  # updates the documentation
 
-Writes a figure for each instrument to --out, and all tables to tables.json there. The two tables of
-docs/guides/instruments.md, of bounds and of radii, are written to --page, by default to that file.
+Writes a figure for each instrument to --out, and all tables to tables.json there. With --docs, the
+figures go into docs/figures/instruments, and the tables of bounds and of radii onto
+docs/guides/instruments.md.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ from modula.instruments import (
 )
 
 DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "guides" / "instruments.md"
 KINDS_WITHOUT_NAME = ("Composition", "Concatenation")
 
 
@@ -63,40 +65,61 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", default="stdlib", help='"stdlib", "shakespeare" or a UTF-8 file')
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=2)
-    parser.add_argument("--context", type=int, default=32)
     parser.add_argument(
-        "--search", type=int, default=10, help="rounds of each search of well_normed"
+        "--data",
+        default="stdlib",
+        help='"stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
     )
-    parser.add_argument("--sweep-steps", type=int, default=150)
-    parser.add_argument("--seeds", type=int, default=3, help="of the sweep")
-    parser.add_argument("--out", type=Path, default=DOCS / "figures" / "instruments")
+    parser.add_argument(
+        "--steps", type=int, default=500, help="training steps of the GPT (default %(default)s)"
+    )
+    parser.add_argument(
+        "--width", type=int, default=64, help="number of features (default %(default)s)"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=2, help="number of blocks (default %(default)s)"
+    )
+    parser.add_argument(
+        "--context", type=int, default=32, help="characters per window (default %(default)s)"
+    )
+    parser.add_argument(
+        "--search",
+        type=int,
+        default=10,
+        help="rounds of each search of well_normed (default %(default)s)",
+    )
+    parser.add_argument(
+        "--sweep-steps",
+        type=int,
+        default=150,
+        help="training steps of each run of the sweep (default %(default)s)",
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="of the sweep (default %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/instruments"),
+        help="folder of the figures and tables (default %(default)s)",
+    )
     parser.add_argument(
         "--log",
         type=Path,
         default=Path("runs/instruments/watch.csv"),
-        help="the file that the watch writes",
+        help="the file that the watch writes (default %(default)s)",
     )
     parser.add_argument(
-        "--page",
-        type=Path,
-        help="file with the tables; by default docs/guides/instruments.md, if --out is in docs/",
+        "--docs", action="store_true", help="write into the folder of the documentation"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.docs:
+        options.out = DOCS / "figures" / "instruments"
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
     options = parse(arguments)
     matplotlib.use("Agg")
     options.out.mkdir(parents=True, exist_ok=True)
-    page = (
-        DOCS / "guides" / "instruments.md"
-        if options.page is None and options.out == DOCS / "figures" / "instruments"
-        else options.page
-    )
 
     torch.manual_seed(0)
     corpus = load(options.data)
@@ -152,9 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
     )
     for name, text in tables.items():
         print(f"{name}\n{text}\n")
-    if page is not None:
+    if options.docs:
         for name in ("bounds", "radii"):
-            write_between(page, name, tables[f"table of {name}"])
+            write_between(PAGE, name, tables[f"table of {name}"])
     return tables
 
 

@@ -47,14 +47,23 @@ from modula.parallel import split_over, tensor_parallel_plan
 
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__, out=Path("runs/gpt_distributed"))
-    options.add_argument("--parallel", choices=["fsdp", "ddp", "hsdp", "tp"], default="fsdp")
+    options.add_argument(
+        "--parallel",
+        choices=["fsdp", "ddp", "hsdp", "tp"],
+        default="fsdp",
+        help="what the processes share: FSDP2 shards, whole replicas, replicas of shards, or each "
+        "matrix product (default %(default)s)",
+    )
     options.add_argument(
         "--shards",
         type=int,
         help="hsdp: how many processes shard one replica of the weights; by default a machine's",
     )
     options.add_argument(
-        "--lr", type=float, default=0.1, help="peak learning rate: the norm of a step"
+        "--lr",
+        type=float,
+        default=0.1,
+        help="peak learning rate: the norm of a step (default %(default)s)",
     )
     return options.parse_args(given)
 
