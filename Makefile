@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 CODE := modula examples benchmarks tests docs/_hooks conftest.py
 
-.PHONY: train test hostile check check-all format bench docs serve-docs clean
+.PHONY: train test hostile check check-all format bench dist docs serve-docs clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt
@@ -45,6 +45,12 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.orthogonalize
 	$(BIN)/python -m benchmarks.train_step
 
+dist: $(READY)  ## build the wheel and the source distribution into dist/, and check both
+	$(BIN)/pip install --quiet --editable '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+
 docs: $(READY)  ## build the site into site/; a link or an anchor that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -52,4 +58,4 @@ serve-docs: $(READY)
 	$(BIN)/mkdocs serve
 
 clean:
-	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

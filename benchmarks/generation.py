@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from benchmarks.docs_tables import write_between
 from modula import GPT, FunctionalAttention, KeyValueCache
@@ -39,7 +40,7 @@ def measure(width: int, blocks: int, longest: int, rounds: int) -> dict[str, lis
     )
     ids = torch.randint(65, (1, longest))
     times: dict[tuple[str, int], list[float]] = {}
-    for _ in range(rounds):
+    for _ in tqdm(range(rounds), unit="round", leave=False):
         for context in contexts(longest):
             prompt, token = ids[:, :context], ids[:, :1]
             for name, network in zip(NAMES[1:3], (model, windowed), strict=True):

@@ -13,11 +13,13 @@ import argparse
 import json
 import statistics
 import sys
+from itertools import product
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from benchmarks.docs_tables import write_between
 from modula import GPT, Gradient, HeadLinear
@@ -78,19 +80,17 @@ def row(name: str, losses: dict[float, list[float]]) -> str:
 def table(options: argparse.Namespace) -> str:
     out: Path | None = options.out
     done: dict[str, float] = json.loads(out.read_text()) if out and out.exists() else {}
-    lines = []
-    for name in PROJECTIONS:
-        losses: dict[float, list[float]] = {}
-        for seed in range(options.seeds):
-            for lr in options.rates:
-                key = f"{name}, {lr:g}, {seed}, {options.steps}, {options.width}, {options.blocks}"
-                if key not in done:
-                    sizes = (options.steps, options.width, options.blocks)
-                    done[key] = trained(options.data, name, lr, seed, *sizes)
-                    if out:
-                        out.write_text(json.dumps(done, indent=1) + "\n")
-                losses.setdefault(lr, []).append(done[key])
-        lines.append(row(name, losses))
+    sizes = (options.steps, options.width, options.blocks)
+    losses: dict[str, dict[float, list[float]]] = {name: {} for name in PROJECTIONS}
+    trials = list(product(PROJECTIONS, range(options.seeds), options.rates))
+    for name, seed, lr in tqdm(trials, unit="run", leave=False):
+        key = f"{name}, {lr:g}, {seed}, {options.steps}, {options.width}, {options.blocks}"
+        if key not in done:
+            done[key] = trained(options.data, name, lr, seed, *sizes)
+            if out:
+                out.write_text(json.dumps(done, indent=1) + "\n")
+        losses[name].setdefault(lr, []).append(done[key])
+    lines = [row(name, found) for name, found in losses.items()]
     rates = ", ".join(f"{lr:g}" for lr in options.rates)
     return "\n".join(
         [

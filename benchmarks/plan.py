@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from modula import RMS, Linear, Module, ReLU
 from modula.geometry import operator_geometry
@@ -78,7 +79,7 @@ def compare(other: Path, rounds: int, arguments: Sequence[str]) -> None:
     if not (other / "modula" / "__init__.py").is_file():
         raise SystemExit(f"--against takes a checkout, a folder that holds modula/; got {other}")
     times: dict[Path, list[dict[str, float]]] = {HERE: [], other: []}
-    for _ in range(rounds):
+    for _ in tqdm(range(rounds), unit="round", leave=False):
         for checkout, measured in times.items():
             measured.append(measure_in(checkout, arguments))
     print(f"medians of {rounds} processes each, in ms: this checkout, {other}, this over the other")

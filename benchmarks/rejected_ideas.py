@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from benchmarks.docs_tables import write_between
 from benchmarks.orthogonalize import decompositions, errors, gradients, joined, machine
@@ -35,7 +36,7 @@ Call = Callable[[], object]
 def ratio(idea: Call, other: Call, rounds: int) -> float:
     """Return the median time of one call over that of another."""
     taken: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds + 2):
+    for _ in tqdm(range(rounds + 2), unit="round", leave=False):
         for times, call in zip(taken, (idea, other), strict=True):
             start = time.perf_counter()
             call()

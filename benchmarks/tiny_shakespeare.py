@@ -20,6 +20,7 @@ import textwrap
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from benchmarks.docs_tables import write_between
 
@@ -66,7 +67,7 @@ def row(optimizer: str, runs: list[dict[str, float]], baseline: float) -> str:
 
 def table(data: str, out: Path, seeds: range) -> str:
     best: dict[str, list[dict[str, float]]] = {}
-    for optimizer, rates in RATES.items():
+    for optimizer, rates in tqdm(RATES.items(), unit="optimizer"):
         first = {lr: run(data, out, optimizer, seeds[0], lr) for lr in rates}
         lr = min(first, key=lambda rate: first[rate]["validation_loss"])
         best[optimizer] = [run(data, out, optimizer, seed, lr) for seed in seeds]

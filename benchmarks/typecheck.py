@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tqdm import tqdm
+
 HEAD = (
     "import torch\n"
     "\n"
@@ -58,7 +60,7 @@ def seconds(command: list[str], program: Path, texts: list[str], runs: int) -> l
     The texts differ a little from run to run, so that the checker cannot cache its results.
     """
     times: list[list[float]] = [[] for _ in texts]
-    for run in range(runs + 1):
+    for run in tqdm(range(runs + 1), unit="run", leave=False):
         for text, taken in zip(texts, times, strict=True):
             program.write_text(f"{text}\nrun = {run}\n", encoding="utf-8")
             start = time.perf_counter()

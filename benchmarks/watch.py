@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from modula import GPT, Gradient, Update
 from modula.instruments import watch
@@ -33,7 +34,7 @@ def discard(step: int, numbers: Mapping[str, float]) -> None:
 def median_seconds(work: Callable[[], object], repeats: int) -> float:
     work()
     times = []
-    for _ in range(repeats):
+    for _ in tqdm(range(repeats), unit="step", leave=False):
         start = time.process_time()
         work()
         times.append(time.process_time() - start)

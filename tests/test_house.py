@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PRODUCERS = {"algebra", "atoms", "bonds", "compounds", "lift"}
 LAYERS = [
-    {"errors", "workspace", "arithmetic", "locking", "html_table"},
+    {"errors", "workspace", "arithmetic", "locking", "html_table", "progress"},
     {"checks", "values", "scaling", "atomic"},
     {"norms"},
     {"spaces"},

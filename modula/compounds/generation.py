@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, TypeAlias, TypeVar, cast
 
 import torch
@@ -13,6 +13,7 @@ from modula.algebra.core import AnyModule, Composition, Compound, Concatenation,
 from modula.algebra.parallel import Parallel
 from modula.bonds.incremental import Incremental
 from modula.norms import RMS, OneHot
+from modula.progress import progress
 from modula.values import Value
 
 X = TypeVar("X")
@@ -20,9 +21,6 @@ Y = TypeVar("Y")
 
 Step: TypeAlias = Callable[[Value], Value]
 """A part of a network as a function of its input at the new positions."""
-
-PATIENCE = 2.0
-"""Seconds after which a bar shows the progress."""
 
 
 class KeyValueCache(Generic[X, Y]):
@@ -137,7 +135,7 @@ def generate(
     """Return ids and `count` more, each drawn from the model's prediction after those before it.
 
     The time per token does not grow with their number, since keys and values are kept
-    (`KeyValueCache`). With tqdm installed, a bar shows the progress on a terminal after two
+    (`KeyValueCache`). With tqdm installed, a bar shows the progress on a terminal after three
     seconds.
 
     Args:
@@ -168,20 +166,11 @@ def generate(
     prompt = ids.shape[-1]
     out = torch.cat((ids, ids.new_zeros(len(ids), count)), dim=1)
     logits = _prediction(model, cache, ids)
-    for i in _counted(count):
+    for i in progress(range(count), "generate", "token"):
         if i:
             logits = _last(cache.extend(out[:, prompt + i - 1 : prompt + i]))
         out[:, prompt + i] = _drawn(logits, temperature, top_k, generator)
     return out
-
-
-def _counted(count: int) -> Iterable[int]:
-    """The numbers up to `count`, with a bar on a terminal if tqdm is installed."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return range(count)
-    return tqdm(range(count), desc="generate", unit="token", delay=PATIENCE, disable=None)
 
 
 def _check(ids: Tensor, count: int, temperature: float, top_k: int | None) -> None:

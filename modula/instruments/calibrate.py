@@ -28,6 +28,7 @@ from modula.instruments.report import (
 )
 from modula.instruments.sensitivity import Stretch, stretch
 from modula.network import Network
+from modula.progress import progress
 from modula.values import Value
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ def calibrate(
     operations: dict[int, Adjustable] = {}
     measured: dict[int, list[Stretch]] = defaultdict(list)
     with differentiable():
-        for bond in filter(is_bond, observations(model, x)):
+        bonds = list(filter(is_bond, observations(model, x)))
+        for bond in progress(bonds, "calibrate", "bond"):
             operations[id(bond.operation)] = cast("Adjustable", bond.operation)
             measured[id(bond.operation)].append(stretch(bond, steps, 8, generator))
     changing = [

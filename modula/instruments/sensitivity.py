@@ -31,6 +31,7 @@ from modula.instruments.report import (
     table,
 )
 from modula.network import Network, Observation
+from modula.progress import progress
 from modula.spaces import arrow
 from modula.values import Value
 
@@ -155,8 +156,9 @@ def sensitivity(
         )
     generator = own_generator() if generator is None else generator
     with differentiable():
+        parts = progress(list(observations(module, x)), "sensitivity", "module")
         return SensitivityReport(
-            tuple([stretch(part, steps, directions, generator) for part in observations(module, x)])
+            tuple([stretch(part, steps, directions, generator) for part in parts])
         )
 
 

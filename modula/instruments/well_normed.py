@@ -42,6 +42,7 @@ from modula.instruments.report import (
 )
 from modula.instruments.sensitivity import stretch
 from modula.network import Network, Observation
+from modula.progress import progress
 from modula.values import Value, leaves
 from modula.vector import Gradient
 
@@ -244,9 +245,10 @@ def well_normed(
         parts = observations(model, x)
         radii = Radii.of(model)
         weight_norms = _weight_norms(radii.graph)
+        located = list(zip(parts, locate(radii.graph, parts), strict=True))
         rows = [
             _bounds(part, _Context(radii, nodes, weight_norms), steps, generator)
-            for part, nodes in zip(parts, locate(radii.graph, parts), strict=True)
+            for part, nodes in progress(located, "well_normed", "module")
         ]
         return WellNormedReport(tuple(rows))
 

@@ -26,11 +26,11 @@ from modula.errors import LiftError
 from modula.geometry import BallVectors, Geometry
 from modula.lift.inputs import Inputs
 from modula.lift.nested import map_tensors, tensors_in
-from modula.lift.progress import steps
 from modula.lift.restoring import restored
 from modula.lift.rules import Kind
 from modula.lift.swapping import swapped
 from modula.norms import RMS, Linf
+from modula.progress import progress
 from modula.vector import dense
 
 
@@ -91,7 +91,7 @@ def gains(
         LiftError: no output requires a gradient, or a κ is not finite.
     """
     leaves = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
-    passes = steps(probes * len(examples), "lift")
+    passes = progress(range(probes * len(examples)), "lift")
     runs = [_Run(model, leaves, one, probes, seed, passes) for one in examples]
     found = {
         name: size * _root_mean([run.squares[name] for run in runs if run.squares[name]])
