@@ -13,14 +13,17 @@ them receive. On a CPU PyTorch gathers everything instead of the exchange, n tim
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
 import textwrap
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -39,6 +42,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.docs_tables import write_between
 from modula import GPT, Network, SteepestDescent, TransformerBlock
 from modula.geometry import Vectors
+from modula.optim.votes import Votes
 from modula.parallel import split_over, tensor_parallel_plan
 from modula.sharding import worth_sharing
 
@@ -136,6 +140,11 @@ def sent_when_hybrid(stack: Stack, replicas: int, shards: int) -> float:
 def sent_for_support(stack: Stack, processes: int) -> float:
     """Numbers that a process sends to say which weights its shards of the gradient touch."""
     return (processes - 1) * stack.count
+
+
+def sent_for_votes(votes: int, processes: int) -> float:
+    """Bytes that a process sends in votes on a step: each is a sum of three integers."""
+    return votes * 3 * 8 * 2 * (processes - 1) / processes
 
 
 def total(
@@ -324,12 +333,24 @@ def row(run: Run) -> str:
             F.cross_entropy(forward(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).backward()  # type: ignore[no-untyped-call]
         with Traffic() as step, split_over(run.split) if run.split else nullcontext():
             optimizer.step()
+    votes = step.sent.pop("all-reduce", 0)
     kinds = ", ".join(sorted(step.sent)) or "nothing"
     sizes = f"{step.largest / entries:.0%} | {step.peak / (4 * entries):.0%}"
     return (
         f"| {run.name} | {passes.bytes:,.0f} | {run.formula(stacks(model)):,.0f} | "
-        f"{step.bytes:,.0f} | {kinds} | {sizes} |"
+        f"{step.bytes:,.0f} | {kinds} | {votes:,.0f} | {sizes} |"
     )
+
+
+def time_of_a_vote(rounds: int = 300) -> float:
+    """The median of the seconds that processes take for a vote, when none has to be waited for."""
+    votes = Votes(cast("dist.ProcessGroup", dist.group.WORLD), torch.device("cpu"))
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        votes.agree("measure")
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def table(processes: int) -> str:
@@ -338,15 +359,16 @@ def table(processes: int) -> str:
     return "\n".join(
         [
             (
-                "| | forward and backward | `dualize`, formula | counted | by | largest tensor | "
-                "at a time |"
+                "| | forward and backward | `dualize`, formula | counted | by | votes | "
+                "largest tensor | at a time |"
             ),
-            "|---|---|---|---|---|---|---|",
+            "|---|---|---|---|---|---|---|---|",
             *[row(run) for run in runs(processes)],
             "",
             textwrap.fill(
                 f"{model!r}: {entries:,} weights, {4 * entries:,} bytes; batch of 4×32 tokens; "
-                f"{processes} processes.",
+                f"{processes} processes on {os.cpu_count()} cores. A vote takes "
+                f"{1e6 * time_of_a_vote():.0f} µs (median).",
                 100,
             ),
         ]

@@ -35,8 +35,8 @@ from text import read_file, read_shakespeare, read_stdlib, shuffled, windows
 from trials import DOCS, RUNS, Bar, Runs, canvas, publish, table
 
 VOCABULARY, WIDTH, HEADS, BLOCKS, BATCH, CONTEXT = 4096, 64, 4, 2, 4, 64
-RATES = (0.05, 0.1)
-ADAM_RATES = (0.003, 0.01, 0.03)
+RATES = (0.05, 0.1, 0.2)
+ADAM_RATES = (0.01, 0.03, 0.1, 0.3)
 OTHERS_RATE = 0.1
 """Of the other weights, where AdamW trains the embedding."""
 
@@ -264,7 +264,7 @@ def main(given: Sequence[str] | None = None) -> None:
         "--name", default="dead_rows", help="of the picture and the numbers (default %(default)s)"
     )
     parser.add_argument("--steps", type=int, default=300, help="of a run (default %(default)s)")
-    parser.add_argument("--seeds", type=int, default=2, help="repetitions (default %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="repetitions (default %(default)s)")
     parser.add_argument("--out", type=Path, default=RUNS, help="folder (default %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="discard the runs in --out")
     options = parser.parse_args(given)

@@ -132,6 +132,7 @@ from modula.errors import (
     NormPairError,
     ParameterError,
     StateMismatchError,
+    StepError,
 )
 from modula.lift import Lifted, lift
 from modula.network import Network
@@ -306,6 +307,7 @@ __all__ = [
     "StackedLinear",
     "StateMismatchError",
     "SteepestDescent",
+    "StepError",
     "SwiGLU",
     "TakePosition",
     "Tanh",

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Literal, TypeAlias, TypeGuard
+
+import torch
+from torch import Tensor
+
+LARGEST = torch.finfo(torch.float32).max
+"""The largest number with which weights are multiplied."""
 
 Claim: TypeAlias = Literal["proved", "conditional", "estimate"]
 """The validity of a sensitivity: for all inputs (and weights of norm at most 1), for the inputs
@@ -28,6 +35,35 @@ Acts: TypeAlias = Literal[
 def is_number(value: object) -> TypeGuard[float]:
     """Return whether a value is a real number, of Python or NumPy; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Return whether a value is a real number that a Python float can be near to."""
+    largest = sys.float_info.max
+    return is_number(value) and -largest <= value <= largest  # integers may be larger, NaN is not
+
+
+def check_length(name: str, value: object) -> None:
+    """Raise if this is not a norm that an update can have. The value of a tensor is not read.
+
+    Args:
+        name: of the argument.
+        value: any value.
+
+    Raises:
+        TypeError: neither a number nor a tensor.
+        ValueError: a number beyond the range of float32, or a tensor with axes.
+    """
+    if isinstance(value, Tensor):
+        if value.dim():
+            raise ValueError(
+                f"{name} as a tensor has no axes, got the shape {list(value.shape)}: write "
+                "torch.tensor(0.1)"
+            )
+    elif not is_number(value):
+        raise TypeError(f"{name} is a number or a tensor without axes, got {type(value).__name__}")
+    elif not abs(value) <= LARGEST:
+        raise ValueError(f"{name} is a number of at most {LARGEST:.1e}, got {value!s:.40}")
 
 
 def check_whole(owner: str, **settings: object) -> None:
@@ -80,7 +116,7 @@ def check_mass(module: object, mass: object) -> None:
     Raises:
         ValueError: names the module and the value.
     """
-    if not is_number(mass) or not math.isfinite(mass) or mass < 0:
+    if not is_finite(mass) or mass < 0:
         raise ValueError(
             f"the mass of {_written(module)} must be a finite number ≥ 0, got {mass!r}"
         )
@@ -96,7 +132,7 @@ def check_sensitivity(module: object, sensitivity: object) -> None:
     Raises:
         ValueError: names the module and the value.
     """
-    if not is_number(sensitivity) or not math.isfinite(sensitivity) or sensitivity <= 0:
+    if not is_finite(sensitivity) or sensitivity <= 0:
         raise ValueError(
             f"the sensitivity of {_written(module)} must be a finite number > 0, got "
             f"{sensitivity!r}"

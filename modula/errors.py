@@ -11,6 +11,7 @@ __all__ = [
     "NormPairError",
     "ParameterError",
     "StateMismatchError",
+    "StepError",
 ]
 
 
@@ -44,6 +45,10 @@ class ParameterError(ValueError):
 
 class StateMismatchError(ValueError):
     """A state dict of another model or of another kind of optimizer."""
+
+
+class StepError(RuntimeError):
+    """A step of the optimizer that another process could not take, so that none has taken it."""
 
 
 for _error in __all__:

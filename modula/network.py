@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from modula.arithmetic import as_written
-from modula.checks import check_mass, listed, mass_shares, total_mass
+from modula.checks import LARGEST, check_mass, listed, mass_shares, total_mass
 from modula.errors import ParameterError
 from modula.graph import Graph, Operation, Radius, Weight
 from modula.plan import Plan
@@ -34,11 +34,11 @@ from modula.vector import (
     check_kind,
     dense,
     is_trainable,
+    kind_of,
 )
 
 SMALLEST = torch.finfo(torch.float32).tiny
-LARGEST = torch.finfo(torch.float32).max
-"""The smallest and the largest coefficient, since updates are computed in float32."""
+"""The smallest coefficient, since updates are computed in float32."""
 
 PartialMap: TypeAlias = Callable[[Mapping[str, Tensor], Value], Value]
 """The map of a part of a network, as a function of some of its weights, by name, and its input."""
@@ -535,18 +535,24 @@ def check_kinds(network: Network, names: Iterable[str], weights: Sequence[Tensor
     """Raise if a weight is not a dense tensor of floating-point numbers of 16 bits or more.
 
     Raises:
-        ParameterError: names the first such weight, with its dtype and layout.
+        ParameterError: names the first such weight, and its kind.
     """
     for name, w in zip(names, weights, strict=True):
-        if is_trainable(w):
-            continue
-        dtypes = ", ".join(sorted(map(str, TRAINABLE)))
-        raise ParameterError(
-            f"{name!r} of {network!r} is {'nested, ' if w.is_nested else ''}of dtype {w.dtype} and "
-            f"layout {w.layout}; a weight is "
-            f"trained as a dense tensor (torch.strided) of dtype {dtypes}: convert it, and compute "
-            "a copy of another kind, such as a quantised one, in the forward map"
-        )
+        owner = f"{name!r} of {type(network).__name__}"  # whose repr may ask a weight for its shape
+        if not is_trainable(w):
+            dtypes = ", ".join(sorted(map(str, TRAINABLE)))
+            raise ParameterError(
+                f"{owner} is {kind_of(w)[0]}; a weight is trained as a dense tensor (torch.strided)"
+                f" of dtype {dtypes}: convert it, and compute a copy of another kind, such as a "
+                "quantised one, in the forward map"
+            )
+        if w.is_neg() or any(
+            n > 1 and not step for n, step in zip(w.shape, w.stride(), strict=True)
+        ):
+            raise ParameterError(
+                f"{owner} is a view whose entries share memory or are negated when read, which "
+                "cannot be written in place: take its .clone()"
+            )
 
 
 def _way_out(name: str) -> str:

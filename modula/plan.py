@@ -21,6 +21,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from modula.checks import check_length
 from modula.errors import LayoutError
 from modula.geometry import Geometry, Matrices
 from modula.geometry.parts import largest_touched, lengths
@@ -171,6 +172,7 @@ class Plan:
 
         With `support`, parts of a weight that it does not touch come to rest (`Batch.lengths`).
         """
+        check_length("target_norm", target_norm)
         self._check(gradient, "dualize")
         if support is not None:
             self._check(support, "dualize")
@@ -216,6 +218,7 @@ class Plan:
 
         With `support`, the gradient of one step, a tensor that it does not touch becomes zero.
         """
+        check_length("target_norm", target_norm)
         self._check(update, "normalize")
         norms = self._norms(update)
         lengths = target_norm * self._coefficients(norms)
@@ -341,11 +344,11 @@ class Plan:
     def _in_order(results: list[tuple[list[int], Tensor]]) -> Tensor:
         """The numbers of all weights in parameter order, from indices and numbers by batch."""
         if not results:
-            return torch.zeros(0)
+            return torch.zeros(0, device="cpu")
         home = results[0][1].device
         order = [i for indices, _ in results for i in indices]
         return torch.cat([values.to(home) for _, values in results])[
-            torch.tensor(order).argsort().to(home, non_blocking=True)
+            torch.tensor(order, device="cpu").argsort().to(home, non_blocking=True)
         ]
 
     def _check(self, vector: Vector, operation: str) -> None:
@@ -409,4 +412,4 @@ def _max(norms: Tensor) -> Tensor:
 
 def _numbers(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Python numbers as a tensor on the device, copied without a synchronisation."""
-    return torch.tensor(numbers, dtype=dtype).to(device, non_blocking=True)
+    return torch.tensor(numbers, dtype=dtype, device="cpu").to(device, non_blocking=True)

@@ -13,6 +13,7 @@ imported when the first DTensor is met, since importing it takes half as long as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, prod
@@ -41,6 +42,13 @@ split_meshes: list[DeviceMesh] = []
 
 `modula.parallel.split_over` appends it. A list, not a context variable, because torch.compile
 cannot read those."""
+
+exchanges: list[Callable[[], AbstractContextManager[None]]] = []
+"""The last entry makes the context in which processes exchange tensors.
+
+`modula.optim` appends one by which processes tell each other of a failure before they exchange
+anything, since the others would wait for the one that failed.
+"""
 
 
 def is_sharded(t: Tensor) -> TypeIs[DTensor]:
@@ -132,7 +140,7 @@ class Sharding:
         numbers = f(local).to(dtype) if local.numel() else local.new_zeros(len(local), dtype=dtype)
         by_weight = [one for one in redistributions if one.after.is_shard(0)]
         for one in reversed(by_weight):
-            numbers = _dtensor(numbers, one.mesh, (one.after,), one.shape[:1]).full_tensor()
+            numbers = _gathered(_dtensor(numbers, one.mesh, (one.after,), one.shape[:1]))
         return self._combined(numbers, combine, [one.axis for one in by_weight])
 
     def combine(self, numbers: Tensor, combine: BatchMap) -> Tensor:
@@ -268,7 +276,9 @@ def reduced(t: Tensor) -> Tensor:
         return t
     from torch.distributed.tensor import Replicate
 
-    return t.redistribute(placements=[Replicate() if p.is_partial() else p for p in t.placements])
+    summed = [Replicate() if p.is_partial() else p for p in t.placements]
+    with _exchange():
+        return t.redistribute(placements=summed)
 
 
 def to_local(t: Tensor) -> Tensor:
@@ -289,7 +299,8 @@ def to_local_like(t: Tensor, like: Tensor) -> Tensor:
             ".full_tensor()"
         )
     if is_sharded(t) and is_sharded(like) and t.placements != like.placements:
-        t = t.redistribute(placements=like.placements)
+        with _exchange():
+            t = t.redistribute(placements=like.placements)
     return to_local(t)
 
 
@@ -326,7 +337,7 @@ def entrywise(
 
 def to_full(t: Tensor) -> Tensor:
     """Return the whole tensor, on every process. Meant for single numbers."""
-    return t.full_tensor() if is_sharded(t) else t
+    return _gathered(t) if is_sharded(t) else t
 
 
 def dot(
@@ -391,7 +402,7 @@ def _summed(numbers: Tensor, layout: Sharding) -> Tensor:
     from torch.distributed.tensor import Partial, Replicate
 
     pending = tuple([Replicate() if p.is_replicate() else Partial() for p in layout.placements])
-    return _dtensor(numbers, layout.mesh, pending, numbers.shape).full_tensor()
+    return _gathered(_dtensor(numbers, layout.mesh, pending, numbers.shape))
 
 
 def fill(weight: Tensor, values: Tensor) -> None:
@@ -432,7 +443,21 @@ def refuse_fully_sharded(model: nn.Module) -> None:
 def _redistributed(
     local: Tensor, mesh: DeviceMesh, shape: torch.Size, before: Placement, after: Placement
 ) -> Tensor:
-    return _dtensor(local, mesh, (before,), shape).redistribute(placements=[after]).to_local()
+    given = _dtensor(local, mesh, (before,), shape)
+    if before.is_replicate():  # each process has its part already
+        return given.redistribute(placements=[after]).to_local()
+    with _exchange():
+        return given.redistribute(placements=[after]).to_local()
+
+
+def _gathered(t: DTensor) -> Tensor:
+    """The whole tensor, on every process."""
+    with _exchange():
+        return t.full_tensor()
+
+
+def _exchange() -> AbstractContextManager[None]:
+    return exchanges[-1]() if exchanges else nullcontext()
 
 
 def _dtensor(local: Tensor, mesh: DeviceMesh, placements: Placements, shape: torch.Size) -> DTensor:
@@ -464,9 +489,9 @@ def _all_gathered(numbers: Tensor, mesh: DeviceMesh) -> Tensor:
     """The numbers of all processes of a mesh: [n] -> [process, n]."""
     from torch.distributed.tensor import Shard
 
-    return _dtensor(
-        numbers[None], mesh, (Shard(0),), torch.Size((mesh.size(), len(numbers)))
-    ).full_tensor()
+    return _gathered(
+        _dtensor(numbers[None], mesh, (Shard(0),), torch.Size((mesh.size(), len(numbers))))
+    )
 
 
 def _sharded_axis(p: Placement) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn, Self, TypeAlias, TypeVar, cast, over
 
 import torch
 from torch import Tensor
+from torch.masked import MaskedTensor
 
 from modula.checks import is_number, listed
 from modula.errors import LayoutError
@@ -104,10 +105,10 @@ class Vector:
     # == compares identity: there is no entrywise comparison of vectors.
 
     def _check_layout(self, other: Vector, operation: str) -> None:
-        """Raise if two vectors differ in names or shapes.
+        """Raise if two vectors differ in names or shapes, or one has no entries.
 
         Raises:
-            LayoutError: they belong to different models.
+            LayoutError: they belong to different models, or to a model and its copy on "meta".
         """
         if self.names != other.names:
             ours, theirs = set(self.names) - set(other.names), set(other.names) - set(self.names)
@@ -122,6 +123,11 @@ class Vector:
                     f"{operation}: these belong to different models: {name!r} is {list(a.shape)} "
                     f"in one and {list(b.shape)} in the other"
                 )
+            if a.is_meta != b.is_meta:  # torch would add nothing, without a word
+                raise LayoutError(
+                    f"{operation}: {name!r} is on {a.device} in one and on {b.device} in the "
+                    "other, and tensors on the meta device have no entries"
+                )
 
     def _refuse(self, other: object, operation: str) -> NoReturn:
         """Raise since `self operation other` has no meaning, with an expression that has one."""
@@ -133,7 +139,25 @@ class Vector:
 
 def is_trainable(t: Tensor) -> bool:
     """Return whether this is a dense tensor of floating-point numbers of 16 bits or more."""
-    return t.dtype in TRAINABLE and not t.is_nested and t.layout is torch.strided
+    return (
+        t.dtype in TRAINABLE
+        and not t.is_nested
+        and t.layout is torch.strided
+        and not isinstance(t, MaskedTensor)
+    )
+
+
+def kind_of(value: object) -> tuple[str, str]:
+    """Return the kind of a value that is not trainable, and what to do about it, as text."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__, "make a tensor of it"
+    if isinstance(value, MaskedTensor):
+        return "a MaskedTensor", "fill it, as in value.to_tensor(0)"
+    if value.is_nested:
+        return "a nested tensor", "pad it, as in value.to_padded_tensor(0)"
+    if value.layout is not torch.strided:
+        return f"a tensor of layout {value.layout}", "take its .to_dense()"
+    return f"a tensor of dtype {value.dtype}", "convert it with .float()"
 
 
 def check_kind(owner: str, name: str, value: object) -> None:
@@ -147,16 +171,9 @@ def check_kind(owner: str, name: str, value: object) -> None:
     Raises:
         TypeError: names the entry and its kind.
     """
-    if isinstance(value, Tensor):
-        if is_trainable(value):
-            return
-        got, way_out = str(value.dtype), "convert it with .float()"
-        if value.is_nested:
-            got, way_out = "a nested tensor", "pad it"
-        elif value.layout is not torch.strided:
-            got, way_out = f"one of layout {value.layout}", "take its .to_dense()"
-    else:
-        got, way_out = type(value).__name__, "make a tensor of it"
+    if isinstance(value, Tensor) and is_trainable(value):
+        return
+    got, way_out = kind_of(value)
     raise TypeError(
         f"{owner} takes floating-point tensors, got {got} for {name!r}: {way_out}; the tensors are "
         "dense, of 16 bits or more"
@@ -360,7 +377,7 @@ class Gradient(LinearVector):
             self._refuse(update, "@")
         self._check_layout(update, "Gradient @ Update")
         if not self.tensors:
-            return torch.zeros(())
+            return torch.zeros((), device="cpu")
         home = self.tensors[0].device
         return torch.stack(
             [total.to(home) for total in dot(self.tensors, update.tensors, _pair)]

@@ -340,7 +340,9 @@ def test_a_loss_of_a_frozen_model():
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
 def test_an_integer_gradient(dtype):
-    with pytest.raises(TypeError, match=rf"floating-point tensors, got {dtype} for 'weight'"):
+    with pytest.raises(
+        TypeError, match=rf"floating-point tensors, got a tensor of dtype {dtype} for 'weight'"
+    ):
         Gradient({"weight": torch.ones(3, 4, dtype=dtype)})
 
 

@@ -36,6 +36,7 @@ MODES = {
     "default dtype float64": lambda: default_dtype(torch.float64),
     "default dtype bfloat16": lambda: default_dtype(torch.bfloat16),
     "default device": lambda: torch.device("cpu"),
+    "another default device": lambda: torch.device("meta"),
     "inference mode": torch.inference_mode,
     "deterministic": deterministic,
     "gradients": torch.enable_grad,

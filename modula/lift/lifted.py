@@ -34,7 +34,7 @@ from modula.lift.weight import LiftedWeight, seed_from
 from modula.network import SMALLEST, Network, Observation, check_parameters
 from modula.norms import Linf
 from modula.values import Value
-from modula.vector import TRAINABLE
+from modula.vector import TRAINABLE, is_trainable, kind_of
 
 Method: TypeAlias = Literal["auto", "drawn", "init", "quadrature", "declared", "flat"]
 Calibration: TypeAlias = "Method | Mapping[str, float]"
@@ -439,11 +439,10 @@ def _refuse_kinds(module: nn.Module) -> None:
                 f"{name!r} of {type(module).__name__} has no shape before the first call: call the "
                 "model once, and then lift it"
             )
-        is_dense = p.dtype in TRAINABLE and p.layout is torch.strided
-        if p.requires_grad and not is_dense:
+        if p.requires_grad and not is_trainable(p):
             raise ParameterError(
-                f"{name!r} of {type(module).__name__} is of dtype {p.dtype} and layout {p.layout}; "
-                f"lift takes trained parameters that are dense, of dtype "
-                f"{', '.join(map(str, TRAINABLE))}: freeze it with requires_grad_(False), as a "
-                "quantised weight beside LoRA factors is, or convert it"
+                f"{name!r} of {type(module).__name__} is {kind_of(p)[0]}; lift takes trained "
+                f"parameters that are dense, of dtype {', '.join(map(str, TRAINABLE))}: freeze it "
+                "with requires_grad_(False), as a quantised weight beside LoRA factors is, or "
+                "convert it"
             )

@@ -1,6 +1,6 @@
 """Steepest descent under the modular norm, as a `torch.optim.Optimizer`, and its rules."""
 
-from modula.errors import StateMismatchError
+from modula.errors import StateMismatchError, StepError
 from modula.optim.rules import (
     Adam,
     AsDirection,
@@ -28,4 +28,5 @@ __all__ = [
     "Stateful",
     "SteepestDescent",
     "Step",
+    "StepError",
 ]

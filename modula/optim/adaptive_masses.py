@@ -52,7 +52,7 @@ def drift(
         rate: of the drift.
     """
     agreement = cosines(gradient.tensors, [state[LAST_UPDATE] for state in states])
-    fractions = torch.tensor(plan.mass_fractions, dtype=agreement.dtype).to(
+    fractions = torch.tensor(plan.mass_fractions, dtype=agreement.dtype, device="cpu").to(
         agreement.device, non_blocking=True
     )
     before = torch.stack([state[LOG_MASS].to(agreement) for state in states])

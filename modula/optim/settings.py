@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TypedDict
 
 from torch import Tensor
 
-from modula.checks import is_number
+from modula.checks import LARGEST, is_number
 
 
 class Settings(TypedDict):
@@ -26,22 +25,13 @@ class Settings(TypedDict):
 
 
 def check_lr(lr: object) -> None:
-    """Raise if `lr` is not a valid step size.
+    """Raise if `lr` is not a valid step size. The value of a tensor is not read.
 
     Raises:
         TypeError: neither a number nor a floating-point tensor.
         ValueError: negative, not finite, or a tensor of several numbers.
     """
-    if isinstance(lr, Tensor):
-        if not lr.is_floating_point():
-            raise TypeError(f"lr as a tensor is of floating-point dtype, got {lr.dtype}")
-        if lr.dim() != 0:
-            raise ValueError(
-                f"lr as a tensor has no axes, got the shape {list(lr.shape)}: write "
-                "torch.tensor(0.1)"
-            )
-        return  # its value is not read: that would wait for the device
-    _check_number("lr", lr)
+    _check_number_or_tensor("lr", lr)
 
 
 def check_weight_decay(weight_decay: object) -> None:
@@ -63,9 +53,8 @@ def check_settings(settings: Settings, *, adapts: bool) -> None:
     """
     check_lr(settings["lr"])
     rate: object = settings["adapt_masses"]
-    for name, value in (("weight_decay", settings["weight_decay"]), ("adapt_masses", rate)):
-        if not isinstance(value, Tensor):
-            _check_number(name, value)
+    _check_number_or_tensor("weight_decay", settings["weight_decay"])
+    _check_number_or_tensor("adapt_masses", rate)
     if not adapts and not isinstance(rate, Tensor) and rate:
         raise ValueError(
             f"adapt_masses was 0 when the optimizer was made and is {rate} now: make a new one, "
@@ -75,8 +64,16 @@ def check_settings(settings: Settings, *, adapts: bool) -> None:
 
 def check_momentum(momentum: object) -> None:
     """Raise if `momentum` is not a number in [0, 1). The value of a tensor is not read."""
-    if not isinstance(momentum, Tensor):
+    if isinstance(momentum, Tensor):
+        _check_number_or_tensor("momentum", momentum)
+    else:
         _check_share("momentum", momentum)
+
+
+def check_nesterov(nesterov: object) -> None:
+    """Raise if `nesterov` is neither True nor False."""
+    if not isinstance(nesterov, bool):
+        raise TypeError(f"nesterov is True or False, got {nesterov!r}")
 
 
 def check_adam(betas: object, eps: object) -> None:
@@ -91,8 +88,24 @@ def check_adam(betas: object, eps: object) -> None:
 def _check_number(name: str, value: object) -> None:
     if not is_number(value):
         raise TypeError(f"{name} is a number, got {type(value).__name__}")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} is finite and at least 0, got {value}")
+    if not 0 <= value <= LARGEST:
+        raise ValueError(
+            f"{name} is finite and at least 0, at most {LARGEST:.1e}, got {value!s:.40}"
+        )
+
+
+def _check_number_or_tensor(name: str, value: object) -> None:
+    """Raise if this is no number. The value of a tensor is not read: that would wait for it."""
+    if not isinstance(value, Tensor):
+        _check_number(name, value)
+        return
+    if not value.is_floating_point():
+        raise TypeError(f"{name} as a tensor is of floating-point dtype, got {value.dtype}")
+    if value.dim() != 0:
+        raise ValueError(
+            f"{name} as a tensor has no axes, got the shape {list(value.shape)}: write "
+            "torch.tensor(0.1)"
+        )
 
 
 def _check_share(name: str, value: object) -> None:

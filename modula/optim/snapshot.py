@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import MutableMapping, Sequence
 
 import torch
 from torch import Tensor
 
 from modula.optim.rules import State
+from modula.optim.signals import signals_wait
 from modula.sharding import all_to_local
 
 
@@ -38,10 +36,15 @@ class Snapshot:
             if state is not None:
                 self.keep(list(state.values()))
 
+    def forget(self) -> None:
+        """Keep the step: `restore` writes nothing back any more."""
+        self._copies.clear()
+        self._states.clear()
+
     @torch.no_grad()
     def restore(self) -> None:
         """Write everything back. Signals wait until this is done."""
-        with _signals_wait():
+        with signals_wait():
             for tensor, copy in self._copies:
                 tensor.copy_(copy)
             for states, p, before in self._states:
@@ -50,17 +53,3 @@ class Snapshot:
                 else:
                     states[p].clear()
                     states[p].update(before)
-
-
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Let no signal, such as the one of Ctrl-C, run its handler inside this context."""
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

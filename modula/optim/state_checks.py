@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from torch import Tensor
 
-from modula.checks import is_number
+from modula.checks import is_finite, is_number
 from modula.errors import StateMismatchError
 from modula.optim.adaptive_masses import LAST_UPDATE, LOG_MASS
 from modula.optim.master_weights import MASTER
@@ -17,9 +16,10 @@ from modula.optim.settings import (
     check_adapt_masses,
     check_lr,
     check_momentum,
+    check_nesterov,
     check_weight_decay,
 )
-from modula.vector import is_trainable
+from modula.vector import is_trainable, kind_of
 
 FOREIGN = "it was written by another optimizer, or with another base or rule"
 
@@ -82,6 +82,7 @@ def _check_settings(group: Mapping[str, object]) -> None:
         ("weight_decay", check_weight_decay),
         ("adapt_masses", check_adapt_masses),
         ("momentum", check_momentum),
+        ("nesterov", check_nesterov),
         ("betas", lambda betas: check_adam(betas, 0.0)),
         ("eps", lambda eps: check_adam((0.0, 0.0), eps)),
     )
@@ -136,7 +137,7 @@ def _check_parameter(
         )
     for scalar in sorted({"step", LOG_MASS} & set(saved)):
         number = saved[scalar]
-        finite = is_number(number) and math.isfinite(number)
+        finite = is_finite(number)
         if isinstance(number, Tensor):
             finite = number.is_meta or (number.dim() == 0 and bool(number.isfinite()))
         if not finite:
@@ -150,7 +151,7 @@ def _check_parameter(
         if not isinstance(value, Tensor) or not is_trainable(value):
             got = type(value).__name__
             if isinstance(value, Tensor):
-                got = f"{value.dtype} of layout {value.layout}"
+                got = kind_of(value)[0]
             raise StateMismatchError(
                 f"{buffer} of {name!r} is a floating-point tensor, the saved state has {got}"
             )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from modula.arithmetic import as_written
-from modula.checks import is_number
+from modula.checks import is_number, listed
 from modula.network import Network
 from modula.optim.adaptive_masses import LAST_UPDATE, LOG_MASS, drift, remember, scale_by_mass
 from modula.optim.decay import decayed
@@ -40,9 +40,14 @@ from modula.optim.settings import (
 )
 from modula.optim.snapshot import Snapshot
 from modula.optim.state_checks import check_state_dict
+from modula.optim.step_group import votes_on
+from modula.optim.votes import Votes, all_or_none
 from modula.plan import Plan
 from modula.polar import MethodLike
 from modula.vector import Gradient, Weights, check_kind, dense, is_trainable
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class SteepestDescent(torch.optim.Optimizer):
@@ -87,6 +92,9 @@ class SteepestDescent(torch.optim.Optimizer):
         method: how matrices are orthogonalised, one of `modula.polar`'s; None is its default.
         rule: another rule, such as `Normalized(Adam())` or one of your own (`modula.optim.Rule`),
             in place of momentum, nesterov, normalize, base, betas, eps and method.
+        process_group: the processes that take each step together or not at all, in place of those
+            that have shards of the weights. Give it for replicas with plain weights, such as
+            `ddp.process_group`.
 
     Raises:
         TypeError: the model is not modula's, or an argument is of the wrong kind.
@@ -128,6 +136,7 @@ class SteepestDescent(torch.optim.Optimizer):
         adapt_masses: float = 0.0,
         method: MethodLike | None = None,
         rule: Rule | None = None,
+        process_group: ProcessGroup | None = None,
     ) -> None:
         _check_model(model)
         check_lr(lr)
@@ -151,15 +160,18 @@ class SteepestDescent(torch.optim.Optimizer):
         self._judge: Policy = POLICIES[nonfinite]
         self._adapts: bool = adapt_masses > 0
         self._before: Snapshot | None = None
+        self._process_group: ProcessGroup | None = process_group
+        self._votes: Votes | None = None
         defaults = {
             "lr": lr,
             **self.rule.defaults(),
             "weight_decay": weight_decay,
             "adapt_masses": adapt_masses,
-            "skipped": torch.zeros((), dtype=torch.int64, device=_first_device(model.weights)),
+            "skipped": _zero(model.weights),
         }
         super().__init__(list(model.weights.items()), defaults)
-        self._begin([p for p in self._settings["params"] if p.requires_grad])
+        with torch.inference_mode(False):  # a tensor that is made in it can never be written
+            self._begin([p for p in self._settings["params"] if p.requires_grad])
 
     @property
     def skipped(self) -> Tensor:
@@ -195,6 +207,9 @@ class SteepestDescent(torch.optim.Optimizer):
         interrupted, then weights, averages, masters, masses and counts are as they were, and the
         same step can be taken again. For its time a copy of them is in memory.
 
+        Where several processes have shards of the weights, all take the step or none: if it fails
+        on one, it raises on all. They tell each other before they exchange tensors, and at the end.
+
         Args:
             closure: evaluates the model anew, calls backward and returns the loss.
 
@@ -208,18 +223,25 @@ class SteepestDescent(torch.optim.Optimizer):
             ValueError: a setting in the parameter group, as a schedule may have written it, is out
                 of range.
             FloatingPointError: with nonfinite="raise", a gradient is not finite.
+            StepError: the step failed on another process, or processes have gradients of different
+                weights.
         """
         given = () if closure is None else (closure,)
         if torch.compiler.is_compiling():
             return self._step_with_hooks(*given)
-        self._before = Snapshot()
+        outer = self._before, self._votes  # of a step whose closure or hook takes this one
+        before, votes = Snapshot(), votes_on(self._settings["params"], self._process_group)
+        self._before, self._votes = before, votes
         try:
-            return self._step_with_hooks(*given)
+            if votes is None:
+                return self._step_with_hooks(*given)
+            with all_or_none(votes, before.forget):
+                return self._step_with_hooks(*given)
         except BaseException:
-            self._before.restore()
+            before.restore()
             raise
         finally:
-            self._before = None
+            self._before, self._votes = outer
 
     # torch would run the hooks of a step outside of `step`, where an error cannot undo it.
     step.hooked = True  # type: ignore[attr-defined]
@@ -233,6 +255,9 @@ class SteepestDescent(torch.optim.Optimizer):
                 loss = closure()
         plan = self._plan()
         moved = [i for i, p in enumerate(plan.weights) if p.requires_grad and p.grad is not None]
+        if self._votes is not None:
+            left = [name for i, name in enumerate(plan.names) if i not in set(moved)]
+            self._votes.agree(f"has no gradient of {listed(left, len(left))}")
         if moved:
             self._move(plan.only(moved))
         return loss
@@ -390,6 +415,8 @@ class SteepestDescent(torch.optim.Optimizer):
             "_judge": self._judge,
             "_adapts": self._adapts,
             "_before": None,
+            "_process_group": self._process_group,
+            "_votes": None,
         }
 
 
@@ -409,5 +436,8 @@ def _check_model(model: object) -> None:
     )
 
 
-def _first_device(weights: Weights) -> torch.device:
-    return weights.tensors[0].device if len(weights) else torch.device("cpu")
+@torch.inference_mode(False)
+def _zero(weights: Weights) -> Tensor:
+    """A count of 0, on the device of the first weight."""
+    device = weights.tensors[0].device if len(weights) else torch.device("cpu")
+    return torch.zeros((), dtype=torch.int64, device=device)

@@ -177,6 +177,31 @@ def test_an_error_in_a_closure():
     assert equal(before, everything(model, optimizer))
 
 
+@pytest.mark.parametrize("where", ["closure", "hook"])
+def test_an_error_after_a_step_inside_the_step(where):
+    """The outer step is undone, with the inner one if that came after its own snapshot."""
+    model, optimizer = prepared("dualized", "plain", 2)
+    twin, other = copy.deepcopy((model, optimizer))
+    if where == "closure":
+        assign(twin, model.gradient())
+        other.step()
+
+    def fail(*_):
+        if not inside:
+            inside.append(True)
+            optimizer.step()
+            raise RuntimeError("broken")
+
+    inside: list[bool] = []
+    if where == "hook":
+        optimizer.register_step_post_hook(fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        optimizer.step(fail if where == "closure" else None)
+    assert equal(everything(model, optimizer), everything(twin, other))
+    inside.append(True)
+    optimizer.step()
+
+
 def test_a_signal_in_the_midst():
     """Timers of the operating system stand for Ctrl-C, which Python handles between bytecodes."""
     torch.manual_seed(0)

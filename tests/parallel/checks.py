@@ -23,6 +23,7 @@ from benchmarks.communication import (
     Traffic,
     exchange_as_on_gpus,
     sent_for_support,
+    sent_for_votes,
     sent_when_hybrid,
     sent_when_sharded,
     sent_when_split,
@@ -55,11 +56,12 @@ from modula import (
     Weights,
 )
 from modula.geometry import Geometry, Intersection, Spectral, Stacked, Vectors
+from modula.optim.votes import Votes
 from modula.parallel import split_over, tensor_parallel_plan
 from modula.polar import MethodLike
 from modula.workspace import set_workspace_limit
 from tests.helpers import random_gradient
-from tests.parallel import shapes
+from tests.parallel import failures, shapes
 from tests.parallel.setup import (
     batch,
     distributed,
@@ -461,15 +463,18 @@ def seeds_that_differ() -> None:
 
 
 def counted(way_name: str, exchange: Callable) -> tuple[Traffic, list]:
-    """The traffic of a step of the optimizer, and the batches that it dualizes."""
+    """The traffic of an optimizer's step without its votes, and the batches that it dualizes."""
     way = ways()[way_name]
     model = gpt()
     forward = way.wrap(model)
     optimizer = SteepestDescent(model, lr=0.1)
     inputs, targets = batch(0)
     loss_of(forward, way.share(inputs), way.share(targets)).backward()
-    with exchange(), way.context(), Traffic() as traffic:
+    counting = patch.object(Votes, "agree", autospec=True, side_effect=Votes.agree)
+    with counting as agree, exchange(), way.context(), Traffic() as traffic:
         optimizer.step()
+    votes = sent_for_votes(agree.call_count, dist.get_world_size())
+    assert traffic.sent.pop("all-reduce", 0.0) == votes
     return traffic, stacks(model)
 
 
@@ -647,6 +652,8 @@ for _check in (
     heads_that_do_not_split,
 ):
     CHECKS[_check.__name__.replace("_", " ")] = _check
+
+CHECKS |= failures.CHECKS
 
 CHECKS_ON_FOUR: dict[str, Check] = {
     "sends when hybrid": sends_when_hybrid,

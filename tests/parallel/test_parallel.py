@@ -5,13 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.parallel.checks import checks
-from tests.parallel.launcher import torchrun
+from tests.parallel.launcher import HOME, torchrun
 
 
 @cache
@@ -63,3 +65,20 @@ def test_the_table_of_traffic_is_written_to_its_document(tmp_path: Path) -> None
     assert done.returncode == 0, done.stdout
     assert "| DDP |" in document.read_text()
     assert "old" not in document.read_text()
+
+
+def test_a_process_that_ends_in_a_step_is_an_error_on_the_other(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.parallel.ended"]
+    other, one = (
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path / "meeting")],
+            cwd=HOME,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in (1, 0)
+    )
+    output, _ = one.communicate(timeout=120)
+    other.communicate(timeout=120)
+    assert "told, and unchanged" in output, output

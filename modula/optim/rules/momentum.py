@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from modula.optim.rules.base import Average, Step, kept_like
-from modula.optim.settings import check_momentum
+from modula.optim.settings import check_momentum, check_nesterov
 from modula.sharding import all_to_local, all_to_local_like, from_local_like
 from modula.vector import Gradient
 
@@ -25,7 +25,7 @@ class Momentum(Average):
         nesterov: look ahead by one step.
 
     Raises:
-        TypeError: momentum is not a number.
+        TypeError: momentum is not a number, or nesterov is not True or False.
         ValueError: momentum is out of range.
     """
 
@@ -34,6 +34,7 @@ class Momentum(Average):
 
     def __post_init__(self) -> None:
         check_momentum(self.momentum)
+        check_nesterov(self.nesterov)
 
     def buffers(self, p: Tensor) -> Mapping[str, torch.dtype]:
         return kept_like(p, BUFFER)
@@ -43,6 +44,7 @@ class Momentum(Average):
 
     def __call__(self, step: Step) -> Gradient:
         check_momentum(step.settings["momentum"])
+        check_nesterov(step.settings["nesterov"])
         sums = step.buffers(BUFFER)
         m = all_to_local(sums)
         g = [

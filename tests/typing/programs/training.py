@@ -109,6 +109,7 @@ SteepestDescent(
 )
 SteepestDescent(model, 0.1, normalize=True, base="adam", betas=(0.9, 0.99), eps=1e-6)
 SteepestDescent(lookup, 0.1, nonfinite="raise", adapt_masses=0.3)
+SteepestDescent(model, 0.1, process_group=None)
 assert_type(optimizer.masses(), dict[str, float])
 torch.optim.lr_scheduler.LinearLR(optimizer)
 SteepestDescent(model)  # E: a learning rate is needed
@@ -116,6 +117,7 @@ SteepestDescent(model.parameters(), lr=0.1)  # E: the model itself, not its para
 SteepestDescent(torch.nn.Linear(4, 4), lr=0.1)  # E: a plain torch module has no norm
 SteepestDescent(model.weights, lr=0.1)  # E: weights are not the model
 SteepestDescent(model, lr="0.1")  # E: a rate is a number
+SteepestDescent(model, lr=0.1, process_group="world")  # E: a process group of torch's
 SteepestDescent(model, lr=0.1, momentum="heavy")  # E: momentum is a number
 SteepestDescent(model, lr=0.1, adapt_masses="fast")  # E: a rate of drift is a number
 SteepestDescent(model, lr=0.1, nonfinite="ignore")  # E: no such policy
