@@ -9,7 +9,6 @@ from numbers import Integral, Real
 from typing import Literal, TypeAlias, TypeGuard
 
 import torch
-from torch import Tensor
 
 LARGEST = torch.finfo(torch.float32).max
 """The largest number with which weights are multiplied."""
@@ -41,29 +40,6 @@ def is_finite(value: object) -> TypeGuard[float]:
     """Return whether a value is a real number that a Python float can be near to."""
     largest = sys.float_info.max
     return is_number(value) and -largest <= value <= largest  # integers may be larger, NaN is not
-
-
-def check_length(name: str, value: object) -> None:
-    """Raise if this is not a norm that an update can have. The value of a tensor is not read.
-
-    Args:
-        name: of the argument.
-        value: any value.
-
-    Raises:
-        TypeError: neither a number nor a tensor.
-        ValueError: a number beyond the range of float32, or a tensor with axes.
-    """
-    if isinstance(value, Tensor):
-        if value.dim():
-            raise ValueError(
-                f"{name} as a tensor has no axes, got the shape {list(value.shape)}: write "
-                "torch.tensor(0.1)"
-            )
-    elif not is_number(value):
-        raise TypeError(f"{name} is a number or a tensor without axes, got {type(value).__name__}")
-    elif not abs(value) <= LARGEST:
-        raise ValueError(f"{name} is a number of at most {LARGEST:.1e}, got {value!s:.40}")
 
 
 def check_whole(owner: str, **settings: object) -> None:

@@ -21,7 +21,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from modula.checks import check_length
 from modula.errors import LayoutError
 from modula.geometry import Geometry, Matrices
 from modula.geometry.parts import largest_touched, lengths
@@ -29,7 +28,7 @@ from modula.polar import MethodLike
 from modula.polar.batching import orthogonalize_all
 from modula.scaling import working_dtype
 from modula.sharding import BatchMap, Sharding, local_shard, reduced, to_local_like
-from modula.vector import Gradient, Scalar, Update, Vector
+from modula.vector import Gradient, Scalar, Update, Vector, check_length
 from modula.workspace import entries_at_once, matrices_at_once
 
 

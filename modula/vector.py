@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.masked import MaskedTensor
 
-from modula.checks import is_number, listed
+from modula.checks import LARGEST, is_number, listed
 from modula.errors import LayoutError
 from modula.scaling import working_dtype
 from modula.sharding import (
@@ -178,6 +178,29 @@ def check_kind(owner: str, name: str, value: object) -> None:
         f"{owner} takes floating-point tensors, got {got} for {name!r}: {way_out}; the tensors are "
         "dense, of 16 bits or more"
     )
+
+
+def check_length(name: str, value: object) -> None:
+    """Raise if this is not a norm that an update can have. The value of a tensor is not read.
+
+    Args:
+        name: of the argument.
+        value: any value.
+
+    Raises:
+        TypeError: neither a number nor a tensor.
+        ValueError: a number beyond the range of float32, or a tensor with axes.
+    """
+    if isinstance(value, Tensor):
+        if value.dim():
+            raise ValueError(
+                f"{name} as a tensor has no axes, got the shape {list(value.shape)}: write "
+                "torch.tensor(0.1)"
+            )
+    elif not is_number(value):
+        raise TypeError(f"{name} is a number or a tensor without axes, got {type(value).__name__}")
+    elif not abs(value) <= LARGEST:
+        raise ValueError(f"{name} is a number of at most {LARGEST:.1e}, got {value!s:.40}")
 
 
 def dense(gradient: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypedDict
 
 from torch import Tensor
@@ -88,10 +89,10 @@ def check_adam(betas: object, eps: object) -> None:
 def _check_number(name: str, value: object) -> None:
     if not is_number(value):
         raise TypeError(f"{name} is a number, got {type(value).__name__}")
-    if not 0 <= value <= LARGEST:
-        raise ValueError(
-            f"{name} is finite and at least 0, at most {LARGEST:.1e}, got {value!s:.40}"
-        )
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} is finite and at least 0, got {value}")
+    if value > LARGEST:
+        raise ValueError(f"{name} is at most {LARGEST:.1e}, got {value!s:.40}")
 
 
 def _check_number_or_tensor(name: str, value: object) -> None:

@@ -318,7 +318,7 @@ def test_a_target_norm_that_is_none_is_refused(target, method):
 
 @pytest.mark.parametrize("rate", [1e39, 10**400])
 def test_a_rate_beyond_float32_is_refused(rate):
-    with pytest.raises(ValueError, match=r"lr is finite and at least 0, at most 3\.4e\+38"):
+    with pytest.raises(ValueError, match=r"lr is at most 3\.4e\+38"):
         SteepestDescent(mlp(), rate)
 
 
