@@ -40,7 +40,7 @@ from modula.optim.settings import (
 )
 from modula.optim.snapshot import Snapshot
 from modula.optim.state_checks import check_state_dict
-from modula.optim.step_group import votes_on
+from modula.optim.step_group import check_process_group, votes_on
 from modula.optim.votes import Votes, all_or_none
 from modula.plan import Plan
 from modula.polar import MethodLike
@@ -142,6 +142,7 @@ class SteepestDescent(torch.optim.Optimizer):
         check_lr(lr)
         check_weight_decay(weight_decay)
         check_adapt_masses(adapt_masses)
+        check_process_group(process_group)
         if nonfinite not in POLICIES:
             raise ValueError(
                 f"nonfinite is one of {', '.join(map(repr, POLICIES))}; got {nonfinite!r}"

@@ -21,6 +21,19 @@ _made: WeakKeyDictionary[ProcessGroup, dict[tuple[int, ...], ProcessGroup]] = We
 """Groups that were made for steps, by the world that they are part of and by their processes."""
 
 
+def check_process_group(group: object) -> None:
+    """Raise if this is neither a process group nor None.
+
+    Raises:
+        TypeError: names the type.
+    """
+    if group is not None and not (dist.is_available() and isinstance(group, dist.ProcessGroup)):
+        raise TypeError(
+            "process_group is one of torch.distributed's, such as ddp.process_group, got "
+            f"{type(group).__name__}"
+        )
+
+
 def votes_on(params: Sequence[Tensor], group: ProcessGroup | None) -> Votes | None:
     """Return the votes on a step of these parameters; None if this process takes it alone.
 
