@@ -81,7 +81,8 @@ def _group_of(ranks: tuple[int, ...], given: ProcessGroup | None) -> ProcessGrou
         return found
     known = _made.setdefault(world, {})
     if ranks not in known:
-        known[ranks] = dist.new_group(list(ranks), backend="gloo", use_local_synchronization=True)
+        made = dist.new_group(list(ranks), backend="gloo", use_local_synchronization=True)
+        known[ranks] = cast("ProcessGroup", made)
     return known[ranks]
 
 
