@@ -9,7 +9,17 @@ from pathlib import Path
 import modula
 
 HOME = Path(modula.__file__).parent
-BELOW = ("arithmetic", "checks", "errors", "geometry", "graph", "lift", "network", "norms")
+BELOW = (
+    "arithmetic",
+    "checks",
+    "errors",
+    "geometry",
+    "graph",
+    "html_table",
+    "lift",
+    "network",
+    "norms",
+)
 BELOW += (
     "plan",
     "polar",
