@@ -25,7 +25,6 @@ from modula.lift import (
     Kind,
     Layout,
     LiftReport,
-    ResidualSum,
     Role,
     Row,
     Rule,
@@ -91,8 +90,6 @@ report = net.report()
 assert_type(report, LiftReport)
 assert_type(report["weight"], Row)
 assert_type(report.rows, tuple[Row, ...])
-assert_type(report.residuals, tuple[ResidualSum, ...])
-assert_type(report.residuals[0].proposed, float)
 assert_type(len(report), int)
 assert_type([row.name for row in report], list[str])
 assert_type(report["weight"].shape, tuple[int, ...])
