@@ -194,12 +194,16 @@ class Plan:
     def norm(self, update: Update) -> Tensor:
         """Return max_i ‖u_i‖_i / c_i, with 0/0 = 0."""
         self._check(update, "norm")
-        norms = self._norms(update)
+        norms = self.norms(update.tensors)
         ratios = torch.where(norms == 0, norms, norms / self._coefficients(norms))
         return ratios.amax() if self.names else ratios.sum()
 
     def dual_norm(self, gradient: Gradient) -> Tensor:
         """Return Σ_i c_i · ‖g_i‖_i†, where a weight with c_i = 0 counts as 0 for every gradient."""
+        return self.dual_norms(gradient).sum()
+
+    def dual_norms(self, gradient: Gradient) -> Tensor:
+        """Return c_i · ‖g_i‖_i† of each weight, the terms of `dual_norm`, [weights]."""
         self._check(gradient, "dual_norm")
         norms = self._in_order(
             [
@@ -208,7 +212,7 @@ class Plan:
             ]
         )
         coefficients = self._coefficients(norms)
-        return torch.where(coefficients == 0, 0, coefficients * norms).sum()
+        return torch.where(coefficients == 0, 0, coefficients * norms)
 
     def normalize(
         self, update: Update, target_norm: Scalar = 1.0, support: Gradient | None = None
@@ -219,7 +223,7 @@ class Plan:
         """
         check_length("target_norm", target_norm)
         self._check(update, "normalize")
-        norms = self._norms(update)
+        norms = self.norms(update.tensors)
         lengths = target_norm * self._coefficients(norms)
         if support is not None:
             touched = [(b.indices, b.touched(b.tensors)) for b in self._batches(support.tensors)]
@@ -238,11 +242,36 @@ class Plan:
 
     def project(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """Project each weight onto its natural constraint set."""
-        projected: dict[int, Tensor] = {}
-        for batch in self._batches(weights):
-            results = batch.unstack(batch.map(batch.geometry.project))
-            projected.update(zip(batch.indices, results, strict=True))
-        return [projected[i] for i in range(len(weights))]
+        return self.map(lambda geometry, batch: geometry.project(batch), weights)
+
+    def map(
+        self, f: Callable[[Geometry, Tensor], Tensor], tensors: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Return a function of each whole tensor that belongs to a weight, sharded as the tensor.
+
+        Args:
+            f: from the geometry of some weights and a batch of their tensors, [batch, *shape], to
+                a batch of the same shape.
+            tensors: one for each weight, in its shape.
+        """
+        mapped: dict[int, Tensor] = {}
+        for batch in self._batches(tensors):
+            results = batch.unstack(batch.map(partial(f, batch.geometry)))
+            mapped.update(zip(batch.indices, results, strict=True))
+        return [mapped[i] for i in range(len(tensors))]
+
+    def norms(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Return ‖t_i‖_i of each tensor in the norm of its weight alone, [weights].
+
+        Args:
+            tensors: one for each weight, in its shape.
+        """
+        return self._in_order(
+            [
+                (batch.indices, batch.measure(batch.geometry.norm, _max))
+                for batch in self._batches(tensors)
+            ]
+        )
 
     def _duals(
         self, batches: Iterable[Batch], target_norm: Scalar, method: MethodLike | None
@@ -301,15 +330,6 @@ class Plan:
         numbers = [radius * self.coefficients[i] for i in batch.indices]
         return _numbers(numbers, working_dtype(like.dtype), like.device).view(
             -1, *[1] * (like.dim() - 1)
-        )
-
-    def _norms(self, update: Update) -> Tensor:
-        """‖u_i‖_i for each weight, in parameter order."""
-        return self._in_order(
-            [
-                (batch.indices, batch.measure(batch.geometry.norm, _max))
-                for batch in self._batches(update.tensors)
-            ]
         )
 
     def _coefficients(self, like: Tensor) -> Tensor:

@@ -11,21 +11,13 @@ several rates. Leaves adaptive_masses.json and adaptive_masses.png in --out.
 from __future__ import annotations
 
 import argparse
-import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-import torch.nn.functional as F
+from gpt_on_text import add_options, loss_after_training, text
 from matplotlib.figure import Figure
-from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for text
-
-import text
-from trials import Bar, Runs, arguments, band, canvas, finite, mean, publish, table
+from trials import Bar, Runs, arguments, band, canvas, mean, publish, table
 
 from modula import GPT, Attention, FeedForward, SteepestDescent
 
@@ -69,11 +61,7 @@ class Outcome:
 
 def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
     parser = arguments(__doc__, seeds=3)
-    parser.add_argument(
-        "--data",
-        default="stdlib",
-        help='"stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
-    )
+    add_options(parser)
     parser.add_argument(
         "--width", type=int, default=64, help="number of features (default %(default)s)"
     )
@@ -81,12 +69,6 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
         "--blocks", type=int, default=2, help="number of blocks (default %(default)s)"
     )
     parser.add_argument("--steps", type=int, help="by default 400, with --quick 60")
-    parser.add_argument(
-        "--batch", type=int, default=8, help="windows of text per step (default %(default)s)"
-    )
-    parser.add_argument(
-        "--context", type=int, default=32, help="characters per window (default %(default)s)"
-    )
     parser.add_argument(
         "--lr",
         type=float,
@@ -140,7 +122,6 @@ def by_kind(masses: dict[str, float], model: GPT) -> list[float]:
 
 def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Outcome:
     torch.manual_seed(trial.seed)
-    batches = torch.Generator().manual_seed(trial.seed)
     model = GPT(
         len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks
     )
@@ -149,24 +130,8 @@ def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Out
             model.tare(STARTS[trial.start][kind] / len(parts), part)
     model.tare(TOTAL)
     optimizer = SteepestDescent(model, options.lr, momentum=0.85, adapt_masses=trial.rate)
-    for k in range(options.steps):
-        loss = loss_of(model, *text.batch(corpus.train, options.batch, options.context, batches))
-        if not math.isfinite(loss.item()):
-            return Outcome(None, by_kind(optimizer.masses(), model))
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
-        optimizer.param_groups[0]["lr"] = options.lr * (1 - k / options.steps)
-        optimizer.step()
-    with torch.no_grad():
-        x, y = text.windows(corpus.validation, options.context)
-        some = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:512]
-        return Outcome(
-            finite(loss_of(model, x[some], y[some]).item()), by_kind(optimizer.masses(), model)
-        )
-
-
-def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+    loss = loss_after_training(model, optimizer, corpus, options, seed=trial.seed, windows=512)
+    return Outcome(loss, by_kind(optimizer.masses(), model))
 
 
 def at(

@@ -12,20 +12,14 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-import torch.nn.functional as F
+from gpt_on_text import add_options, loss_after_training, text
 from matplotlib.figure import Figure
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for text
-
-import text
-from trials import Bar, Runs, arguments, band, canvas, finite, mean, powers, publish, table
+from trials import Bar, Runs, arguments, band, canvas, mean, powers, publish, table
 
 from modula import GPT, L1, RMS, Atom, Linf, SteepestDescent
 from modula.geometry import Geometry, Vectors, operator_geometry
@@ -115,20 +109,10 @@ class Outcome:
 
 def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
     parser = arguments(__doc__, seeds=2)
-    parser.add_argument(
-        "--data",
-        default="stdlib",
-        help='"stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
-    )
+    add_options(parser)
     parser.add_argument("--width", type=int, help="by default 128, with --quick 32")
     parser.add_argument("--blocks", type=int, help="by default 3, with --quick 2")
     parser.add_argument("--steps", type=int, help="by default 300, with --quick 60")
-    parser.add_argument(
-        "--batch", type=int, default=8, help="windows of text per step (default %(default)s)"
-    )
-    parser.add_argument(
-        "--context", type=int, default=32, help="characters per window (default %(default)s)"
-    )
     parser.add_argument(
         "--rates",
         nargs="+",
@@ -171,28 +155,14 @@ def measure_by(model: GPT, choice: Choice) -> None:
 def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Outcome:
     """Train one network, at a rate that falls linearly to zero."""
     torch.manual_seed(trial.seed)
-    batches = torch.Generator().manual_seed(trial.seed)
     model = GPT(
         len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks
     )
     measure_by(model, CHOICES[trial.choice])
     optimizer = SteepestDescent(model, trial.lr, momentum=0.85)
-    for k in range(options.steps):
-        loss = loss_of(model, *text.batch(corpus.train, options.batch, options.context, batches))
-        if not math.isfinite(loss.item()):
-            return Outcome(None)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
-        optimizer.param_groups[0]["lr"] = trial.lr * (1 - k / options.steps)
-        optimizer.step()
-    with torch.no_grad():
-        x, y = text.windows(corpus.validation, options.context)
-        some = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:256]
-        return Outcome(finite(loss_of(model, x[some], y[some]).item()))
-
-
-def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+    return Outcome(
+        loss_after_training(model, optimizer, corpus, options, seed=trial.seed, windows=256)
+    )
 
 
 def curve(

@@ -10,6 +10,11 @@ from modula.instruments.feature_learning import FeatureLearningReport, Share, fe
 from modula.instruments.log import Log, ScalarWriter
 from modula.instruments.logits import HasLogits, Logit, LogitsReport, logits
 from modula.instruments.mass_sweep import MassSweep, Point, Run, mass_sweep
+from modula.instruments.momentum_error import (
+    AverageError,
+    MomentumErrorReport,
+    momentum_error,
+)
 from modula.instruments.movement import Movement, MovementReport, movement
 from modula.instruments.radii import RadiiReport, Size, radii
 from modula.instruments.report import Report, Row
@@ -21,6 +26,7 @@ from modula.instruments.well_normed import Bounds, WellNormedReport, well_normed
 __all__ = [
     "Alignment",
     "AlignmentReport",
+    "AverageError",
     "Bounds",
     "CalibrationReport",
     "Change",
@@ -31,6 +37,7 @@ __all__ = [
     "LogitsReport",
     "MassSweep",
     "Moment",
+    "MomentumErrorReport",
     "Movement",
     "MovementReport",
     "Point",
@@ -53,6 +60,7 @@ __all__ = [
     "feature_learning",
     "logits",
     "mass_sweep",
+    "momentum_error",
     "movement",
     "radii",
     "sensitivity",

@@ -1,16 +1,21 @@
 """Steepest descent under the modular norm, as a `torch.optim.Optimizer`, and its rules."""
 
 from modula.errors import StateMismatchError, StepError
+from modula.optim.constraints import Ball, Constraint, Projected, Sphere
+from modula.optim.decay import CautiousDecay, Decay
 from modula.optim.rules import (
     Adam,
     AsDirection,
     Average,
+    Cautious,
     Direction,
     Dualized,
     Momentum,
     Normalized,
     Rule,
+    SecondMoments,
     Stateful,
+    Steepest,
     Step,
 )
 from modula.optim.steepest_descent import SteepestDescent
@@ -19,13 +24,22 @@ __all__ = [
     "Adam",
     "AsDirection",
     "Average",
+    "Ball",
+    "Cautious",
+    "CautiousDecay",
+    "Constraint",
+    "Decay",
     "Direction",
     "Dualized",
     "Momentum",
     "Normalized",
+    "Projected",
     "Rule",
+    "SecondMoments",
+    "Sphere",
     "StateMismatchError",
     "Stateful",
+    "Steepest",
     "SteepestDescent",
     "Step",
     "StepError",

@@ -68,7 +68,7 @@ def check_momentum(momentum: object) -> None:
     if isinstance(momentum, Tensor):
         _check_number_or_tensor("momentum", momentum)
     else:
-        _check_share("momentum", momentum)
+        check_share("momentum", momentum)
 
 
 def check_nesterov(nesterov: object) -> None:
@@ -82,7 +82,7 @@ def check_adam(betas: object, eps: object) -> None:
     if not (isinstance(betas, (tuple, list)) and len(betas) == 2):
         raise TypeError(f"betas are two numbers, got {betas!r}")
     for beta in betas:
-        _check_share("each of betas", beta)
+        check_share("each of betas", beta)
     _check_number("eps", eps)
 
 
@@ -109,7 +109,17 @@ def _check_number_or_tensor(name: str, value: object) -> None:
         )
 
 
-def _check_share(name: str, value: object) -> None:
+def check_share(name: str, value: object) -> None:
+    """Raise if a setting is not a number in [0, 1).
+
+    Args:
+        name: of the setting.
+        value: of the setting.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is out of range.
+    """
     _check_number(name, value)
     if is_number(value) and value >= 1:
         raise ValueError(

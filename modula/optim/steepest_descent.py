@@ -12,7 +12,8 @@ from modula.arithmetic import as_written
 from modula.checks import is_number, listed
 from modula.network import Network
 from modula.optim.adaptive_masses import LAST_UPDATE, LOG_MASS, drift, remember, scale_by_mass
-from modula.optim.decay import decayed
+from modula.optim.constraints import Constraint, check_constraint
+from modula.optim.decay import Decay, check_decay
 from modula.optim.master_weights import (
     MASTER,
     master_of,
@@ -95,6 +96,10 @@ class SteepestDescent(torch.optim.Optimizer):
         process_group: the processes that take each step together or not at all, in place of those
             that have shards of the weights. Give it for replicas with plain weights, such as
             `ddp.process_group`.
+        decay: which entries `weight_decay` takes its share of, such as `CautiousDecay()`; None
+            takes it of all, as `Decay()` does.
+        constraint: where the weights stay, such as `Sphere(1.0)`; None lets them go anywhere. The
+            weights are brought there after each step.
 
     Raises:
         TypeError: the model is not modula's, or an argument is of the wrong kind.
@@ -137,6 +142,8 @@ class SteepestDescent(torch.optim.Optimizer):
         method: MethodLike | None = None,
         rule: Rule | None = None,
         process_group: ProcessGroup | None = None,
+        decay: Decay | None = None,
+        constraint: Constraint | None = None,
     ) -> None:
         _check_model(model)
         check_lr(lr)
@@ -158,6 +165,8 @@ class SteepestDescent(torch.optim.Optimizer):
             betas=betas,
             eps=eps,
         )
+        self.decay: Decay = check_decay(decay)
+        self.constraint: Constraint | None = check_constraint(constraint)
         self._judge: Policy = POLICIES[nonfinite]
         self._adapts: bool = adapt_masses > 0
         self._before: Snapshot | None = None
@@ -295,11 +304,13 @@ class SteepestDescent(torch.optim.Optimizer):
             self._before.keep(plan.weights)  # no earlier, for the sake of memory
         weights = Weights.from_tensors(names, masters(plan.weights, states))
         if settings["weight_decay"]:
-            decay = decayed(weights, plan.coefficients, step)
+            decay = self.decay(weights, update, step)
             if self._adapts:
                 scale_by_mass(decay, states)
             weights -= decay
         weights -= update
+        if self.constraint is not None:
+            self.constraint(weights, step)
         publish(plan.weights, weights.tensors)
 
     @property
@@ -413,6 +424,8 @@ class SteepestDescent(torch.optim.Optimizer):
         return super().__getstate__() | {
             "model": self.model,
             "rule": self.rule,
+            "decay": self.decay,
+            "constraint": self.constraint,
             "_judge": self._judge,
             "_adapts": self._adapts,
             "_before": None,

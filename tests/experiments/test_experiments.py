@@ -84,11 +84,27 @@ SMALL = {
         "0.1",
         "1.0",
     ],
+    "spectra": [
+        "--width",
+        "8",
+        "--blocks",
+        "1",
+        "--steps",
+        "2",
+        "--batch",
+        "2",
+        "--context",
+        "8",
+        "--rates",
+        "0.1",
+        "1.0",
+    ],
 }
+ON_TEXT = ("lr_transfer", "norms", "adaptive_masses", "spectra")
 
 
 def small(name: str, corpus: Path, out: Path) -> list[str]:
-    data = ["--data", str(corpus)] if name in ("lr_transfer", "norms", "adaptive_masses") else []
+    data = ["--data", str(corpus)] if name in ON_TEXT else []
     return [*SMALL[name], *data, "--seeds", "2", "--out", str(out)]
 
 
@@ -277,6 +293,51 @@ def test_norms_are_exchanged_and_initial_weights_kept() -> None:
     for g, u in zip(grad.tensors, signs.tensors, strict=True):
         assert torch.equal(u.sign(), g.sign())
     assert not all(map(torch.equal, spectral.tensors, signs.tensors))
+
+
+def singular_vectors(rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    G = torch.randn(rows, columns, dtype=torch.float64, generator=generator)
+    U, _, Vh = torch.linalg.svd(G, full_matrices=False)
+    return U, Vh
+
+
+@pytest.mark.parametrize(
+    ("dual", "low", "high"),
+    [("exactly 1", 1.0, 1.0), ("random in [0.5, 1.5]", 0.5, 1.5), ("σ^½", 0.5, 1.0)],
+)
+def test_an_update_has_the_gradient_s_vectors_and_its_own_values(
+    dual: str, low: float, high: float
+) -> None:
+    U, Vh = singular_vectors(5, 9)
+    S = torch.tensor([8.0, 6.0, 4.0, 2.0, 0.0], dtype=torch.float64)
+    method = load("spectra").DUALS[dual](3)
+    made = U.T @ method((U * S @ Vh)[None])[0] @ Vh.T
+    values = made.diagonal()
+    torch.testing.assert_close(made, values.diag(), rtol=0, atol=1e-9)
+    assert values[-1].abs() < 1e-9  # a direction that the gradient does not touch stays dark
+    assert low - 1e-9 <= values[:-1].min()
+    assert values[:-1].max() <= high + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("dual", "exponent"), [("σ^¼", 0.25), ("σ^½", 0.5), ("σ^¾", 0.75), ("σ", 1)]
+)
+def test_a_power_is_taken_of_the_singular_values_over_the_largest(
+    dual: str, exponent: float
+) -> None:
+    U, Vh = singular_vectors(4, 4)
+    S = torch.tensor([3.0, 1.0, 0.5, 1e-3], dtype=torch.float64)
+    made = load("spectra").DUALS[dual](0)((U * S @ Vh)[None])[0]
+    torch.testing.assert_close(made, U * (S / 3) ** exponent @ Vh, rtol=1e-9, atol=1e-9)
+
+
+def test_random_values_are_drawn_anew_and_follow_from_the_seed() -> None:
+    make, X = load("spectra").DUALS["random in [0.5, 1.5]"], torch.eye(6)[None]
+    first, again = make(0), make(0)
+    one, two = first(X), first(X)
+    assert not torch.equal(one, two)
+    assert torch.equal(one, again(X))
 
 
 @pytest.mark.parametrize("name", ["RMS→RMS", "L1→RMS", "RMS→Linf", "Linf→Linf", "L1→Linf"])

@@ -6,6 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modula import SteepestDescent
+from modula.optim import (
+    Ball,
+    Cautious,
+    CautiousDecay,
+    Projected,
+    SecondMoments,
+    Sphere,
+    Steepest,
+)
 from tests.helpers import random_gradient
 from tests.optim.helpers import frozen_copy, loss_of, mlp, same, train
 from tests.optim.test_steepest_descent import assign
@@ -15,6 +24,12 @@ RULES = {
     "normalized": {"normalize": True},
     "adam": {"normalize": True, "base": "adam"},
     "adaptive": {"adapt_masses": 0.1},
+    "cautious": {"rule": Cautious(), "decay": CautiousDecay()},
+    "second moments": {"rule": SecondMoments()},
+    "steepest": {"rule": Steepest()},
+    "ball": {"constraint": Ball(0.5)},
+    "sphere": {"constraint": Sphere(1.0)},
+    "projected": {"constraint": Projected()},
 }
 every_rule = pytest.mark.parametrize("rule", RULES)
 poison = st.tuples(

@@ -2,15 +2,16 @@
 
 A step asks three questions, and a class answers each: which average of gradients is kept (an
 `Average`), which direction is taken (a `Direction`), and how it becomes a step of the length asked
-for (a `Rule`). They are combined by holding one another, as in `Dualized(Momentum(0.9))`.
+for (a `Rule`). They are combined by holding one another, as in `Dualized(Momentum(0.9))` and
+`Cautious(Dualized())`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, cast
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -47,6 +48,14 @@ class Step:
     def lr(self) -> Scalar:
         """The norm of the update: the learning rate, or 0 if the step is not taken."""
         return self.choose(self.number("lr"), 0.0)
+
+    def at_rate(self, lr: Scalar) -> Step:
+        """Return the same step at another learning rate, for a rule inside another one.
+
+        Args:
+            lr: in place of the parameter group's.
+        """
+        return replace(self, settings={**self.settings, "lr": lr})
 
     def number(self, name: str) -> Scalar:
         """Return a setting that is a number.
@@ -134,6 +143,46 @@ class Rule(Stateful, ABC):
     @abstractmethod
     def __call__(self, step: Step) -> Update:
         """Take the step's gradient in and return the update, which is subtracted."""
+
+
+def check_rule(owner: str, rule: object) -> None:
+    """Raise if what a rule holds is not a rule.
+
+    Args:
+        owner: the class of the rule that holds it.
+        rule: what it holds.
+
+    Raises:
+        TypeError: it is not a rule.
+    """
+    if not isinstance(rule, Rule):
+        raise TypeError(
+            f"{owner} holds a rule of modula.optim's, such as Dualized(Momentum(0.9)), got "
+            f"{type(rule).__name__}"
+        )
+
+
+V = TypeVar("V")
+
+
+def merged(inner: Mapping[str, V], own: Mapping[str, V], owner: str) -> dict[str, V]:
+    """Return the buffers or settings of a rule and of the one inside it.
+
+    Args:
+        inner: of the rule inside.
+        own: of the rule itself.
+        owner: the rule's class, for the error.
+
+    Raises:
+        ValueError: both have one of the same name.
+    """
+    twice = sorted(inner.keys() & own.keys())
+    if twice:
+        raise ValueError(
+            f"{owner} holds a rule that has {twice[0]!r} as well, so that the two would write to "
+            "one place: use each kind of rule once, or give one of them other settings"
+        )
+    return {**inner, **own}
 
 
 def kept_like(p: Tensor, *names: str) -> dict[str, torch.dtype]:

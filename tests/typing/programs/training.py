@@ -24,6 +24,7 @@ from modula import (
     lift,
     optim,
 )
+from modula.instruments import MomentumErrorReport, momentum_error
 from modula.polar import SVD, NewtonSchulz, PolarExpress, minimax_coefficients, orthogonalize
 
 model = Linear(3, 8) @ ReLU() @ Linear(8, 4)
@@ -125,6 +126,25 @@ SteepestDescent(model, lr=0.1, base="lion")  # E: no such base
 SteepestDescent(model, lr=0.1, method="qr")  # E: no such method
 SteepestDescent(model, lr=0.1, normalize=True, base="adam", betas=0.9)  # E: two numbers
 SteepestDescent(model, lr=0.1, base="adam")  # E run: Adam's direction is normalised, not dualized
+
+# Rules that compose.
+rule = optim.Cautious(optim.SecondMoments(optim.Dualized(optim.Momentum(0.9)), 0.9, "columns"))
+assert_type(rule, optim.Cautious)
+assert_type(rule.rule, optim.Rule)
+SteepestDescent(model, 0.1, rule=rule, weight_decay=0.1, decay=optim.CautiousDecay())
+SteepestDescent(model, 0.1, rule=optim.Steepest(optim.Momentum(0.5), "svd"))
+for constraint in (optim.Ball(2.0), optim.Sphere(1.0), optim.Projected()):
+    SteepestDescent(model, 0.1, constraint=constraint)
+optim.Cautious(optim.Adam())  # E: a direction is no rule; Normalized(Adam()) is
+optim.SecondMoments(lines="row")  # E: rows or columns
+optim.Steepest(optim.Dualized())  # E: an average, not a rule
+optim.Sphere("1")  # E: a radius is a number
+optim.Ball()  # E: of which radius?
+SteepestDescent(model, 0.1, decay=0.1)  # E: how much is weight_decay
+SteepestDescent(model, 0.1, constraint=optim.Sphere)  # E: a class is no constraint; call it
+assert_type(momentum_error(optimizer, grad), MomentumErrorReport)
+momentum_error(optimizer, update)  # E: the average is compared with a gradient
+momentum_error(model, grad)  # E: the optimizer keeps the average
 optimizer.step(loss())  # E: a closure, not its result
 optimizer.step(grad)  # E: gradients are read from .grad; model.dualize(grad)
 

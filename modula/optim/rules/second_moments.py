@@ -1,0 +1,132 @@
+"""`SecondMoments`: rows or columns of an update, divided by their running root mean square."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from modula.geometry import Geometry
+from modula.optim.rules.base import Rule, Step, check_rule, kept_like, merged
+from modula.optim.rules.dualized import Dualized
+from modula.optim.settings import check_share
+from modula.sharding import all_to_local, all_to_local_like, from_local_like
+from modula.vector import Update
+
+Lines: TypeAlias = Literal["rows", "columns"]
+AXES: dict[Lines, int] = {"rows": -1, "columns": -2}
+"""The axis of a matrix [d_out, d_in] along which its lines extend."""
+
+
+@dataclass(frozen=True)
+class SecondMoments(Rule):
+    """Divide each row or column of the matrices by its running root mean square, after the map.
+
+    The singular values of a dualized update are 1, but its rows need not be equally long, and over
+    many steps some outputs move further than others. This rule keeps v ← β·v + (1−β)·u² of the
+    update u of another rule, at norm 1, and multiplies row i of each matrix by √(mean(v)/mean(vᵢ)).
+    Then each weight's part is rescaled to its share of the step, so that the norm of the step is
+    `lr`. Weights that do not consist of matrices are left as the other rule moves them.
+
+    Keeps one more tensor a weight, and computes the norm of each weight in each step, by an
+    eigendecomposition of its smaller Gram matrix. Sharded weights are gathered one batch at a time,
+    as when they are dualized.
+
+    Args:
+        rule: whose update is taken.
+        beta: the share of v that a step keeps, in [0, 1). In the parameter group it is "beta_rows"
+            or "beta_columns".
+        lines: "rows" (outputs) or "columns" (inputs) of the matrices.
+
+    Raises:
+        TypeError: beta is not a number, or `rule` is not a rule.
+        ValueError: beta is out of range, there are no such lines, or `rule` divides the same lines.
+
+    Example:
+        >>> from modula import Linear, SteepestDescent
+        >>> from modula.optim import Dualized, Momentum, SecondMoments
+        >>> rule = SecondMoments(Dualized(Momentum(0.9)), beta=0.95)
+        >>> optimizer = SteepestDescent(Linear(2, 2), lr=0.1, rule=rule)
+        >>> optimizer.param_groups[0]["beta_rows"]
+        0.95
+
+    Source: *NorMuon*, Li et al. 2025 (arXiv:2510.05491), algorithm 1, which rescales to a Frobenius
+    norm in place of the weight's own.
+    """
+
+    rule: Rule = field(default_factory=Dualized)
+    beta: float = 0.95
+    lines: Lines = "rows"
+
+    def __post_init__(self) -> None:
+        check_rule("SecondMoments", self.rule)
+        check_share("beta", self.beta)
+        if self.lines not in AXES:
+            raise ValueError(
+                f'SecondMoments takes lines="rows" or lines="columns", got {self.lines!r}'
+            )
+        self.defaults()
+
+    def buffers(self, p: Tensor) -> Mapping[str, torch.dtype]:
+        return merged(self.rule.buffers(p), kept_like(p, self._buffer), type(self).__name__)
+
+    def defaults(self) -> Mapping[str, object]:
+        return merged(self.rule.defaults(), {self._setting: self.beta}, type(self).__name__)
+
+    @property
+    def kind(self) -> str:
+        return f"{super().kind}({self.rule.kind}, {self.lines})"
+
+    @property
+    def _buffer(self) -> str:
+        return f"second_moment_of_{self.lines}"
+
+    @property
+    def _setting(self) -> str:
+        return f"beta_{self.lines}"
+
+    def __call__(self, step: Step) -> Update:
+        check_share(self._setting, step.settings[self._setting])
+        update = self.rule(step.at_rate(1.0))
+        moments = step.buffers(self._buffer)
+        v = all_to_local(moments)
+        u = [
+            t.to(kept.dtype)
+            for t, kept in zip(all_to_local_like(update.tensors, moments), v, strict=True)
+        ]
+        beta = step.number(self._setting)
+        torch._foreach_mul_(v, step.choose(beta, 1.0))
+        squares = torch._foreach_mul(torch._foreach_mul(u, u), 1 - beta)
+        torch._foreach_add_(v, squares)  # zero where the step is not taken
+        factors = step.plan.map(partial(_factors, axis=AXES[self.lines]), moments)
+        scaled = torch._foreach_mul(u, all_to_local(factors))
+        return step.plan.normalize(
+            Update.from_tensors(update.names, from_local_like(scaled, moments)),
+            step.lr,
+            support=step.gradient,
+        )
+
+
+def _factors(geometry: Geometry, moments: Tensor, axis: int) -> Tensor:
+    """√(mean(v)/mean(vᵢ)) for each line i of each matrix: [batch, *shape] -> the same.
+
+    1 for weights that do not consist of matrices, 0 for lines that never moved.
+    """
+    parts = geometry.orthogonal_parts(moments)
+    if parts is None:
+        return torch.ones_like(moments)
+    return geometry.from_orthogonal_parts(
+        [_factors_of(one, axis) for one in parts.matrices], tuple(moments.shape[1:])
+    )
+
+
+def _factors_of(matrices: Tensor, axis: int) -> Tensor:
+    """The factors of the lines along `axis`: [batch, count, d_out, d_in] -> the same."""
+    means = matrices.mean(dim=axis, keepdim=True)
+    whole = means.mean(dim=(-2, -1), keepdim=True)
+    factors = torch.where(means > 0, (whole / torch.where(means > 0, means, 1)).sqrt(), 0)
+    return factors.expand_as(matrices)
