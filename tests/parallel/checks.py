@@ -56,6 +56,15 @@ from modula import (
     Weights,
 )
 from modula.geometry import Geometry, Intersection, Spectral, Stacked, Vectors
+from modula.optim import (
+    Ball,
+    Cautious,
+    CautiousDecay,
+    Projected,
+    SecondMoments,
+    Sphere,
+    Steepest,
+)
 from modula.optim.votes import Votes
 from modula.parallel import split_over, tensor_parallel_plan
 from modula.polar import MethodLike
@@ -436,6 +445,34 @@ def adaptive_masses() -> None:
     )
 
 
+COMPOSED: list[Callable[[Module], SteepestDescent]] = [
+    lambda each: SteepestDescent(each, 0.1, rule=SecondMoments()),
+    lambda each: SteepestDescent(each, 0.1, rule=Cautious(SecondMoments(lines="columns"))),
+    lambda each: SteepestDescent(each, 0.1, rule=Steepest(), weight_decay=0.1),
+    lambda each: SteepestDescent(each, 0.1, weight_decay=0.1, decay=CautiousDecay()),
+    lambda each: SteepestDescent(each, 0.1, constraint=Ball(0.9)),
+    lambda each: SteepestDescent(each, 0.1, constraint=Sphere(1.0)),
+    lambda each: SteepestDescent(each, 0.1, constraint=Projected()),
+]
+
+
+def composed_rules() -> None:
+    """Rules around rules, decay and constraints of sharded weights are those of whole ones."""
+    mesh = mesh_of(dist.get_world_size())
+    for make in COMPOSED:
+        model, in_rows, in_tensors = gpt().double(), gpt().double(), gpt().double()
+        shard(in_rows, mesh)
+        parallelize_module(in_tensors, mesh, tensor_parallel_plan(in_tensors))
+        for each in (model, in_rows, in_tensors):
+            optimizer = make(each)
+            for step in range(3):
+                optimizer.zero_grad()
+                loss_of(each, *batch(step)).backward()
+                optimizer.step()
+        same(in_rows.weights, model.weights, 1e-6)
+        same(in_tensors.weights, model.weights, 1e-6)
+
+
 # Construction
 
 
@@ -638,6 +675,7 @@ for _check in (
     tensor_parallel_outputs,
     nan_on_one_process,
     adaptive_masses,
+    composed_rules,
     meta_construction,
     seeds_that_differ,
     sends_nothing,
