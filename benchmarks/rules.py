@@ -79,7 +79,8 @@ def within(constraint: Constraint) -> Choice:
 
 
 def exponential(decay: float) -> Average:
-    return lambda model: AveragedModel(model, avg_fn=get_ema_avg_fn(decay))
+    average = get_ema_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    return lambda model: AveragedModel(model, avg_fn=average)
 
 
 CHOICES: dict[str, Choice] = {

@@ -35,6 +35,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+__all__ = [
+    "SETTINGS",
+    "add_options",
+    "add_size",
+    "loss_after_training",
+    "loss_of",
+    "model_of",
+    "text",
+]
+
 SETTINGS = ("data", "width", "heads", "blocks", "steps", "batch", "context")
 """The options on which the results depend, of experiments that `add_size`."""
 
