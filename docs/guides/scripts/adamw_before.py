@@ -1,0 +1,47 @@
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional as F
+
+
+def main(steps=200, lr=3e-3):
+    pixels, targets = load_digits(return_X_y=True)
+    images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
+    labels = torch.tensor(targets)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.1),
+        nn.Linear(32 * 8 * 8, 10),
+    )
+    decayed = [p for p in model.parameters() if p.dim() >= 2]
+    others = [p for p in model.parameters() if p.dim() < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+        lr=lr,
+        betas=(0.9, 0.95),
+    )
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, total_iters=steps // 10)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps - steps // 10)
+    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, decay], [steps // 10])
+
+    for step in range(steps):
+        chosen = torch.randint(1400, (64,))
+        loss = F.cross_entropy(model(images[chosen]), labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+
+    right = model.eval()(images[1400:]).argmax(dim=1) == labels[1400:]
+    print(f"accuracy on new digits: {right.float().mean().item():.1%}")
+    return right.float().mean().item()
+
+
+if __name__ == "__main__":
+    main()
