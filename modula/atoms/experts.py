@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from modula.algebra.core import Atom, AtomOptions
 from modula.algebra.widths import check_width
+from modula.atoms.expert_products import count_each, multiply_rows, multiply_rows_compiled
 from modula.checks import Acts, Claim
 from modula.geometry import Spectral, Stacked
 from modula.graph import GraphBuilder, Radius, total_radius
@@ -79,9 +79,10 @@ class Experts(Atom[tuple[RMS, OneHot], RMS]):
         num = self.weight.shape[0]
         chosen = ids.reshape(-1)
         by_expert = chosen.argsort(stable=True)
-        counts: list[int] = torch.bincount(chosen, minlength=num).tolist()
-        sent = torch.split(features.reshape(-1, features.shape[-1])[by_expert], counts)
-        outputs = torch.cat([F.linear(rows, W) for rows, W in zip(sent, self.weight, strict=True)])
+        counts = count_each(chosen, num)
+        sent = features.reshape(-1, features.shape[-1])[by_expert]
+        multiply = multiply_rows_compiled if torch.compiler.is_compiling() else multiply_rows
+        outputs = multiply(sent, self.weight, counts)
         return outputs[by_expert.argsort()].reshape(*ids.shape, -1)
 
     def _check(self, features: Tensor, ids: Tensor) -> None:

@@ -24,7 +24,8 @@ class Stacked(Geometry):
         sizes: the number of blocks of equal length along the axis, or the length of each; None if
             each index along the axis is one block, which then has one axis less than the tensor, as
             experts in [expert, d_out, d_in].
-        axis: of the tensor.
+        axis: of the tensor. A geometry does not see the forward map: whether that splits the same
+            axis is checked by `modula.testing.check_atom`, whose bounds a wrong axis violates.
 
     Raises:
         ValueError: a number or a length below 1; when a tensor is given, an axis of another length

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modula import RMS, Experts, FunctionBond, Gradient, Linear
+from modula import RMS, Experts, FunctionBond, Gradient, Linear, MixtureOfExperts
+from modula.atoms import expert_products
 from modula.testing import check_atom, check_bond
 from tests.helpers import close, rand
 from tests.strategies import seeds
@@ -46,6 +47,7 @@ def test_the_bound_in_the_vectors_holds_and_is_attained():
         lambda x: torch.einsum("noi,ni->no", weight[ids], x), domain=RMS, codomain=RMS
     )
     ratios = check_bond(bond, rand(1, 3, 4))
+    assert ratios.input is not None
     assert 0.999 < ratios.input <= atom.sensitivity + 1e-6
 
 
@@ -92,3 +94,59 @@ def test_other_ids_are_refused(ids, error, match):
 def test_vectors_of_another_width_are_refused():
     with pytest.raises(ValueError, match=r"Experts\(3, 2, 4\) takes RMS\(4\)"):
         Experts(3, 2, 4)((torch.ones(2, 5), torch.tensor([0, 1])))
+
+
+# In a compiled graph
+
+
+def routed(num, rows):
+    """Rows of width 4, matrices, and how many rows each of them has; the first has none."""
+    ids = torch.arange(rows) % (num - 1) + 1
+    return rand(0, rows, 4), rand(1, num, 3, 4), expert_products.count_each(ids.sort().values, num)
+
+
+@given(ids=st.lists(st.integers(0, 6), max_size=20))
+def test_ids_are_counted(ids):
+    counts = expert_products.count_each(torch.tensor(ids, dtype=torch.int64), 7)
+    assert counts.tolist() == [ids.count(i) for i in range(7)]
+
+
+def test_the_operation_has_right_derivatives_of_both_orders():
+    rows, weight, counts = routed(4, 7)
+
+    def products(x, W):
+        return expert_products.multiply_rows_compiled(x, W, counts)
+
+    inputs = rows.requires_grad_(), weight.requires_grad_()
+    close(products(*inputs), expert_products.multiply_rows(*inputs, counts))
+    assert torch.autograd.gradcheck(products, inputs)
+    assert torch.autograd.gradgradcheck(products, inputs)
+
+
+def test_torch_accepts_the_operation():
+    rows, weight, counts = routed(3, 5)
+    arguments = rows.requires_grad_(), weight.requires_grad_(), counts
+    for name in ("expert_products", "expert_outer_products"):
+        operation = getattr(torch.ops.modula, name).default
+        left = arguments if name == "expert_products" else (rows, rand(2, 5, 2), counts)
+        torch.library.opcheck(operation, left)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_mixture_compiles_as_one_graph_with_the_same_gradients(dtype):
+    layer = MixtureOfExperts(4, num_experts=3, k=2, width=5).to(dtype)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    for seed in range(2):  # the numbers of rows differ, and nothing is compiled again
+        x = rand(seed, 6, 4).to(dtype)
+        with torch.compiler.set_stance("default" if not seed else "fail_on_recompile"):
+            found = torch.autograd.grad(compiled(x).square().sum(), [*layer.parameters()])
+        expected = torch.autograd.grad(layer(x).square().sum(), [*layer.parameters()])
+        for a, b in zip(found, expected, strict=True):
+            close(a, b, atol=1e-6)
+
+
+def test_a_compiled_mixture_runs_under_autocast():
+    layer, x = MixtureOfExperts(4, num_experts=3, k=2, width=5), torch.randn(6, 4)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        close(compiled(x).float(), layer(x).float(), atol=0.02)

@@ -98,14 +98,17 @@ def test_a_number_of_maps_below_one_is_refused(num):
 class _ByColumns(StackedLinear):
     """Gates whose geometry splits the wrong axis."""
 
-    def __init__(self) -> None:
-        super().__init__(2, 4, 6)
-        self.geometry = Stacked(Spectral(RMS, RMS), 2, axis=1)
+    def __init__(self, num: int, fan_out: int, fan_in: int) -> None:
+        super().__init__(num, fan_out, fan_in)
+        self.geometry = Stacked(Spectral(RMS, RMS), num, axis=1)
 
 
-def test_a_wrong_split_axis_is_refused_by_the_laws():
+@settings(max_examples=15, deadline=None)
+@given(num=st.integers(2, 4), fan_out=st.integers(1, 5), columns=st.integers(1, 3))
+def test_a_wrong_split_axis_is_refused_by_the_laws_for_all_lengths(num, fan_out, columns):
+    atom = _ByColumns(num, fan_out, num * columns)
     with pytest.raises(AssertionError, match="‖"):
-        check_atom(_ByColumns(), rand(0, 2, 6))
+        check_atom(atom, rand(0, 2, num * columns), generator=torch.Generator().manual_seed(0))
 
 
 def test_a_split_that_does_not_divide_the_axis_is_refused():
