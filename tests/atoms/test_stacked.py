@@ -29,6 +29,7 @@ widths = st.integers(1, 5)
 @given(num=st.integers(1, 4), fan_out=widths, fan_in=widths)
 def test_the_laws_of_atoms_hold(num, fan_out, fan_in):
     ratios = check_atom(StackedLinear(num, fan_out, fan_in), rand(0, 2, fan_in), steps=5)
+    assert ratios.weights is not None
     assert ratios.weights > 0.99
     check_atom(StackedBias(num, fan_out), rand(1, 2, num, fan_out), steps=5)
 
