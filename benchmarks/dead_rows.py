@@ -22,7 +22,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 
 from modula import GPT, SteepestDescent, Update
@@ -31,7 +30,8 @@ from modula.optim import Dualized, Momentum, Rule, Step
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "experiments"))
-from text import read_file, read_shakespeare, read_stdlib, shuffled, windows
+import byte_pairs
+from text import shuffled, windows
 from trials import DOCS, RUNS, Bar, Runs, canvas, publish, table
 
 VOCABULARY, WIDTH, HEADS, BLOCKS, BATCH, CONTEXT = 4096, 64, 4, 2, 4, 64
@@ -136,22 +136,6 @@ class Result:
     rare: float
     curve: list[float]
     size: float
-
-
-def encoded(source: str) -> tuple[Tensor, Tensor]:
-    """Return a text in byte pairs, which are learned on it: nine tenths, and the last tenth."""
-    known = {"stdlib": read_stdlib, "shakespeare": read_shakespeare}
-    text = known[source]() if source in known else read_file(source)
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, show_progress=False, initial_alphabet=alphabet
-    )
-    tokenizer.train_from_iterator([text], trainer)
-    ids = torch.tensor(tokenizer.encode(text).ids)
-    split = len(ids) - len(ids) // 10
-    return ids[:split], ids[split:]
 
 
 def run(trial: Trial, train: Tensor, validation: Tensor, steps: int) -> Result:
@@ -270,7 +254,8 @@ def main(given: Sequence[str] | None = None) -> None:
     options = parser.parse_args(given)
 
     source = Path(options.data).name
-    train, validation = encoded(options.data)
+    corpus = byte_pairs.load(options.data, VOCABULARY)
+    train, validation = corpus.train, corpus.validation
     settings = {"text": source, "tokens": len(train), "steps": options.steps}
     file = options.out / f"{options.name}.json"
     runs = Runs(file, Trial, Result, settings, fresh=options.fresh)

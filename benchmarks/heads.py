@@ -42,7 +42,7 @@ def trained(
     torch.manual_seed(seed)
     corpus = load(data)
     model = GPT(
-        len(corpus.characters),
+        corpus.size,
         d_embed=width,
         num_heads=4,
         num_blocks=blocks,

@@ -136,7 +136,7 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Outcome:
     torch.manual_seed(trial.seed)
-    model = build(len(corpus.characters), trial.tied, options)
+    model = build(corpus.size, trial.tied, options)
     warmup = SETTINGS[trial.setting].warmup
     optimizers: list[torch.optim.Optimizer] = []
     for step in range(options.steps):
@@ -408,7 +408,7 @@ def main(given: Sequence[str] | None = None) -> None:
     search(runs, rows, corpus, options)
     written = table(runs, rows, options)
     if options.turns and not options.choose:
-        written += "\n\n" + wrapped(times(len(corpus.characters), options))
+        written += "\n\n" + wrapped(times(corpus.size, options))
     print(written)
     if options.write:
         kind = "-choices" if options.choose else "-longer" if options.best_of else ""

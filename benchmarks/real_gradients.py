@@ -53,9 +53,7 @@ def record(steps: list[int], options: argparse.Namespace) -> dict[str, list[Tens
     """Train, and return the matrices of each recorded step, named "step, kind"."""
     torch.manual_seed(0)
     corpus = load(options.data)
-    model = GPT(
-        len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks
-    )
+    model = GPT(corpus.size, d_embed=options.width, num_heads=4, num_blocks=options.blocks)
     average = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
     found: dict[str, list[Tensor]] = {}
     for step in tqdm(range(max(steps) + 1), desc="recording", leave=False):

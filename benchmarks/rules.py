@@ -129,7 +129,7 @@ def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Out
     return Outcome(
         loss_after_training(
             model,
-            optimizer,
+            [optimizer],
             corpus,
             options,
             seed=trial.seed,

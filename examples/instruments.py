@@ -124,9 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
     torch.manual_seed(0)
     corpus = load(options.data)
     batches = torch.Generator().manual_seed(0)
-    model = GPT(
-        len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks
-    )
+    model = GPT(corpus.size, d_embed=options.width, num_heads=4, num_blocks=options.blocks)
     x, y = batch(corpus.validation, 4, options.context, batches)
     start = model.weights.clone()
     bounds_before = well_normed(model, x[:1], steps=options.search)

@@ -127,9 +127,9 @@ def run(name: str, seed: int, corpus: Corpus, options: argparse.Namespace) -> Ru
     dtype, autocast, begin = VARIANTS[name]
     torch.manual_seed(seed)
     batches = torch.Generator().manual_seed(seed)
-    model = GPT(
-        len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks
-    ).to(dtype)
+    model = GPT(corpus.size, d_embed=options.width, num_heads=4, num_blocks=options.blocks).to(
+        dtype
+    )
     step = begin(model)
     losses = []
     for k in tqdm(range(options.steps), desc=f"{name}, seed {seed}", unit="step"):

@@ -1,4 +1,4 @@
-"""Text to train on, with one token per character."""
+"""Text to train on, with one token per character unless another file says otherwise."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import hashlib
 import sysconfig
 import urllib.error
 import urllib.request
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,12 +22,38 @@ CACHE = Path.home() / ".cache" / "modula"
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Corpus(ABC):
     """A text as token ids, of which the last tenth is for validation."""
 
-    characters: str
     train: Tensor
     validation: Tensor
+    unit: ClassVar[str]
+    """What one id stands for."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """The number of different ids."""
+
+    @abstractmethod
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of some ids."""
+
+    @abstractmethod
+    def encode(self, text: str) -> Tensor:
+        """Return the ids of a text."""
+
+
+@dataclass(frozen=True)
+class Characters(Corpus):
+    """A text with one id for each character."""
+
+    characters: str
+    unit = "character"
+
+    @property
+    def size(self) -> int:
+        return len(self.characters)
 
     def decode(self, ids: list[int]) -> str:
         return "".join(self.characters[i] for i in ids)
@@ -34,14 +62,18 @@ class Corpus:
         return torch.tensor([self.characters.index(c) for c in text])
 
 
-def load(source: str) -> Corpus:
+def load(source: str) -> Characters:
     """Return the corpus of "stdlib", "shakespeare", or the path of a UTF-8 file."""
     text = read(source)
     characters = "".join(sorted(set(text)))
     position = {c: i for i, c in enumerate(characters)}
-    ids = torch.tensor([position[c] for c in text])
-    split = len(ids) - len(ids) // 10
-    return Corpus(characters, ids[:split], ids[split:])
+    return Characters(*split(torch.tensor([position[c] for c in text])), characters)
+
+
+def split(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first nine tenths, to train on, and the last tenth."""
+    count = len(ids) - len(ids) // 10
+    return ids[:count], ids[count:]
 
 
 def read(source: str) -> str:

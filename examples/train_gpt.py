@@ -6,6 +6,8 @@
     python examples/train_gpt.py --data shakespeare
     # on any text; torch.optim for comparison
     python examples/train_gpt.py --data FILE --optimizer adamw
+    # on 4,096 byte pairs, which are learned on the text; needs the tokenizers library
+    python examples/train_gpt.py --tokens bytepairs
 
 Leaves in --out: the loss curve (loss.png), the numbers (result.json), and a checkpoint from which
 --resume continues bit for bit.
@@ -44,7 +46,21 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--lr", type=float, help=f"peak learning rate; by default {LEARNING_RATES}"
     )
+    options.add_argument(
+        "--tokens",
+        choices=["characters", "bytepairs"],
+        default="characters",
+        help="bytepairs learns a vocabulary of 4,096 on the text (default %(default)s)",
+    )
     return options.parse_args(given)
+
+
+def corpus_of(options: argparse.Namespace) -> Corpus:
+    if options.tokens == "characters":
+        return load(options.data)
+    import byte_pairs
+
+    return byte_pairs.load(options.data)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
@@ -54,9 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     checkpoint = options.out / "checkpoint.pt"
 
     torch.manual_seed(options.seed)
-    corpus = load(options.data)
+    corpus = corpus_of(options)
     model = GPT(
-        len(corpus.characters),
+        corpus.size,
         d_embed=options.width,
         num_heads=options.heads,
         num_blocks=options.blocks,
@@ -94,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     tokens = options.batch * options.context
     print(
         f"{options.optimizer}: {sum(p.numel() for p in model.parameters()):,} weights, "
-        f"{len(corpus.train):,} characters of {options.data}"
+        f"{len(corpus.train):,} {corpus.unit}s of {options.data}"
     )
     bar = tqdm(range(len(losses), last), initial=len(losses), total=options.steps, unit="step")
     for step in bar:
@@ -136,8 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         "lr": peak_lr,
     }
     print(
-        f"validation loss {validation_loss:.4f} nats a character, on all "
-        f"{len(corpus.validation):,} characters of the last tenth"
+        f"validation loss {validation_loss:.4f} nats a {corpus.unit}, on all "
+        f"{len(corpus.validation):,} {corpus.unit}s of the last tenth"
     )
     print(f"{seconds:.1f} s of training, {tokens * options.steps / seconds:,.0f} tokens/s")
     print(
@@ -228,7 +244,7 @@ def plot(losses: list[float], validation_loss: float, path: Path, title: str) ->
         linestyle="--",
         label=f"validation at the end: {validation_loss:.3f}",
     )
-    axes.set(xlabel="step", ylabel="loss (nats a character)", title=title)
+    axes.set(xlabel="step", ylabel="loss (nats)", title=title)
     axes.legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -103,7 +103,7 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
     torch.manual_seed(options.seed)
     corpus = load(options.data)
     model = GPT(
-        len(corpus.characters),
+        corpus.size,
         d_embed=options.width,
         num_heads=options.heads,
         num_blocks=options.blocks,

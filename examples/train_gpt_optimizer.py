@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     torch.manual_seed(options.seed)
     corpus = load(options.data)
     model = GPT(
-        len(corpus.characters),
+        corpus.size,
         d_embed=options.width,
         num_heads=options.heads,
         num_blocks=options.blocks,

@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> float:
     corpus = load(options.data)
     model = build(
         options.model,
-        len(corpus.characters),
+        corpus.size,
         context=options.context,
         width=options.width,
         heads=options.heads,

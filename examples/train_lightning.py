@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     validation = DataLoader(TensorDataset(*windows(corpus.validation, options.context)), 256)
     model = LanguageModel(
         options.model,
-        len(corpus.characters),
+        corpus.size,
         options.context,
         options.width,
         options.heads,

@@ -1,6 +1,7 @@
 """Each benchmark's command runs, at a size at which its numbers mean nothing."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -53,6 +54,7 @@ SMALL = {
     "typecheck": ["--modules", "3", "--runs", "1"],
     "watch": ["--width", "16", "--blocks", "1", "--repeats", "1"],
 }
+TINY = ["--width", "8", "--blocks", "1", "--steps", "2", "--batch", "2", "--context", "8"]
 WRITES = [
     "generation",
     "heads",
@@ -133,3 +135,35 @@ def test_the_readmes_table_compares_each_optimizer_at_its_best_rate(
     )
     assert "Seeds: 3." in written
     assert written.endswith("after\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "choices"),
+    [
+        ("rules", ["--only", "Cautious", "Steepest", "average of weights, 0.95"], 4),
+        ("byte_pairs", ["--vocabulary", "300"], 3),
+    ],
+)
+def test_choices_are_compared_at_the_best_rate_of_each(
+    name: str,
+    more: list[str],
+    choices: int,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = ["--data", str(corpus), "--seeds", "2", "--out", str(tmp_path)]
+    run(name, [*TINY, *data, *more], monkeypatch)
+    runs = json.loads((tmp_path / f"{name}.json").read_text())["runs"]
+    by_choice: dict[str, dict[int, list[float]]] = {}
+    for one in runs:
+        trial = one["trial"]
+        seeds = by_choice.setdefault(trial["choice"], {0: [], 1: []})
+        seeds[trial["seed"]].append(one["result"]["loss"])
+    assert len(by_choice) == choices
+    assert all(len(seeds[0]) == 5 and len(seeds[1]) == 1 for seeds in by_choice.values())
+    out = capsys.readouterr().out
+    for seeds in by_choice.values():
+        assert f"{(min(seeds[0]) + seeds[1][0]) / 2:.3f} (" in out
+    assert (tmp_path / f"{name}.png").exists()

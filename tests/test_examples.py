@@ -50,6 +50,29 @@ def test_train_gpt_learns(corpus: Path, tmp_path: Path, optimizer: str) -> None:
     assert result["validation_loss"] < 0.9 * losses[0]
 
 
+def test_train_gpt_learns_on_byte_pairs(corpus: Path, tmp_path: Path) -> None:
+    options = ["--steps", "60", "--tokens", "bytepairs"]
+    result = load("train_gpt").main(gpt_arguments(corpus, tmp_path, *options))
+    losses = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["losses"]
+    assert result["validation_loss"] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("vocabulary", [256, 300])
+def test_byte_pairs_spell_the_text_that_they_were_learned_on(corpus: Path, vocabulary: int) -> None:
+    pairs = load("byte_pairs").load(str(corpus), vocabulary)
+    ids = torch.cat((pairs.train, pairs.validation))
+    assert pairs.decode(ids.tolist()) == corpus.read_text()
+    assert pairs.size <= vocabulary
+    assert int(ids.max()) < pairs.size
+    assert len(pairs.validation) == len(ids) // 10
+
+
+@pytest.mark.parametrize("text", ["dual norm", "é ∂ 漢", ""])
+def test_byte_pairs_spell_any_text(corpus: Path, text: str) -> None:
+    pairs = load("byte_pairs").load(str(corpus), 300)
+    assert pairs.decode(pairs.encode(text).tolist()) == text
+
+
 @pytest.mark.parametrize("optimizer", ["modula", "adamw", "muon"])
 def test_resumed_run_ends_at_the_same_weights_bit_for_bit(
     corpus: Path, tmp_path: Path, optimizer: str

@@ -122,15 +122,13 @@ def by_kind(masses: dict[str, float], model: GPT) -> list[float]:
 
 def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Outcome:
     torch.manual_seed(trial.seed)
-    model = GPT(
-        len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks
-    )
+    model = GPT(corpus.size, d_embed=options.width, num_heads=4, num_blocks=options.blocks)
     for kind, parts in paths(model).items():
         for part in parts:
             model.tare(STARTS[trial.start][kind] / len(parts), part)
     model.tare(TOTAL)
     optimizer = SteepestDescent(model, options.lr, momentum=0.85, adapt_masses=trial.rate)
-    loss = loss_after_training(model, optimizer, corpus, options, seed=trial.seed, windows=512)
+    loss = loss_after_training(model, [optimizer], corpus, options, seed=trial.seed, windows=512)
     return Outcome(loss, by_kind(optimizer.masses(), model))
 
 

@@ -14,10 +14,11 @@ from torch.optim.swa_utils import AveragedModel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for text
 
+import systems
 import text
 from trials import finite
 
-from modula import GPT, SteepestDescent
+from modula import GPT
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ def add_size(parser: argparse.ArgumentParser) -> None:
 
 def model_of(corpus: text.Corpus, options: argparse.Namespace) -> GPT:
     return GPT(
-        len(corpus.characters),
+        corpus.size,
         d_embed=options.width,
         num_heads=options.heads,
         num_blocks=options.blocks,
@@ -80,7 +81,7 @@ def model_of(corpus: text.Corpus, options: argparse.Namespace) -> GPT:
 
 def loss_after_training(
     model: GPT,
-    optimizer: SteepestDescent,
+    optimizers: list[torch.optim.Optimizer],
     corpus: text.Corpus,
     options: argparse.Namespace,
     *,
@@ -92,7 +93,7 @@ def loss_after_training(
 
     Args:
         model: to be trained.
-        optimizer: of the model, at its peak rate.
+        optimizers: each of some of the weights, at its peak rate.
         corpus: the text.
         options: with steps, batch and context.
         seed: of the batches.
@@ -103,15 +104,11 @@ def loss_after_training(
         The loss at the end, None if the run diverged.
     """
     batches = torch.Generator().manual_seed(seed)
-    peak = optimizer.param_groups[0]["lr"]
     for k in range(options.steps):
         loss = loss_of(model, *text.batch(corpus.train, options.batch, options.context, batches))
         if not math.isfinite(loss.item()):
             return None
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch does not annotate it
-        optimizer.param_groups[0]["lr"] = peak * (1 - k / options.steps)
-        optimizer.step()
+        systems.step(optimizers, loss, 1 - k / options.steps)
         if average is not None:
             average.update_parameters(model)
     with torch.no_grad():

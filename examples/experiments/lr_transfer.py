@@ -208,7 +208,7 @@ def task(network: str, options: argparse.Namespace) -> Task:
     corpus = text.load(options.data)
     windows, following = text.windows(corpus.validation, options.context)
     some = torch.randperm(len(windows), generator=torch.Generator().manual_seed(0))[:128]
-    vocabulary = len(corpus.characters)
+    vocabulary = corpus.size
 
     def build(size: Size) -> Network:
         if network == "gpt":

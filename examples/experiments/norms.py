@@ -155,13 +155,11 @@ def measure_by(model: GPT, choice: Choice) -> None:
 def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Outcome:
     """Train one network, at a rate that falls linearly to zero."""
     torch.manual_seed(trial.seed)
-    model = GPT(
-        len(corpus.characters), d_embed=options.width, num_heads=4, num_blocks=options.blocks
-    )
+    model = GPT(corpus.size, d_embed=options.width, num_heads=4, num_blocks=options.blocks)
     measure_by(model, CHOICES[trial.choice])
     optimizer = SteepestDescent(model, trial.lr, momentum=0.85)
     return Outcome(
-        loss_after_training(model, optimizer, corpus, options, seed=trial.seed, windows=256)
+        loss_after_training(model, [optimizer], corpus, options, seed=trial.seed, windows=256)
     )
 
 

@@ -137,7 +137,7 @@ def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Out
     method = DUALS[trial.choice](trial.seed)
     optimizer = SteepestDescent(model, trial.lr, momentum=0.85, method=method)
     return Outcome(
-        loss_after_training(model, optimizer, corpus, options, seed=trial.seed, windows=512)
+        loss_after_training(model, [optimizer], corpus, options, seed=trial.seed, windows=512)
     )
 
 

@@ -38,7 +38,7 @@ class CharacterModel(Family):
     @property
     def characters(self) -> int:
         """The number of distinct characters."""
-        return len(self.corpus.characters)
+        return self.corpus.size
 
     def loss(self, model: AnyModule, generator: torch.Generator) -> Tensor:
         return _loss(model, *text.batch(self.corpus.train, BATCH, LENGTH, generator))
