@@ -1,6 +1,7 @@
-"""The scripts of the documentation run, and its pages show them as they are."""
+"""The scripts and the notebooks of the documentation run, and its pages show them as they are."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +22,7 @@ def load(path: Path) -> ModuleType:
 
 
 diffs = load(DOCS / "_hooks" / "diffs.py")
+notebooks = load(DOCS / "_hooks" / "notebooks.py")
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -46,3 +48,43 @@ def test_a_difference_replaces_what_the_page_shows():
     assert "+ old" not in updated
     assert updated.endswith("```\n\n```python\nx = 1\n```\n")
     assert "+from modula import" in updated
+
+
+def code_cells(markdown: str) -> list[str]:
+    cells = notebooks.notebook(markdown)["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "tutorials").glob("*.md")), ids=lambda p: p.stem)
+def test_a_notebook_has_the_code_of_its_page_in_order(page):
+    text = page.read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    expected = [
+        line
+        for block in blocks
+        for line in (
+            [line[4:] for line in block.splitlines() if line.startswith((">>> ", "... "))]
+            if block.startswith(">>>")
+            else block.splitlines()
+        )
+    ]
+    made = [line for source in code_cells(text) for line in source.splitlines()]
+    assert [line for line in made if line] == [line for line in expected if line]
+    for source in code_cells(text):
+        compile(source, page.name, "exec")
+
+
+def test_a_notebook_runs():
+    namespace = {"__name__": "__main__"}
+    for source in code_cells((DOCS / "tutorials" / "lora.md").read_text()):
+        exec(source, namespace)
+    assert namespace["accuracy"](namespace["turned"]) == namespace["adapted"]
+
+
+def test_a_notebook_is_nbformat_4():
+    text = "# Title\n\nProse.\n\n```python\nx = 1\n```\n\n```python\n>>> x\n1\n```\n"
+    made = notebooks.notebook(text)
+    assert (made["nbformat"], made["nbformat_minor"]) == (4, 5)
+    assert [cell["cell_type"] for cell in made["cells"]] == ["markdown", "code", "code"]
+    assert len({cell["id"] for cell in made["cells"]}) == 3
+    assert made["cells"][2]["outputs"][0]["text"] == ["1\n"]
