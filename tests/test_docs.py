@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_a_notebook_has_the_code_of_its_page_in_order(page):
 
 
 def test_a_notebook_runs():
-    namespace = {"__name__": "__main__"}
+    namespace: dict[str, Any] = {"__name__": "__main__"}
     for source in code_cells((DOCS / "tutorials" / "lora.md").read_text()):
         exec(source, namespace)
     assert namespace["accuracy"](namespace["turned"]) == namespace["adapted"]
