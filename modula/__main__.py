@@ -26,7 +26,7 @@ from modula.polar.formats import low_precision
 from modula.testing import check_method, check_network
 
 PACKAGES = ("modula-torch", "torch", "einops", "safetensors", "tqdm", "matplotlib", "transformers")
-FORMATS = (torch.float32, torch.bfloat16, torch.float16)
+FORMATS = (torch.bfloat16, torch.float16)
 
 Check = Callable[[torch.device], str]
 """A test of one device: it raises an error, or returns what it saw."""
@@ -86,9 +86,28 @@ def describe(device: torch.device) -> str:
     A rate is that of a product of two matrices of width 1,024.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    rates = ", ".join(f"{str(dtype)[6:]} {rate(device, dtype):,.1f}" for dtype in FORMATS)
+    float32 = rate(device, torch.float32)
+    others = ", ".join(compared(device, dtype, float32) for dtype in FORMATS)
     chosen = low_precision(device) or torch.float32
-    return f"  {device} {name}: {rates} GFLOP/s; the default method multiplies in {str(chosen)[6:]}"
+    return (
+        f"  {device} {name}: float32 {float32:,.1f} GFLOP/s, {others}\n"
+        f"    the default method multiplies in {str(chosen)[6:]}"
+    )
+
+
+def compared(device: torch.device, dtype: torch.dtype, float32: float) -> str:
+    """Return the name of a format with its rate over that of float32.
+
+    Args:
+        device: where to measure.
+        dtype: the format.
+        float32: the rate of float32 in GFLOP/s.
+    """
+    name = str(dtype).removeprefix("torch.")
+    try:
+        return f"{name} {rate(device, dtype) / float32:.2f} times as fast"
+    except (RuntimeError, TypeError):  # torch has no product in this format there
+        return f"{name} not supported"
 
 
 def rate(device: torch.device, dtype: torch.dtype, width: int = 1024) -> float:

@@ -17,6 +17,19 @@ def test_the_report_names_versions_and_devices(capsys: pytest.CaptureFixture[str
     assert "GFLOP/s" in printed
 
 
+def test_formats_are_compared_with_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(device: torch.device, dtype: torch.dtype) -> float:
+        if dtype == torch.float16:
+            raise RuntimeError("not implemented for 'Half'")
+        return {torch.float32: 20.0, torch.bfloat16: 50.0}[dtype]
+
+    monkeypatch.setattr(doctor, "rate", measured)
+    line = doctor.describe(CPU)
+    assert "float32 20.0 GFLOP/s" in line
+    assert "bfloat16 2.50 times as fast" in line
+    assert "float16 not supported" in line
+
+
 @pytest.mark.parametrize(("name", "check"), doctor.CHECKS)
 def test_a_check_passes_here(name: str, check: doctor.Check) -> None:
     assert doctor.passes(name, check, CPU)
