@@ -24,7 +24,7 @@ LAYERS = [
     {"compounds", "lift"},
 ]
 CONSUMERS = {"optim", "checkpoint", "instruments", "parallel"}
-EVERYTHING = {"__init__", "__main__", "testing"}
+EVERYTHING = {"__init__", "__main__", "mypy", "testing"}
 NEIGHBOURS = [{"vector", "sharding"}, {"graph", "plan"}, {"checks", "values"}]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -67,7 +68,7 @@ class Checker:
         return [self.program, *(option.format(**filled) for option in self.options)]
 
     def errors(self, installation: Installation) -> dict[Place, str]:
-        """Return the first message for each line of the programs that the checker rejects.
+        """Return the messages for each line of the programs that the checker rejects.
 
         Raises:
             RuntimeError: the checker did not run.
@@ -78,6 +79,8 @@ class Checker:
             capture_output=True,
             text=True,
             check=False,
+            # For mypy's plugin: it is that of the installed modula.
+            env={**os.environ, "PYTHONPATH": str(installation.site_packages)},
         )
         if output.returncode not in (0, 1):
             raise RuntimeError(f"{self.name} did not run:\n{output.stdout}{output.stderr}")
@@ -87,7 +90,8 @@ class Checker:
             # A line of modula itself keeps its whole path.
             name = path.name if path.parent.name == PROGRAMS else str(path)
             place = name, int(match["line"])
-            found.setdefault(place, f"{self.name}: {match['message']}")
+            before = f"{found[place]}; " if place in found else f"{self.name}: "
+            found[place] = before + match["message"]
         return found
 
 
@@ -143,5 +147,13 @@ CHECKERS = {
         ),
     )
 }
+WITH_PLUGIN = replace(
+    CHECKERS["mypy"],
+    options=tuple(
+        [option.replace("mypy.ini", "plugin.ini") for option in CHECKERS["mypy"].options]
+    ),
+)
+"""mypy with `modula.mypy`."""
+
 DEVELOPED_WITH = ("mypy", "pyright", "pyrefly")
 """Those that `make check` runs."""

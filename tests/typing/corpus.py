@@ -99,6 +99,13 @@ class Result:
     false: dict[Place, str]
     """The lines that it rejects and that are not marked, with its messages."""
 
+    def differences(self) -> Iterator[str]:
+        """Yield all differences."""
+        for name, line in self.missed:
+            yield f"{name}:{line}: marked as wrong, but {self.checker} accepts it"
+        for (name, line), message in self.false.items():
+            yield f"{name}:{line}: not marked as wrong, but {message}"
+
     def unexpected(self, read: Iterable[Program]) -> Iterator[str]:
         """Yield the differences that are not listed as accepted, and what is listed in vain."""
         by_name = {program.path.name: program for program in read}
