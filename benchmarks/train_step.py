@@ -1,12 +1,12 @@
 """Time a training step of the GPT example by `model.dualize`, AdamW and Muon.
 
     python -m benchmarks.train_step
+    python -m benchmarks.train_step --compile inductor    # needs a C++ compiler
     python -m benchmarks.train_step --device cuda --width 768 --blocks 12 --heads 12 --context 1024
 
-The three train one network in turns of a few steps, so that each finds the caches as its own
-training leaves them; the first step of a turn is not counted. Prints medians over many turns. All
-three train the same network, not copies of it, because the addresses of a copy in memory change its
-time.
+All train one network in turns of a few steps, so that each finds the caches as its own training
+leaves them; the first step of a turn is not counted. Prints medians over many turns. They train the
+same network, not copies of it, because the addresses of a copy in memory change its time.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 from tqdm import tqdm
 
-from modula import GPT, Gradient
+from modula import GPT, Gradient, SteepestDescent
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from train_gpt import torch_optimizers
 
 CHARACTERS = 65
+COMPILED = ("SteepestDescent", "torch.optim.AdamW")
+"""The optimizers whose step is compiled as well with --compile."""
+
 STEPS_A_TURN = 5
 
 
@@ -76,8 +80,20 @@ def dualized(model: GPT, lr: float, beta: float) -> Step:
     return step
 
 
-def optimized(model: GPT, name: str, lr: float) -> Step:
-    optimizers = torch_optimizers(name, model, lr)
+Take = Callable[[], object]
+"""The step of an optimizer."""
+
+
+def as_it_is(take: Take) -> Take:
+    return take
+
+
+def optimized(
+    model: GPT,
+    optimizers: list[torch.optim.Optimizer],
+    prepared: Callable[[Take], Take] = as_it_is,
+) -> Step:
+    takes = [prepared(optimizer.step) for optimizer in optimizers]
 
     def step(x: Tensor, y: Tensor, timer: Timer) -> tuple[float, float]:
         timer.lap()
@@ -85,11 +101,15 @@ def optimized(model: GPT, name: str, lr: float) -> Step:
             optimizer.zero_grad()
         loss_of(model, x, y).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         backward = timer.lap()
-        for optimizer in optimizers:
-            optimizer.step()
+        for take in takes:
+            take()
         return backward, timer.lap()
 
     return step
+
+
+def compiled_by(counter: CompileCounterWithBackend) -> Callable[[Take], Take]:
+    return lambda take: torch.compile(take, backend=counter)
 
 
 def main() -> None:
@@ -117,6 +137,12 @@ def main() -> None:
     parser.add_argument(
         "--heads", type=int, default=4, help="attention heads (default %(default)s)"
     )
+    parser.add_argument(
+        "--compile",
+        metavar="BACKEND",
+        default="",
+        help="also compile the steps of SteepestDescent and AdamW, by inductor say (default: not)",
+    )
     options = parser.parse_args()
 
     torch.manual_seed(0)
@@ -125,9 +151,20 @@ def main() -> None:
     ).to(options.device)
     steps = {
         "model.dualize": dualized(model, 0.1, 0.85),
-        "torch.optim.AdamW": optimized(model, "adamw", 8e-3),
-        "torch.optim.Muon": optimized(model, "muon", 4e-2),
+        "SteepestDescent": optimized(model, [SteepestDescent(model, 0.1, 0.85)]),
+        "torch.optim.AdamW": optimized(model, torch_optimizers("adamw", model, 8e-3)),
+        "torch.optim.Muon": optimized(model, torch_optimizers("muon", model, 4e-2)),
     }
+    counters = {name: CompileCounterWithBackend(options.compile) for name in COMPILED}
+    if options.compile:
+        rate = torch.tensor(0.1, device=options.device)  # a number would be a constant of the graph
+        descent, adam = counters.values()
+        steps["SteepestDescent, compiled"] = optimized(
+            model, [SteepestDescent(model, rate, 0.85)], compiled_by(descent)
+        )
+        steps["torch.optim.AdamW, compiled"] = optimized(
+            model, torch_optimizers("adamw", model, 8e-3), compiled_by(adam)
+        )
     timer = Timer(options.device)
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for _ in tqdm(range(options.turns), leave=False):
@@ -149,9 +186,12 @@ def main() -> None:
         backward, rest = (1000 * statistics.median(column) for column in zip(*rows, strict=True))
         ratio = totals[name] / totals["torch.optim.AdamW"]
         print(
-            f"  {name:18} forward and backward {backward:7.2f} ms, the rest {rest:7.2f} ms; the "
+            f"  {name:27} forward and backward {backward:7.2f} ms, the rest {rest:7.2f} ms; the "
             f"whole step {ratio:5.2f} of AdamW's"
         )
+    if options.compile:
+        counts = ", ".join(f"{name} {counter.frame_count}" for name, counter in counters.items())
+        print(f"graphs that were compiled: {counts}")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ SMALL = {
         "16",
         "--heads",
         "2",
+        "--compile",
+        "eager",
     ],
     "typecheck": ["--modules", "3", "--runs", "1"],
     "watch": ["--width", "16", "--blocks", "1", "--repeats", "1"],

@@ -124,6 +124,12 @@ def test_forward_backward_and_step_by_torch_func_in_one_graph():
         ("normalized", "skip", torch.float32),
         ("adam", "skip", torch.float32),
         ("adam", "propagate", torch.bfloat16),
+        ("second moments", "skip", torch.float32),
+        ("cautious", "propagate", torch.float32),
+        ("steepest", "skip", torch.float32),
+        ("ball", "propagate", torch.float32),
+        ("sphere", "skip", torch.float32),
+        ("projected", "propagate", torch.float32),
     ],
 )
 def test_a_compiled_step_follows_a_schedule_without_compiling_anew(rule, nonfinite, dtype):

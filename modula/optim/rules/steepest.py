@@ -12,6 +12,7 @@ from modula.optim.rules.base import Average, Rule, Step
 from modula.optim.rules.momentum import Momentum
 from modula.polar import MethodLike
 from modula.polar.methods import resolve
+from modula.sharding import all_to_local
 from modula.vector import Update
 
 
@@ -66,5 +67,7 @@ class Steepest(Rule):
     def __call__(self, step: Step) -> Update:
         average = self.average(step)
         unit = step.plan.dualize(average, 1.0, self.method, support=step.gradient)
-        unit *= (average @ unit) * step.lr
+        # written out, since torch.compile (2.13) traces neither average @ unit nor unit *= …
+        size = average.__matmul__(unit)
+        torch._foreach_mul_(all_to_local(unit.tensors), size * step.lr)
         return unit
