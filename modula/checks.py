@@ -42,6 +42,14 @@ def is_finite(value: object) -> TypeGuard[float]:
     return is_number(value) and -largest <= value <= largest  # integers may be larger, NaN is not
 
 
+def as_float(number: float) -> float:
+    """Return a real number as a float, infinite if it is beyond all of them."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.copysign(math.inf, number > 0 or -1)
+
+
 def check_whole(owner: str, **settings: object) -> None:
     """Raise if a setting is not a whole number.
 

@@ -284,7 +284,8 @@ class Network(ABC):
         Raises:
             ValueError: the loss is not a scalar, or depends on none of the weights; or no loss is
                 given and a `.grad` is missing.
-            TypeError: a `.grad` is not a dense or sparse (COO) tensor of floating-point numbers.
+            TypeError: the loss is not a tensor, or a `.grad` is not a dense or sparse (COO) tensor
+                of floating-point numbers.
             RuntimeError: a loss is given, and the network is under `fully_shard`, which sums
                 gradients over processes in `backward()`, or a part of it was computed in a
                 reentrant checkpoint, through which only `backward()` reaches its weights.
@@ -320,6 +321,11 @@ class Network(ABC):
     def _derivative(
         self, weights: Weights, loss: Tensor, retain_graph: bool | None
     ) -> Sequence[Tensor | None]:
+        if not isinstance(loss, Tensor):
+            raise TypeError(
+                f"a gradient is taken of a scalar tensor, got {type(loss).__name__}: compute the "
+                "loss from the output of this model"
+            )
         if loss.dim() != 0:
             raise ValueError(
                 f"a gradient is taken of a scalar loss, got one of shape {list(loss.shape)}: "
@@ -464,7 +470,15 @@ class Network(ABC):
         Args:
             generator: of the random numbers, which are drawn on its device; None takes the default
                 generator of each weight's device.
+
+        Raises:
+            TypeError: the generator is of another kind, such as a seed.
         """
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(
+                f"generator is a torch.Generator or None, got {type(generator).__name__}: write "
+                "torch.Generator().manual_seed(0)"
+            )
         for weight in self.graph().weights.values():
             weight.initialize_weight(generator)
 

@@ -95,6 +95,26 @@ def test_the_tables_go_between_the_marks_of_a_page(
     assert "old" not in written
 
 
+def test_the_ways_to_treat_rows_are_compared_on_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = importlib.import_module("benchmarks.dead_rows")
+    page = tmp_path / "guides" / "optimizer.md"
+    page.parent.mkdir()
+    page.write_text("before\n<!-- dead_rows:begin -->\nold\n<!-- dead_rows:end -->\nafter\n")
+    pictures = tmp_path / "experiments"
+    monkeypatch.setattr(benchmark, "DOCS", tmp_path)
+    monkeypatch.setattr("trials.PICTURES", pictures)
+    arguments = ["--data", "README.md", "--steps", "2", "--seeds", "1", "--out", str(pictures)]
+    run("dead_rows", arguments, monkeypatch)
+    written = page.read_text()
+    for way in (*benchmark.WAYS, benchmark.ADAMW):
+        assert f"| {way} | " in written
+    assert "old" not in written
+    assert "seeds: 1" in " ".join(capsys.readouterr().out.split())
+    assert (pictures / "dead_rows.png").exists()
+
+
 def test_a_page_without_marks_is_refused_and_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("no marks\n")

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PRODUCERS = {"algebra", "atoms", "bonds", "compounds", "lift"}
 LAYERS = [
     {"errors", "workspace", "arithmetic", "locking", "html_table", "progress"},
-    {"checks", "values", "scaling", "atomic"},
+    {"checks", "values", "scaling", "atomic", "tensors"},
     {"norms"},
     {"spaces"},
     {"polar"},

@@ -15,6 +15,7 @@ import copy
 import math
 import typing
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypedDict, TypeVar
 
 import torch
@@ -28,7 +29,7 @@ from modula.algebra.primitive import Primitive
 from modula.algebra.radii import radius_of_sum, scaled_radius
 from modula.algebra.render import Line
 from modula.algebra.widths import atom_signature, check_width, whole_numbers
-from modula.checks import Acts, Claim, check_mass, is_number
+from modula.checks import Acts, Claim, as_float, check_mass, is_number
 from modula.errors import CompositionError, MismatchError, ParameterError
 from modula.geometry import Geometry
 from modula.graph import GraphBuilder, Radius, Tuple, total_radius
@@ -129,7 +130,7 @@ class Module(ModuleOperators[X, Y], AnyModule):
     def __mul__(self, scalar: float) -> Module[X, Y]:
         if not is_number(scalar):
             refuse_operand(self, "*", scalar)
-        return typing.cast("Module[X, Y]", _compose(Mul(float(scalar)), self))
+        return typing.cast("Module[X, Y]", _compose(Mul(as_float(scalar)), self))
 
     def __rmul__(self, scalar: float) -> Module[X, Y]:
         if not is_number(scalar):
@@ -143,7 +144,7 @@ class Module(ModuleOperators[X, Y], AnyModule):
             raise ValueError(
                 f"cannot divide {self!r} by zero: a module needs a sensitivity that is finite"
             )
-        return typing.cast("Module[X, Y]", _compose(Mul(1 / float(scalar)), self))
+        return typing.cast("Module[X, Y]", _compose(Mul(1 / as_float(scalar)), self))
 
 
 class AtomOptions(TypedDict, total=False):
@@ -686,7 +687,7 @@ def _tuple_at(module: AnyModule, end: int) -> list[AnyModule]:
 
 def _power(module: AnyModule, n: object) -> AnyModule:
     """n independent copies composed, each with fresh weights; `module` is not among them."""
-    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < 0:
         raise ValueError(
             "the power of a module is a whole number of copies, at least 0; got "
             f"{module!r} ** {n!r}"
@@ -694,7 +695,7 @@ def _power(module: AnyModule, n: object) -> AnyModule:
     _composed_signature(module, module)
     if n == 0:
         return Identity()
-    copies = [copy.deepcopy(module) for _ in range(n)]
+    copies = [copy.deepcopy(module) for _ in range(int(n))]
     for one in copies:
         one.initialize()
     if n == 1:

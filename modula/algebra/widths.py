@@ -9,6 +9,7 @@ from torch import Tensor
 
 from modula.norms import Dense, Norm
 from modula.spaces import AnySpace, Signature, Space, meet
+from modula.tensors import check_tensor
 
 
 def whole_numbers(name: str, shape: Sequence[int]) -> tuple[int, ...]:
@@ -69,14 +70,13 @@ def check_width(owner: object, space: AnySpace, x: Tensor) -> None:
     """Raise if the measured axis of an input is not as wide as the space.
 
     Raises:
+        TypeError: `x` is not a tensor.
         ValueError: names the owner, its space and the shape of `x`.
     """
-    if (
-        isinstance(space, Space)
-        and issubclass(space.norm, Dense)
-        and space.width is not None
-        and not _has_width(x, space.norm.axis, space.width)
-    ):
+    if not (isinstance(space, Space) and issubclass(space.norm, Dense) and space.width is not None):
+        return
+    check_tensor(owner, x)
+    if not _has_width(x, space.norm.axis, space.width):
         raise ValueError(
             f"{owner!r} takes {space}, the width on axis {space.norm.axis}; got a tensor of "
             f"shape {list(x.shape)}"

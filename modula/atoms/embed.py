@@ -13,6 +13,7 @@ from modula.algebra.core import Atom, AtomOptions
 from modula.checks import Acts, Claim
 from modula.geometry import Vectors
 from modula.norms import RMS, OneHot
+from modula.tensors import check_tensor
 
 
 class Embed(Atom[OneHot, RMS]):
@@ -50,10 +51,11 @@ class Embed(Atom[OneHot, RMS]):
         """Return the row of each id: integers [...] -> [..., d_embed].
 
         Raises:
-            TypeError: the ids are not int32 or int64.
+            TypeError: the ids are not a tensor of int32 or int64.
             IndexError: an id is out of range. On a GPU the device checks it, and fails with an
                 assertion of its own.
         """
+        check_tensor(self, ids)
         if ids.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"{self!r} takes token ids of dtype int32 or int64, got {ids.dtype}")
         if not ids.is_cpu or torch.compiler.is_compiling():

@@ -88,7 +88,7 @@ def gains(
         seed: of all random numbers.
 
     Raises:
-        LiftError: no output requires a gradient, or a κ is not finite.
+        LiftError: no output requires a gradient or has entries, or a κ is not finite.
     """
     leaves = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
     passes = progress(range(probes * len(examples)), "lift")
@@ -183,6 +183,11 @@ def _differentiable(output: object) -> list[Tensor]:
     found = [_real(t) for _, t in tensors_in(output) if t.requires_grad]
     if not found:
         raise LiftError("no output of the model requires a gradient, so nothing can be measured")
+    if not any(t.numel() for t in found):
+        raise LiftError(
+            "no output of the model has an entry, so nothing can be measured: give at least one "
+            "example, and a text of at least one token"
+        )
     return [t for t in found if t.numel() > 1] or found
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from modula.arithmetic import as_written
 from modula.checks import is_number, listed
+from modula.errors import StateMismatchError
 from modula.network import Network
 from modula.optim.adaptive_masses import LAST_UPDATE, LOG_MASS, drift, remember, scale_by_mass
 from modula.optim.constraints import Constraint, check_constraint
@@ -150,7 +151,7 @@ class SteepestDescent(torch.optim.Optimizer):
         check_weight_decay(weight_decay)
         check_adapt_masses(adapt_masses)
         check_process_group(process_group)
-        if nonfinite not in POLICIES:
+        if not isinstance(nonfinite, str) or nonfinite not in POLICIES:
             raise ValueError(
                 f"nonfinite is one of {', '.join(map(repr, POLICIES))}; got {nonfinite!r}"
             )
@@ -389,6 +390,11 @@ class SteepestDescent(torch.optim.Optimizer):
             StateMismatchError: it is of another model or another kind of optimizer. Nothing is
                 changed.
         """
+        if not isinstance(state_dict, Mapping):
+            raise StateMismatchError(
+                "an optimizer's state is a dict, the result of optimizer.state_dict(), got "
+                f"{type(state_dict).__name__}"
+            )
         taken: dict[str, Any] = {}
 
         def check(_: torch.optim.Optimizer, given: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.masked import MaskedTensor
 
 from modula.arithmetic import as_written
 from modula.polar.batching import orthogonalize_all
@@ -59,8 +60,10 @@ def orthogonalize(
 def _refuse_unknown_formats(G: object) -> None:
     if not isinstance(G, Tensor):
         raise TypeError(f"orthogonalize takes a tensor of matrices, got {type(G).__name__}")
-    if G.is_nested or G.layout is not torch.strided:
-        layout = "a nested tensor" if G.is_nested else f"a tensor of layout {G.layout}"
+    if G.is_nested or G.layout is not torch.strided or isinstance(G, MaskedTensor):
+        layout = f"a tensor of layout {G.layout}"
+        if G.is_nested or isinstance(G, MaskedTensor):
+            layout = "a nested tensor" if G.is_nested else "a MaskedTensor"
         raise TypeError(f"orthogonalize takes a dense tensor of matrices, got {layout}")
     if not G.is_floating_point() or G.dtype.itemsize < 2:
         raise TypeError(

@@ -696,6 +696,7 @@ CHECKS |= failures.CHECKS
 CHECKS_ON_FOUR: dict[str, Check] = {
     "sends when hybrid": sends_when_hybrid,
     "only exchanges when sharded twice": only_exchanges_when_sharded_twice,
+    **failures.CHECKS_ON_FOUR,
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -21,7 +22,7 @@ from modula.geometry import Spectral
 from modula.optim import steepest_descent
 from modula.optim.votes import Votes
 from modula.sharding import to_local
-from tests.parallel.setup import batch, gpt, loss_of, ways
+from tests.parallel.setup import batch, gpt, loss_of, mesh_of, shard, ways
 
 Check = Callable[[], None]
 Failing = Callable[[], AbstractContextManager[object]]
@@ -60,10 +61,10 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 class Prepared:
     """A model after two steps, with the gradient of a third."""
 
-    def __init__(self, way: str, **settings: object) -> None:
+    def __init__(self, way: str, mesh: DeviceMesh | None = None, **settings: object) -> None:
         self.model = gpt()
         self.way = ways()[way]
-        forward = self.way.wrap(self.model)
+        forward = shard(self.model, mesh) if mesh else self.way.wrap(self.model)
         self.optimizer = SteepestDescent(self.model, lr=0.1, **settings)
         for step in range(3):
             self.optimizer.zero_grad()
@@ -246,6 +247,22 @@ def a_group_that_lacks_processes() -> None:
         Prepared("fsdp", process_group=alone)
 
 
+def models_of_parts_of_the_processes() -> None:
+    """Two models, each on two of four processes: a failure concerns one of them alone."""
+    grid = mesh_of(2, 2)
+    prepared, twin = (Prepared("fsdp", grid["inner"]) for _ in range(2))
+    before = everything(prepared.model, prepared.optimizer)
+    raised = prepared.try_step(PLACES["between two exchanges"])
+    assert raised == (dist.get_rank() in (0, CULPRIT))
+    if raised:
+        assert equal(everything(prepared.model, prepared.optimizer), before)
+        prepared.step()
+    twin.step()
+    assert equal(
+        everything(prepared.model, prepared.optimizer), everything(twin.model, twin.optimizer)
+    )
+
+
 def a_vote_for_each_exchange() -> None:
     """Two for each batch of matrices, one for what each batch touches, and three for the step."""
     prepared = Prepared("fsdp")
@@ -267,3 +284,7 @@ for _way in ("fsdp", "hsdp", "tp", "ddp, split"):
     CHECKS[f"step that fails on one: {_way}"] = partial(a_step_that_fails_on_one, _way)
 for _way in ("fsdp", "ddp, split"):
     CHECKS[f"failure at any operation: {_way}"] = partial(a_failure_at_any_operation, _way)
+
+CHECKS_ON_FOUR: dict[str, Check] = {
+    "models of parts of the processes": models_of_parts_of_the_processes,
+}
