@@ -62,7 +62,7 @@ def draw(axes: Axes, found: Curves, title: str) -> None:
     """Draw a line for each width, with a dot at its best rate."""
     colours = matplotlib.colormaps["viridis"]
     for place, (width, losses) in enumerate(found.items()):
-        colour = colours(0.9 * place / max(1, len(found) - 1))
+        colour = colours(0.8 * place / max(1, len(found) - 1))
         axes.plot(list(losses), list(losses.values()), color=colour, label=str(width))
         best = min(losses, key=lambda lr: losses[lr])
         axes.plot(best, losses[best], "o", color=colour, markersize=8)

@@ -1,4 +1,4 @@
-"""mkdocs hook: write the pairing <g, t> in angle brackets, and highlight consoles as such."""
+"""mkdocs hook: write the pairing <g, t> in angle brackets, link papers, highlight consoles."""
 
 from __future__ import annotations
 
@@ -19,17 +19,32 @@ class _Pairing(InlineProcessor):
         return f"⟨{m.group(1)}, {m.group(2)}⟩", m.start(0), m.end(0)
 
 
-class PairingExtension(Extension):
-    """Write `<g, t>` outside code as ⟨g, t⟩, which Markdown would take for an HTML tag and drop."""
+class _Paper(InlineProcessor):
+    ANCESTOR_EXCLUDES = ("a",)
+
+    def handleMatch(  # noqa: N802
+        self, m: re.Match[str], data: str
+    ) -> tuple[ElementTree.Element | str, int, int]:
+        link = ElementTree.Element("a", {"href": f"https://arxiv.org/abs/{m.group(1)}"})
+        link.text = m.group(0)
+        return link, m.start(0), m.end(0)
+
+
+class Notation(Extension):
+    """Write `<g, t>` outside code as ⟨g, t⟩, and make a link of each arXiv number.
+
+    Markdown would take the pairing for an HTML tag, and drop it.
+    """
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
-        """Register the pattern after code spans (priority 190) and ahead of inline HTML (90)."""
+        """Register the patterns after code spans (priority 190) and ahead of inline HTML (90)."""
         md.inlinePatterns.register(_Pairing(r"<([A-Za-z_]+), ([^<>]+?)>", md), "pairing", 100)
+        md.inlinePatterns.register(_Paper(r"arXiv:(\d{4}\.\d{4,5})", md), "paper", 99)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add the extension to the pages and to the docstrings."""
-    config.markdown_extensions.append(PairingExtension())  # type: ignore[arg-type]
+    config.markdown_extensions.append(Notation())  # type: ignore[arg-type]
     return config
 
 
