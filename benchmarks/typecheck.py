@@ -1,23 +1,25 @@
 """Time type checkers on a file with a network of 200 modules, relative to one without modules.
 
-    python -m benchmarks.typecheck
+    python -m benchmarks.typecheck [--checkers mypy pyright pyrefly ty zuban]
 
 Both files import torch and modula; one builds a chain of 200 modules, with residual blocks, tuples
 and activations, the other has as many lines of plain torch. Each checker starts anew for every run,
-with its cache of torch and modula. Prints medians over several runs.
+with its cache of torch and modula if it keeps one. Prints medians over several runs, for mypy also
+with the plugin modula.mypy.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from tqdm import tqdm
+
+from tests.typing.checkers import CHECKERS, DEVELOPED_WITH, WITH_PLUGIN, Checker
+from tests.typing.installed import PROGRAMS, ROOT, Installation
 
 HEAD = (
     "import torch\n"
@@ -54,18 +56,26 @@ def without_modules(count: int) -> str:
     return HEAD + "\n".join([*lines, f"result = x_{count // 10}.sum()"]) + "\n"
 
 
-def seconds(command: list[str], program: Path, texts: list[str], runs: int) -> list[float]:
+def seconds(
+    checker: Checker, installation: Installation, texts: list[str], runs: int
+) -> list[float]:
     """Return the median time to check each of `texts`, taken in turns.
 
     The texts differ a little from run to run, so that the checker cannot cache its results.
+
+    Raises:
+        ValueError: the checker rejects a line.
     """
+    program = installation.folder / PROGRAMS / "program.py"
     times: list[list[float]] = [[] for _ in texts]
     for run in tqdm(range(runs + 1), unit="run", leave=False):
         for text, taken in zip(texts, times, strict=True):
             program.write_text(f"{text}\nrun = {run}\n", encoding="utf-8")
             start = time.perf_counter()
-            subprocess.run([*command, str(program)], check=True, capture_output=True)
+            rejected = checker.errors(installation)
             taken.append(time.perf_counter() - start)
+            if rejected:
+                raise ValueError(f"{checker.name} rejects a right program: {rejected}")
     return [statistics.median(taken[1:]) for taken in times]
 
 
@@ -82,27 +92,24 @@ def main() -> None:
         default=5,
         help="repetitions, of which the median counts (default %(default)s)",
     )
+    parser.add_argument(
+        "--checkers", nargs="+", choices=CHECKERS, default=list(DEVELOPED_WITH), help="to time"
+    )
     options = parser.parse_args()
+    texts = [without_modules(options.modules), with_modules(options.modules)]
+    checkers = {name: CHECKERS[name] for name in options.checkers}
+    if "mypy" in checkers:
+        checkers["mypy, modula.mypy"] = WITH_PLUGIN
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        program = folder / "program.py"
-        checkers = {
-            "mypy": [
-                sys.executable,
-                "-m",
-                "mypy",
-                "--strict",
-                "--config-file=",
-                f"--cache-dir={folder / 'cache'}",
-            ],
-            "pyright": [sys.executable, "-m", "pyright", f"--pythonpath={sys.executable}"],
-        }
-        for checker, command in checkers.items():
-            texts = [without_modules(options.modules), with_modules(options.modules)]
-            none, many = seconds(command, program, texts, options.runs)
+        (folder / "empty").mkdir()
+        installation = Installation.make(ROOT / "modula", folder / "empty", folder / "installed")
+        for shown, checker in checkers.items():
+            none, many = seconds(checker, installation, texts, options.runs)
             print(
-                f"{checker:8} {none:6.2f} s with no module, {many:6.2f} s with {options.modules}: "
-                f"{many / none:.2f} times (at most 1.5)"
+                f"{shown:18} {none:6.2f} s with no module, {many:6.2f} s with {options.modules}: "
+                f"{many / none:.2f} times (at most 1.5)",
+                flush=True,
             )
 
 

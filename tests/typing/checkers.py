@@ -28,11 +28,13 @@ class Checker:
         options: with `{python}` for the interpreter, `{environment}` for its environment,
             and `{cache}` for a folder that is kept.
         message: a pattern with the groups path, line and message.
+        loads_plugin: whether it imports the installed modula.
     """
 
     name: str
     options: tuple[str, ...]
     message: str
+    loads_plugin: bool = False
 
     @property
     def program(self) -> str:
@@ -73,14 +75,14 @@ class Checker:
         Raises:
             RuntimeError: the checker did not run.
         """
+        path = {"PYTHONPATH": str(installation.site_packages)}
         output = subprocess.run(
             self.command(installation),
             cwd=installation.folder,
             capture_output=True,
             text=True,
             check=False,
-            # For mypy's plugin: it is that of the installed modula.
-            env={**os.environ, "PYTHONPATH": str(installation.site_packages)},
+            env=os.environ | (path if self.loads_plugin else {}),
         )
         if output.returncode not in (0, 1):
             raise RuntimeError(f"{self.name} did not run:\n{output.stdout}{output.stderr}")
@@ -152,6 +154,7 @@ WITH_PLUGIN = replace(
     options=tuple(
         [option.replace("mypy.ini", "plugin.ini") for option in CHECKERS["mypy"].options]
     ),
+    loads_plugin=True,
 )
 """mypy with `modula.mypy`."""
 

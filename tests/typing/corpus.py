@@ -1,12 +1,12 @@
 """Check programs, line by line, against type checkers and the interpreter.
 
-    python -m tests.typing.corpus [--all] [--write docs/type-errors.md]
+    python -m tests.typing.corpus [--all] [--write docs/guides/type-errors.md]
 
 Checkers must reject a line that ends in `# E: reason`, and it must raise when it is run; every
 other line must pass all of them. `# E static: …` marks a line that only the checkers reject (Python
 does not read annotations), `# E run: …` one that only the interpreter rejects (widths).
-docs/type-errors.md lists these exceptions with their reasons. Types are pinned by `assert_type`,
-which a checker fails if the type has degraded to Any.
+docs/guides/type-errors.md lists these exceptions with their reasons. Types are pinned by
+`assert_type`, which a checker fails if the type has degraded to Any.
 
 modula is installed from its wheel, as a user has it. The verdicts that differ are listed, with
 their reasons, in tests/typing/accepted.py; any other difference fails the command.
@@ -20,14 +20,15 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from tests.typing.accepted import ACCEPTED, Kind, accepted
 from tests.typing.checkers import CHECKERS, DEVELOPED_WITH, Checker, Place
 from tests.typing.installed import ROOT, Installation, wheel
+from tests.typing.messages import message_table
 from tests.typing.tables import write_table
 
 Verdict: TypeAlias = Literal["both", "static", "run"]
@@ -99,6 +100,9 @@ class Result:
     false: dict[Place, str]
     """The lines that it rejects and that are not marked, with its messages."""
 
+    messages: Mapping[Place, str] = field(default_factory=dict)
+    """Of all lines that it rejects."""
+
     def differences(self) -> Iterator[str]:
         """Yield all differences."""
         for name, line in self.missed:
@@ -133,7 +137,7 @@ def judge(checker: Checker, installation: Installation, read: Iterable[Program])
     expected = {place for program in read for place in program.rejected_by("static")}
     found = checker.errors(installation)
     false = {place: message for place, message in found.items() if place not in expected}
-    return Result(checker.name, tuple(sorted(expected - set(found))), false)
+    return Result(checker.name, tuple(sorted(expected - set(found))), false, found)
 
 
 def run(program: Program) -> dict[Place, str]:
@@ -203,7 +207,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--all", action="store_true", help="run all five checkers, not three")
-    parser.add_argument("--write", type=Path, help="write the table of --all into this page")
+    parser.add_argument("--write", type=Path, help="write the tables of all five into this page")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     read = programs()
@@ -221,6 +225,13 @@ def main() -> int:
     failures += check_run(read)
     if options.write:
         write_table(options.write, "verdicts", table(results))
+        places = {
+            (program.path.name, program.statement_at(line)): (program.path.name, line)
+            for program in read
+            for line in program.marks
+        }
+        columns = [(result.checker, result.messages) for _, result in results]
+        write_table(options.write, "messages", message_table(places, columns))
     print("\n".join([*failures, f"{summary(read)}; {len(failures)} unexpected differences"]))
     return 1 if failures else 0
 
