@@ -75,14 +75,14 @@ class Checker:
         Raises:
             RuntimeError: the checker did not run.
         """
-        path = {"PYTHONPATH": str(installation.site_packages)}
+        for_plugin = {"PYTHONPATH": str(installation.site_packages)}
         output = subprocess.run(
             self.command(installation),
             cwd=installation.folder,
             capture_output=True,
             text=True,
             check=False,
-            env=os.environ | (path if self.loads_plugin else {}),
+            env=os.environ | (for_plugin if self.loads_plugin else {}),
         )
         if output.returncode not in (0, 1):
             raise RuntimeError(f"{self.name} did not run:\n{output.stdout}{output.stderr}")
@@ -92,7 +92,7 @@ class Checker:
             # A line of modula itself keeps its whole path.
             name = path.name if path.parent.name == PROGRAMS else str(path)
             place = name, int(match["line"])
-            before = f"{found[place]}; " if place in found else f"{self.name}: "
+            before = f"{found[place]}\n" if place in found else f"{self.name}: "
             found[place] = before + match["message"]
         return found
 

@@ -192,7 +192,7 @@ def table(results: Iterable[tuple[str, Result]]) -> list[str]:
     rows = ["| checker | wrong lines missed | right lines rejected | why |", "|---|---|---|---|"]
     for version, result in results:
         reasons = [
-            f"{len(group.lines)} {group.kind}: {group.reason}"
+            f"{len(group.lines)} {group.kind}: {group.reason}".replace("|", "\\|")
             for group in ACCEPTED
             if group.checker == result.checker
         ]
