@@ -2,11 +2,11 @@
 
     # a few minutes; on the source of Python's standard library, and digits
     python examples/instruments.py
-    python examples/instruments.py --docs  # updates the documentation
+    # updates the documentation
+    python examples/instruments.py --out docs/figures/instruments --write docs/guides/instruments.md
 
-Writes a figure for each instrument to --out, and all tables to tables.json there. With --docs, the
-figures go into docs/figures/instruments, and the tables of bounds and of radii onto
-docs/guides/instruments.md.
+Writes a figure for each instrument to --out, and all tables to tables.json there. The tables of
+bounds and of radii are written onto the page that --write gives.
 """
 
 from __future__ import annotations
@@ -56,8 +56,6 @@ from modula.instruments import (
     well_normed,
 )
 
-DOCS = Path(__file__).parent.parent / "docs"
-PAGE = DOCS / "guides" / "instruments.md"
 KINDS_WITHOUT_NAME = ("Composition", "Concatenation")
 
 
@@ -108,12 +106,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the file that the watch writes (default %(default)s)",
     )
     parser.add_argument(
-        "--docs", action="store_true", help="write into the folder of the documentation"
+        "--write", type=Path, help="write two tables onto this page, between their marks"
     )
-    options = parser.parse_args(arguments)
-    if options.docs:
-        options.out = DOCS / "figures" / "instruments"
-    return options
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
@@ -173,9 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, str]:
     )
     for name, text in tables.items():
         print(f"{name}\n{text}\n")
-    if options.docs:
+    if options.write:
         for name in ("bounds", "radii"):
-            write_between(PAGE, name, tables[f"table of {name}"])
+            write_between(options.write, name, tables[f"table of {name}"])
     return tables
 
 

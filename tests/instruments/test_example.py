@@ -41,7 +41,7 @@ def test_it_leaves_a_picture_for_every_instrument_and_the_table_of_the_page(
         str(words),
         "--out",
         str(tmp_path / "out"),
-        "--page",
+        "--write",
         str(page),
         "--log",
         str(tmp_path / "watch.csv"),
