@@ -121,6 +121,20 @@ def test_weights_stay_on_the_sphere(seed, lr, radius):
         close(norms, torch.full_like(norms, radius), rtol=1e-9)
 
 
+@given(seed=st.integers(0, 1000), lr=st.floats(0.01, 3), radius=st.floats(0.3, 3))
+@pytest.mark.parametrize("kind", [Ball, Sphere])
+def test_a_step_from_within_the_constraint_is_at_most_twice_as_long(kind, seed, lr, radius):
+    model = mlp()
+    optimizer = SteepestDescent(model, lr, constraint=kind(radius))
+    assign(model, random_gradient(model, seed))
+    optimizer.step()  # brings the weights there
+    for k in (1, 2):
+        before = frozen_copy(model)
+        assign(model, random_gradient(model, seed + k))
+        optimizer.step()
+        assert model.norm(model.weights - before) <= 2 * lr * (1 + 2e-3)
+
+
 @pytest.mark.parametrize("constraint", [Ball(0.2), Sphere(2.0)])
 def test_a_constraint_keeps_the_direction_of_a_step_that_was_taken(constraint):
     model = mlp()
