@@ -56,6 +56,7 @@ SMALL = {
         "2",
         "4",
     ],
+    "block_mass": ["--quick", "--steps", "1"],
     "grokking": ["--p", "5", "--width", "8", "--steps", "2", "--every", "1"],
     "adaptive_masses": [
         "--width",
