@@ -69,7 +69,8 @@ class ResMLP(Composition[RMS, RMS]):
         width: the width of the blocks.
         num_blocks: L, at least 1.
         block_depth: Linear layers in a block, at least 1.
-        block_mass: the mass of all blocks together; the first and the last layer have 1 each.
+        block_mass: the mass of all blocks together; the first and the last layer have 1 each. The
+            default does well at every depth (docs, "How much mass do blocks need?").
         activation: an elementwise bond; None takes ReLU.
 
     Raises:
@@ -89,7 +90,7 @@ class ResMLP(Composition[RMS, RMS]):
         width: int,
         num_blocks: int,
         block_depth: int = 2,
-        block_mass: float = 1.0,
+        block_mass: float = 8.0,
         activation: Elementwise | None = None,
     ) -> None:
         if num_blocks < 1 or block_depth < 1:

@@ -84,7 +84,7 @@ def test_blocks_share_their_mass_whatever_the_depth(num_blocks, block_mass):
 
 @given(num_blocks=st.integers(1, 6))
 def test_depth_takes_nothing_from_the_first_and_last_layer(num_blocks):
-    network = ResMLP(3, 4, width=5, num_blocks=num_blocks).double()
+    network = ResMLP(3, 4, width=5, num_blocks=num_blocks, block_mass=1.0).double()
     update = network.dualize(random_gradient(network, 0), method="svd").tensors
     first, *_, last = atoms(network)
     close(
