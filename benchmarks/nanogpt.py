@@ -76,6 +76,7 @@ SYSTEMS = {
     "adamw": Setting("torch.optim.AdamW", (2e-3, 4e-3, 5.7e-3, 8e-3, 1.13e-2), warmup=0.1),
 }
 CHOSEN = (0.226, 0.32, 0.45)
+LOWER = (0.08, 0.113, 0.16, 0.226, 0.32)
 CHOICES = {
     "the default": Setting("the default", CHOSEN),
     "momentum 0.95": Setting("momentum 0.95", CHOSEN, momentum=0.95),
@@ -86,7 +87,7 @@ CHOICES = {
     "tables 0.3": Setting("tables 0.3", CHOSEN, masses={"table": 0.3}),
     "small 1%": Setting("biases and gains 1%", CHOSEN, masses={"bias": 0.05, "gain": 0.02}),
     "small 15%": Setting("biases and gains 15%", CHOSEN, masses={"bias": 0.82, "gain": 0.41}),
-    "init": Setting("calibrate='init'", CHOSEN, calibrate="init"),
+    "init": Setting("calibrate='init'", LOWER, calibrate="init"),
     "flat": Setting("calibrate='flat'", CHOSEN, calibrate="flat"),
 }
 """The settings of lifting that `--choose` compares."""
@@ -294,7 +295,7 @@ def rates(options: argparse.Namespace) -> str:
         return ", ".join(f"{lr:g}" for lr in SETTINGS[name].rates)
 
     if options.choose:
-        return listed("the default")
+        return f"{listed('the default')}; for calibrate='init' {listed('init')}"
     return (
         f"lifted {listed('lifted')}; Muon {listed('muon')}, with AdamW at {REST:g}; AdamW "
         f"{listed('adamw')}, after a rise in the first tenth of the steps"
