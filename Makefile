@@ -30,7 +30,6 @@ check: $(READY) docs  ## formatting, lint, type checkers, programs that must not
 	$(BIN)/pyright
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes modula --ignoreexternal
 	$(BIN)/python -m tests.typing.corpus
-	$(BIN)/python -m tests.typing.width_corpus
 
 check-all: check  ## the same programs under two more type checkers
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[checkers]'

@@ -100,6 +100,17 @@ def test_every_part_has_its_place():
     assert found <= {*RANK, *CONSUMERS, *EVERYTHING}
 
 
+def test_mypy_is_imported_by_its_plugin_alone():
+    """It is no dependency of modula at run time."""
+    for path in files("modula"):
+        nodes = [n for n in ast.walk(tree(path)) if isinstance(n, (ast.Import, ast.ImportFrom))]
+        names = {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+        names |= {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
+        reads = {name.partition(".")[0] for name in names} & {"mypy"}
+        plugs = {name for name in names if name.startswith("modula.mypy")}
+        assert not (reads or plugs) or parts(path)[1] == "mypy", path
+
+
 def test_no_two_files_import_each_other():
     graph = {".".join(parts(path)): set[str]() for path in files("modula")}
     for path in files("modula"):

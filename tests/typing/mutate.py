@@ -77,6 +77,8 @@ def _widenings(owner: str, node: ast.FunctionDef) -> Iterator[Mutant]:
         "self": [note for name, note in annotated if name == "self"],
         "result": [node.returns] if node.returns and node.name != "__init__" else [],
     }
+    if any("Never" in ast.unparse(note) for note in parts["operands"]):
+        parts["result"] = []  # no operand matches, so nothing has the result
     if node.name == "__call__":
         parts["operands"] = []  # they are Value in every overload, and do not choose among them
     written = ", ".join(f"{name}: {ast.unparse(note)}" for name, note in annotated)
