@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks import transfer_picture
+
 DOCS = Path(__file__).parents[1] / "docs"
 SCRIPTS = sorted((DOCS / "guides" / "scripts").glob("*.py"))
 
@@ -89,3 +91,17 @@ def test_a_notebook_is_nbformat_4():
     assert [cell["cell_type"] for cell in made["cells"]] == ["markdown", "code", "code"]
     assert len({cell["id"] for cell in made["cells"]}) == 3
     assert made["cells"][2]["outputs"][0]["text"] == ["1\n"]
+
+
+def test_the_picture_of_transfer_is_drawn_for_wide_and_narrow_screens(tmp_path):
+    transfer_picture.main(["--out", str(tmp_path)])
+    assert {path.name for path in tmp_path.iterdir()} == {"transfer.png", "transfer-narrow.png"}
+
+
+@pytest.mark.parametrize(("system", "percent"), [("dualize", 0.3), ("muon", 0.1), ("adamw", 40)])
+def test_the_cost_of_a_narrow_networks_rate_is_the_one_that_is_stated(system, percent):
+    """README and home: by how much the best rate of width 32 raises the loss of wider networks."""
+    found = transfer_picture.curves(transfer_picture.RUNS, system, 2)
+    kept = min(found[32], key=lambda lr: found[32][lr])
+    costs = [100 * (losses[kept] / min(losses.values()) - 1) for losses in found.values()]
+    assert max(costs) == pytest.approx(percent, rel=0.3)
