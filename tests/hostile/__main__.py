@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import textwrap
 from pathlib import Path
 
 import torch
@@ -62,9 +63,12 @@ def table(found: list[tuple[Trial, Outcome]]) -> str:
             *rows,
             f"| all | | {total:,} | {failures} |",
             "",
-            f"Made by `make hostile` with modula {modula.__version__}, torch {torch.__version__}, "
-            f"Python {platform.python_version()}, on {os.cpu_count()} cores of "
-            f"{platform.machine()}, one thread.",
+            textwrap.fill(
+                f"Made by `make hostile` with modula {modula.__version__}, torch "
+                f"{torch.__version__}, Python {platform.python_version()}, on {os.cpu_count()} "
+                f"cores of {platform.machine()}, one thread.",
+                100,
+            ),
         ]
     )
 
