@@ -11,6 +11,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
@@ -162,7 +163,8 @@ class _Writer(FileSystemWriter):
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         super().finish(metadata, results)
-        self.metadata = metadata
+        places = {one.index: one.storage_data for written in results for one in written}
+        self.metadata = replace(metadata, storage_data=places)  # PyTorch 2.9 sets it on a copy
 
     def storage_meta(self) -> StorageMeta:
         return StorageMeta()  # without the path, which changes when the folder is moved
