@@ -1,10 +1,5 @@
 """The algebra of modules: the map, the spaces and the constants of composed modules."""
 
-# These tests also do what the types refuse, and take apart compounds that are Modules to a checker.
-# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportCallIssue=false
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
-# pyright: reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
-
 import copy
 import math
 
