@@ -38,7 +38,8 @@ class WidthPlugin(Plugin):
     _reader: Reader | None = None
 
     def get_method_hook(self, fullname: str) -> Callable[[MethodContext], Type] | None:
-        if fullname.rpartition(".")[2] in _OPERATORS:
+        # Operators of numbers have hooks of mypy's own, which one of ours would displace.
+        if fullname.rpartition(".")[2] in _OPERATORS and not fullname.startswith("builtins."):
             return self._check_operator
         return None
 

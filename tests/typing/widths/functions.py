@@ -136,6 +136,11 @@ def double(config: Config) -> None:
     config.d = 2 * config.d
 
 
+def power_of_number(n: int) -> Module[RMS, RMS]:
+    squared: int = 2**2  # mypy itself infers the type of this power
+    return Linear(squared * n, 4 * n)
+
+
 class Tower:
     """A network of several modules, one of which another module replaces."""
 
@@ -162,5 +167,6 @@ RIGHT: list[Callable[[], object]] = [
     lambda: unpacked((4, 5)),
     lambda: matched(4),
     lambda: changed(Config(8)),
+    lambda: power_of_number(4),
     lambda: Tower(4).network(4),
 ]
