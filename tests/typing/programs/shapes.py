@@ -76,6 +76,10 @@ assert_type(Concat() @ (a(), a()), Module[RMS, RMS])
 assert_type(Concat() @ (Identity(), a()), Module[RMS, RMS])
 assert_type(Concat() @ (e(), e(), e()), Module[OneHot, RMS])
 assert_type(Concat() @ ((a(), a()) @ e()), Module[OneHot, RMS])
+assert_type(Concat() @ ((a(),) @ e()), Module[OneHot, RMS])
+assert_type(Concat() @ ((a(), a(), a(), a()) @ e()), Module[OneHot, RMS])
+many = (a(), a(), a(), a(), a(), a(), a(), a(), a()) @ e()
+assert_type(Concat() @ many, Module[OneHot, RMS])
 assert_type(Linear(4, 8) @ Concat() @ (a(), a()), Module[RMS, RMS])
 assert_type(Linear(4, 8) @ Concat(4, 4) @ ((a(), a()) @ e()), Module[OneHot, RMS])
 assert_type(ReLU() @ Concat() @ ((a(), a()) @ e()), Module[OneHot, RMS])
@@ -113,6 +117,11 @@ Sigmoid() @ a()  # E: Sigmoid takes Linf
 Gate() @ (Linear(3, 4), Linear(4, 4))  # E run: value and gate have different widths
 
 # Parallel applies each module to its own entry; it is how a network takes several inputs.
+assert_type(Parallel(a()), Parallel[tuple[RMS], tuple[RMS]])
+assert_type(
+    Parallel(a(), b(), e(), a()),
+    Parallel[tuple[RMS, RMS, OneHot, RMS], tuple[RMS, Linf, RMS, RMS]],
+)
 assert_type(Parallel(a(), e()), Parallel[tuple[RMS, OneHot], tuple[RMS, RMS]])
 assert_type(Parallel(a(), b(), e()), Parallel[tuple[RMS, RMS, OneHot], tuple[RMS, Linf, RMS]])
 assert_type(Parallel(a(), Keep(OneHot)), Parallel[tuple[RMS, OneHot], tuple[RMS, OneHot]])
