@@ -23,6 +23,7 @@ BELOW = (
 BELOW += (
     "plan",
     "polar",
+    "progress",
     "scaling",
     "sharding",
     "spaces",
