@@ -93,7 +93,11 @@ def main() -> None:
         help="repetitions, of which the median counts (default %(default)s)",
     )
     parser.add_argument(
-        "--checkers", nargs="+", choices=CHECKERS, default=list(DEVELOPED_WITH), help="to time"
+        "--checkers",
+        nargs="+",
+        choices=CHECKERS,
+        default=list(DEVELOPED_WITH),
+        help="to time (default %(default)s)",
     )
     options = parser.parse_args()
     texts = [without_modules(options.modules), with_modules(options.modules)]

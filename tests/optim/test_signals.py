@@ -49,10 +49,12 @@ def test_an_interrupt_is_raised_when_the_context_has_ended():
             interrupt_from_another_thread(signal.SIGINT)
             done.append(True)
 
-    with pytest.raises(KeyboardInterrupt):
-        work()
+    # A shell starts its background jobs with SIGINT ignored.
+    with handled(signal.SIGINT, signal.default_int_handler):
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert done
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_every_handler_runs_though_one_raises():
