@@ -89,6 +89,11 @@ class Step:
 class Stateful:
     """What averages, directions and rules have in common: buffers and settings."""
 
+    @property
+    def inner(self) -> Stateful | None:
+        """The average, direction or rule that this one holds; None if it holds none."""
+        return None
+
     def buffers(self, p: Tensor) -> Mapping[str, torch.dtype]:
         """Return what is kept for a parameter, shaped like it, by name, and in which dtype.
 
@@ -97,17 +102,24 @@ class Stateful:
 
         Args:
             p: the parameter.
+
+        Returns:
+            By default the buffers of `inner`.
         """
-        return {}
+        return {} if self.inner is None else self.inner.buffers(p)
 
     def defaults(self) -> Mapping[str, object]:
-        """Return the settings of the parameter group, by name. Schedulers may write them."""
-        return {}
+        """Return the settings of the parameter group, by name: by default those of `inner`.
+
+        Schedulers may write them.
+        """
+        return {} if self.inner is None else self.inner.defaults()
 
     @property
     def kind(self) -> str:
         """The class and those that it holds, by which checkpoints tell rules apart."""
-        return type(self).__name__
+        name = type(self).__name__
+        return name if self.inner is None else f"{name}({self.inner.kind})"
 
 
 class Average(Stateful, ABC):

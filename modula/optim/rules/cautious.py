@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from modula.optim.rules.base import Rule, Step, check_rule
 from modula.optim.rules.dualized import Dualized
@@ -46,15 +44,9 @@ class Cautious(Rule):
     def __post_init__(self) -> None:
         check_rule("Cautious", self.rule)
 
-    def buffers(self, p: Tensor) -> Mapping[str, torch.dtype]:
-        return self.rule.buffers(p)
-
-    def defaults(self) -> Mapping[str, object]:
-        return self.rule.defaults()
-
     @property
-    def kind(self) -> str:
-        return f"{super().kind}({self.rule.kind})"
+    def inner(self) -> Rule:
+        return self.rule
 
     def __call__(self, step: Step) -> Update:
         update = self.rule(step.at_rate(1.0))

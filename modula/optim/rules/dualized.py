@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
 
 from modula.optim.rules.base import Average, Rule, Step
 from modula.optim.rules.momentum import Momentum
@@ -45,15 +41,9 @@ class Dualized(Rule):
     def __post_init__(self) -> None:
         resolve(self.method)
 
-    def buffers(self, p: Tensor) -> Mapping[str, torch.dtype]:
-        return self.average.buffers(p)
-
-    def defaults(self) -> Mapping[str, object]:
-        return self.average.defaults()
-
     @property
-    def kind(self) -> str:
-        return f"{super().kind}({self.average.kind})"
+    def inner(self) -> Average:
+        return self.average
 
     def __call__(self, step: Step) -> Update:
         average = self.average(step)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
 
 from modula.optim.rules.base import Average, Direction, Rule, Step
 from modula.optim.rules.momentum import Momentum
@@ -23,15 +19,9 @@ class AsDirection(Direction):
 
     average: Average = field(default_factory=Momentum)
 
-    def buffers(self, p: Tensor) -> Mapping[str, torch.dtype]:
-        return self.average.buffers(p)
-
-    def defaults(self) -> Mapping[str, object]:
-        return self.average.defaults()
-
     @property
-    def kind(self) -> str:
-        return f"{super().kind}({self.average.kind})"
+    def inner(self) -> Average:
+        return self.average
 
     def __call__(self, step: Step) -> Update:
         average = self.average(step)
@@ -55,15 +45,9 @@ class Normalized(Rule):
 
     direction: Direction
 
-    def buffers(self, p: Tensor) -> Mapping[str, torch.dtype]:
-        return self.direction.buffers(p)
-
-    def defaults(self) -> Mapping[str, object]:
-        return self.direction.defaults()
-
     @property
-    def kind(self) -> str:
-        return f"{super().kind}({self.direction.kind})"
+    def inner(self) -> Direction:
+        return self.direction
 
     def __call__(self, step: Step) -> Update:
         return step.plan.normalize(self.direction(step), step.lr, support=step.gradient)

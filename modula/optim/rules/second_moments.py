@@ -79,7 +79,7 @@ class SecondMoments(Rule):
 
     @property
     def kind(self) -> str:
-        return f"{super().kind}({self.rule.kind}, {self.lines})"
+        return f"{type(self).__name__}({self.rule.kind}, {self.lines})"
 
     @property
     def _buffer(self) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from modula.optim.rules.base import Average, Rule, Step
 from modula.optim.rules.momentum import Momentum
@@ -54,15 +52,9 @@ class Steepest(Rule):
             )
         resolve(self.method)
 
-    def buffers(self, p: Tensor) -> Mapping[str, torch.dtype]:
-        return self.average.buffers(p)
-
-    def defaults(self) -> Mapping[str, object]:
-        return self.average.defaults()
-
     @property
-    def kind(self) -> str:
-        return f"{super().kind}({self.average.kind})"
+    def inner(self) -> Average:
+        return self.average
 
     def __call__(self, step: Step) -> Update:
         average = self.average(step)
