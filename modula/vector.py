@@ -43,7 +43,8 @@ class Vector:
         tensors: floating-point tensors by parameter name, in parameter order.
 
     Raises:
-        TypeError: a tensor is not a dense one of floating-point numbers of 16 bits or more.
+        TypeError: not a mapping, such as another vector, or a tensor is not a dense one of
+            floating-point numbers of 16 bits or more.
     """
 
     __slots__ = ("names", "tensors")
@@ -53,6 +54,8 @@ class Vector:
     tensors: tuple[Tensor, ...]
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        if not isinstance(tensors, Mapping):
+            _refuse_content(type(self).__name__, tensors)
         for name, tensor in tensors.items():
             check_kind(type(self).__name__, name, tensor)
         self.names = tuple(tensors)
@@ -87,6 +90,17 @@ class Vector:
 
     def __len__(self) -> int:
         return len(self.tensors)
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the names of the parameters, in parameter order."""
+        return iter(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def keys(self) -> Iterator[str]:
+        """Return the names, so that `dict(vector)` holds the tensors by name."""
+        return iter(self)
 
     def clone(self) -> Self:
         """Return a copy that shares no memory with this vector."""
@@ -158,6 +172,17 @@ def kind_of(value: object) -> tuple[str, str]:
     if value.layout is not torch.strided:
         return f"a tensor of layout {value.layout}", "take its .to_dense()"
     return f"a tensor of dtype {value.dtype}", "convert it with .float()"
+
+
+def _refuse_content(kind: str, content: object) -> NoReturn:
+    """Raise a TypeError that says how to name the tensors of a vector."""
+    advice = "such as dict(model.named_parameters())"
+    if isinstance(content, Vector):
+        advice = f"and {kind}(dict(...)) takes the tensors of another kind as they are"
+    raise TypeError(
+        f"{kind} takes a mapping of parameter names to tensors, got {type(content).__name__}: give "
+        f"a dict, {advice}"
+    )
 
 
 def check_kind(owner: str, name: str, value: object) -> None:

@@ -164,7 +164,7 @@ def largest_weight_gain(
 
     Each Δw is the dual of the slope at the one before.
     """
-    weights = dict(model.weights.items())
+    weights = dict(model.weights)
     like = tuple(w.detach() for w in weights.values())
     y = model(x)
     J = jacobian(

@@ -505,6 +505,20 @@ def test_only_floating_point_tensors_are_taken(kind, content):
         kind({"w": content})
 
 
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (Update({"w": torch.zeros(1)}), r"got Update: give a dict, and \w+\(dict\(\.\.\.\)\)"),
+        ([torch.zeros(1)], r"got list: give a dict, such as dict\(model\.named_parameters\(\)\)"),
+    ],
+    ids=["a vector", "a list"],
+)
+@every_kind
+def test_only_mappings_are_taken(kind, content, advice):
+    with pytest.raises(TypeError, match=f"{kind.__name__} takes a mapping .*{advice}"):
+        kind(content)
+
+
 # Reading
 
 
@@ -517,6 +531,15 @@ def test_a_tensor_is_found_by_its_name(kind):
 def test_an_unknown_name_is_answered_with_the_known_ones():
     with pytest.raises(KeyError, match=r"no parameter 'c'; there are 'a', 'b'"):
         Update({"a": torch.zeros(1), "b": torch.ones(1)})["c"]
+
+
+@every_kind
+def test_a_vector_is_read_as_a_mapping_of_names(kind):
+    tensors = {"b": torch.ones(2), "a": torch.zeros(3)}
+    made = kind(tensors)
+    assert list(made) == ["b", "a"]
+    assert all(tensor is tensors[name] for name, tensor in dict(made).items())
+    assert [name in made for name in ("a", "c", 0)] == [True, False, False]
 
 
 @every_kind

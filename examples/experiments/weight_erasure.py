@@ -212,7 +212,7 @@ def train(trial: Trial, steps: int) -> tuple[Outcome, tuple[Tensor, Tensor]]:
     torch.manual_seed(trial.seed)
     x, y = data()
     model = network(trial.width)
-    W = dict(model.weights.items())[HIDDEN]
+    W = model.weights[HIDDEN]
     mark = picture(trial.width)
     if trial.system == "sgd, usual start":
         draw_as_usual(model)

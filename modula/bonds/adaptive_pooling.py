@@ -68,9 +68,8 @@ class AdaptiveAveragePooling(AdaptivePooling[Sizes]):
                 return F.adaptive_avg_pool1d(x, positions)
             case (height, width):
                 return F.adaptive_avg_pool2d(x, (height, width))
-            case (depth, height, width):
-                return F.adaptive_avg_pool3d(x, (depth, height, width))
-        raise NotImplementedError(f"{type(self).__name__} has {self.pixel_axes} pixel axes")
+        depth, height, width = self.output_size
+        return F.adaptive_avg_pool3d(x, (depth, height, width))
 
 
 class AdaptiveMaxPooling(AdaptivePooling[Sizes]):

@@ -224,7 +224,7 @@ def _changes(
     sums: dict[int, Value] = {}
     sizes: list[float | None] = [None] * len(weights)
     missing = [set(names) for names in weights]
-    values = dict(model.weights.items())
+    values = dict(model.weights)
     for name, change in update.items():
         users = [i for i, names in enumerate(missing) if name in names]
         if not users:

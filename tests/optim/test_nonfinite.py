@@ -163,4 +163,7 @@ def test_a_large_finite_gradient_is_no_infinity():
     loss_of(model, 0).backward()
     for p in model.parameters():
         p.grad.mul_(1e30)
+    before = frozen_copy(model)
     optimizer.step()
+    changes = (model.weights - before).tensors
+    assert all(change.isfinite().all() and change.any() for change in changes)

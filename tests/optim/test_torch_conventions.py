@@ -248,6 +248,7 @@ def test_loading_what_was_saved_before_any_state_existed():
     state = optimizer.state_dict()
     optimizer.load_state_dict({**state, "state": {}})
     train(model, optimizer, range(1))
+    assert len(optimizer.state) == len(list(model.parameters()))
 
 
 def test_state_dict_hooks_run():
@@ -266,6 +267,10 @@ def test_a_load_hook_may_mend_the_state_before_it_is_judged():
     state = optimizer.state_dict()
     optimizer.register_load_state_dict_pre_hook(lambda o, _: state)
     optimizer.load_state_dict({"state": {}, "param_groups": []})
+    (mended,) = optimizer.param_groups
+    assert {key: mended[key] for key in state["param_groups"][0] if key != "params"} == {
+        key: value for key, value in state["param_groups"][0].items() if key != "params"
+    }
 
 
 FOREIGN = {

@@ -67,6 +67,8 @@ assert_type(Gradient({"weight": torch.ones(4, 4)}), Gradient)
 assert_type(Update({"weight": torch.ones(4, 4)}), Update)
 assert_type(Weights({"weight": torch.ones(4, 4)}), Weights)
 assert_type(dict(w().items()), dict[str, Tensor])
+assert_type(dict(w()), dict[str, Tensor])
+assert_type(list(u()), list[str])
 
 # In place.
 momentum = g()
