@@ -11,6 +11,7 @@ import pytest
 from benchmarks import transfer_picture
 
 DOCS = Path(__file__).parents[1] / "docs"
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
 SCRIPTS = sorted((DOCS / "guides" / "scripts").glob("*.py"))
 
 
@@ -58,7 +59,7 @@ def code_cells(markdown: str) -> list[str]:
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
-@pytest.mark.parametrize("page", sorted((DOCS / "tutorials").glob("*.md")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
 def test_a_notebook_has_the_code_of_its_page_in_order(page):
     text = page.read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
@@ -77,11 +78,12 @@ def test_a_notebook_has_the_code_of_its_page_in_order(page):
         compile(source, page.name, "exec")
 
 
-def test_a_notebook_runs():
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_a_notebook_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for source in code_cells((DOCS / "tutorials" / "lora.md").read_text()):
-        exec(source, namespace)
-    assert namespace["accuracy"](namespace["turned"]) == namespace["adapted"]
+    for source in code_cells(page.read_text()):
+        exec(compile(source, page.name, "exec"), namespace)
 
 
 def test_a_notebook_is_nbformat_4():
@@ -105,3 +107,32 @@ def test_the_cost_of_a_narrow_networks_rate_is_the_one_that_is_stated(system, pe
     kept = min(found[32], key=lambda lr: found[32][lr])
     costs = [100 * (losses[kept] / min(losses.values()) - 1) for losses in found.values()]
     assert max(costs) == pytest.approx(percent, rel=0.3)
+
+
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "api")
+NOT_PROSE = re.compile(
+    r"^ *```.*?^ *```|^<!-- [\w-]+:begin.*?:end -->|^#.*?$|^    .*?$|``.*?``|`[^`]*`",
+    re.DOTALL | re.MULTILINE,
+)
+"""Code, tables that commands write, headings, and output: they have plain characters."""
+FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$]+\$", re.DOTALL)
+SYMBOLS = "‖†√Σσδ∂ᵢⱼᵀ₀₁₂⁻²³⁸½⅛∞≤≥⟨⟩ηλβ"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_formulas_have_one_notation(page):
+    prose = NOT_PROSE.sub("", page.read_text())
+    assert not re.findall(f".*[{SYMBOLS}].*", FORMULA.sub("", prose)), "formulas are TeX, in $…$"
+    formulas = "".join(FORMULA.findall(prose))
+    assert not set(formulas) & set(SYMBOLS), "TeX has commands for symbols"
+
+
+BLOCKS = re.compile(r"^ *```.*?^ *```|^<!-- [\w-]+:begin.*?:end -->", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.stem)
+def test_lines_of_prose_end_at_100_columns(page):
+    lines = BLOCKS.sub("", page.read_text()).splitlines()
+    free = ("|", "![", "    ")  # tables, pictures and code cannot be broken
+    long = [line for line in lines if len(line) > 100 and not line.startswith(free)]
+    assert not [line for line in long if "http" not in line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import tarfile
@@ -126,6 +127,34 @@ def test_the_metadata_say_who_may_use_it_and_with_what(archives: tuple[Path, Pat
     pythons = [c for c in metadata.get_all("Classifier") or () if re.search(r":: 3\.\d+$", c)]
     assert metadata["Requires-Python"] == f">={pythons[0].rpartition(' ')[2]}"
     assert metadata["Description-Content-Type"] == "text/markdown"
+
+
+def test_the_page_of_the_package_has_no_link_that_needs_the_repository(
+    archives: tuple[Path, Path],
+) -> None:
+    wheel, _ = archives
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
+        text = archive.read(name).decode()
+    assert "# modula" in text
+    assert not re.findall(r"\]\((?!https?://|#)[^)]*\)", text)
+
+
+def test_links_of_the_package_page_lead_to_the_repository_if_it_has_an_address() -> None:
+    load = importlib.util.spec_from_file_location(
+        "package_page", ROOT / "docs" / "_hooks" / "package_page.py"
+    )
+    assert load is not None
+    assert load.loader is not None
+    hook = importlib.util.module_from_spec(load)
+    load.loader.exec_module(hook)
+    text = "[FAQ](docs/faq.md#mass) ![a curve](docs/a.png) [paper](https://arxiv.org/x) [up](#top)"
+    home = "https://example.org/modula"
+    assert hook.page(text, home) == (
+        f"[FAQ]({home}/blob/main/docs/faq.md#mass) ![a curve]({home}/raw/main/docs/a.png) "
+        "[paper](https://arxiv.org/x) [up](#top)"
+    )
+    assert hook.page(text, None) == "FAQ  [paper](https://arxiv.org/x) [up](#top)"
 
 
 def test_the_citation_names_the_version_of_the_package(archives: tuple[Path, Path]) -> None:

@@ -1,0 +1,237 @@
+"""A browser opens every page of the built site: formulas, errors, tables, links, the search.
+
+The tests need Chromium with its driver, selenium and the docs extra, and are skipped without them.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NARROW, WIDE = 390, 1440
+"""Widths of a telephone and of a screen, in pixels."""
+WORDS = [
+    *["batchnorm", "dropout", "lstm", "tied", "migrate", "mask"],
+    *["muon", "adamw", "mass", "lift", "huggingface"],
+]
+"""What a newcomer looks for."""
+
+pytest.importorskip("selenium", reason="selenium drives the browser")
+
+from selenium import webdriver  # noqa: E402 - the tests are skipped without it
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402 - the same
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.skipif(
+        CHROMIUM is None or DRIVER is None, reason="neither Chromium nor its driver is installed"
+    ),
+    pytest.mark.skipif(
+        find_spec("material") is None or find_spec("mathjax") is None,
+        reason="the docs extra builds the site",
+    ),
+]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serve files without a line for each."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site."""
+    folder = tmp_path_factory.mktemp("built") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    done = subprocess.run(
+        [*command, "--site-dir", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """Where the site is served meanwhile."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM or ""
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver.set_page_load_timeout(180)
+    driver.set_script_timeout(180)
+    yield driver
+    driver.quit()
+
+
+def resize(browser: webdriver.Chrome, width: int) -> None:
+    """Give the page a width, which a window cannot be narrow enough for."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == NARROW}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def errors(browser: webdriver.Chrome) -> list[str]:
+    """Return what the console has reported since the last call as an error."""
+    return [one["message"] for one in browser.get_log("browser") if one["level"] == "SEVERE"]
+
+
+def requested(browser: webdriver.Chrome) -> list[str]:
+    """Return the addresses that pages have asked for since the last call."""
+    sent = [one["message"] for one in browser.get_log("performance")]
+    sent = [one for one in sent if '"Network.requestWillBeSent"' in one]
+    return [url for one in sent for url in re.findall(r'"url":"(https?:[^"]*)"', one)]
+
+
+def pages(site: Path) -> list[str]:
+    """Return the address of each page, below that of the site."""
+    found = [path.relative_to(site) for path in sorted(site.rglob("*.html"))]
+    return [str(path) for path in found if path.name != "404.html"]
+
+
+TYPESET = """
+const done = arguments[arguments.length - 1];
+const wait = () => {
+  const formulas = [...document.querySelectorAll(".arithmatex")];
+  const left = formulas.filter((one) => !one.querySelector("mjx-container"));
+  if (left.length) return setTimeout(wait, 50);
+  const errors = document.querySelectorAll("mjx-merror, [data-mml-node=merror]");
+  done([formulas.length, [...errors].map((one) => one.textContent)]);
+};
+wait();
+"""
+"""Waits until all formulas are typeset; returns their number, and those with an error."""
+
+RAW = r"""
+const text = document.querySelector("article").cloneNode(true);
+text.querySelectorAll("code, pre, mjx-container, script").forEach((one) => one.remove());
+return text.textContent.match(/\\[a-zA-Z]{2,}|\$[^\s$][^$]*\$|\\\(|\\\[/g) || [];
+"""
+"""Returns the TeX that a reader would see."""
+
+OVERFLOWING = """
+const inside = (one) => {
+  for (let up = one.parentElement; up; up = up.parentElement)
+    if (["auto", "scroll", "hidden"].includes(getComputedStyle(up).overflowX)) return true;
+  return false;
+};
+const wide = [...document.querySelectorAll("article *")].filter(
+  (one) => one.getBoundingClientRect().right > innerWidth + 1 && !inside(one));
+return wide.slice(0, 3).map((one) => one.tagName + ": " + one.textContent.slice(0, 60));
+"""
+"""Returns what reaches beyond the right edge of the page and cannot be scrolled to."""
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_every_page_is_shown_whole_and_without_an_error(
+    width: int, site: Path, address: str, browser: webdriver.Chrome
+) -> None:
+    resize(browser, width)
+    requested(browser)
+    formulas = 0
+    wrong: dict[str, object] = {}
+    assert len(pages(site)) > 40
+    for page in pages(site):
+        browser.get(address + page)
+        assert browser.find_elements("css selector", "article h1"), page
+        count, failed = browser.execute_async_script(TYPESET)
+        formulas += count
+        found = [*failed, *errors(browser), *browser.execute_script(RAW)]
+        if found := [*found, *browser.execute_script(OVERFLOWING)]:
+            wrong[page] = found
+    assert not wrong
+    assert formulas > 500
+    asked = requested(browser)
+    assert any(url.endswith("assets/mathjax/tex-chtml.js") for url in asked)
+    assert [url for url in asked if not url.startswith(address)] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "script", "expected"),
+    [
+        ("<script>throw new Error('no such thing')</script>", None, "no such thing"),
+        ("<article>the norm \\(x\\)</article>", RAW, "\\("),
+        ("<article>the norm $\\lVert x\\rVert$</article>", RAW, "\\lVert"),
+        ("<article><p style='width: 9000px'>long</p></article>", OVERFLOWING, "P: long"),
+    ],
+)
+def test_a_page_with_a_defect_is_noticed(
+    content: str,
+    script: str | None,
+    expected: str,
+    site: Path,
+    address: str,
+    browser: webdriver.Chrome,
+) -> None:
+    broken = site / "broken.html"
+    broken.write_text(f"<h1>broken</h1>{content}")
+    try:
+        errors(browser)
+        browser.get(address + broken.name)
+        found = errors(browser) if script is None else browser.execute_script(script)
+        assert expected in "".join(found)
+    finally:
+        broken.unlink()
+
+
+def test_a_formula_with_an_error_is_noticed(
+    site: Path, address: str, browser: webdriver.Chrome
+) -> None:
+    page = site / "glossary" / "index.html"
+    broken = page.with_name("broken.html")
+    span = '<span class="arithmatex">'
+    text = page.read_text(encoding="utf-8")
+    broken.write_text(text.replace(rf"{span}\(", rf"{span}\(\nosuchcommand", 1), encoding="utf-8")
+    try:
+        browser.get(f"{address}glossary/broken.html")
+        _, failed = browser.execute_async_script(TYPESET)
+        assert len(failed) == 1
+    finally:
+        broken.unlink()
+
+
+def search(browser: webdriver.Chrome, address: str, words: str) -> list[str]:
+    """Return the texts of what the search finds, or nothing if it says that it finds nothing."""
+    resize(browser, WIDE)
+    browser.get(address)
+    browser.find_element("css selector", "label[for=__search]").click()
+    box = browser.find_element("css selector", "input.md-search__input")
+    WebDriverWait(browser, 60).until(lambda _: box.is_displayed())
+    box.send_keys(words)
+    meta = browser.find_element("css selector", ".md-search-result__meta")
+    WebDriverWait(browser, 60).until(lambda _: "matching" in meta.text)
+    found = browser.find_elements("css selector", ".md-search-result__item")
+    return [one.get_attribute("textContent") or "" for one in found]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_the_search_finds_a_word(word: str, address: str, browser: webdriver.Chrome) -> None:
+    assert any(word in text.lower() for text in search(browser, address, word))
+
+
+def test_the_search_does_not_find_what_is_on_no_page(
+    address: str, browser: webdriver.Chrome
+) -> None:
+    assert search(browser, address, "zyzzyvaquux") == []
