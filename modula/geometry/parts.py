@@ -39,7 +39,7 @@ def largest_touched(average: Tensor, touched: Tensor) -> Tensor:
     if not average.numel():
         return average.new_zeros(len(average))
     finite = torch.where(touched & average.isfinite(), average, 0)
-    return finite.flatten(start_dim=1).amax(dim=1)
+    return finite.view(len(finite), -1).amax(dim=1)
 
 
 def lengths(average: Tensor, touched: Tensor, largest: Tensor) -> Tensor:

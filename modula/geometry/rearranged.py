@@ -70,7 +70,7 @@ class Rearranged(Geometry):
         return self.stored(arranged, shape)
 
     def _shape(self, weight: Tensor) -> tuple[int, ...]:
-        return tuple(weight.shape[-self.axes :])
+        return tuple(weight.shape[weight.dim() - self.axes :])
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Reshaped(Rearranged):
         batch = arranged.shape[: arranged.dim() - count]
         order = self._order()
         back = [len(batch) + order.index(k) for k in range(count)]
-        return arranged.permute(*range(len(batch)), *back).reshape(*batch, *shape)
+        return arranged.permute(*range(len(batch)), *back).reshape((*batch, *shape))
 
     def arranged_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return tuple([self.shape[k] for k in self._order()])

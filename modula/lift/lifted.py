@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from modula.checks import listed
 from modula.errors import LiftError, ParameterError
 from modula.geometry import BallVectors, Geometry, Intersection
 from modula.graph import Graph, Radius
@@ -29,7 +30,7 @@ from modula.lift.residuals import residual_sums
 from modula.lift.sensitivities import Sensitivities, measured
 from modula.lift.trace import Trace, traced
 from modula.lift.unsharded import unsharded
-from modula.lift.uses import Measured, norms_from_use
+from modula.lift.uses import Measured, norms_from_use, stored
 from modula.lift.weight import LiftedWeight, seed_from
 from modula.network import SMALLEST, Network, Observation, check_parameters
 from modula.norms import Linf
@@ -181,6 +182,12 @@ class Lifted(Network):
             self._examples = (inputs,) if isinstance(inputs, Inputs) else tuple(inputs)
         self._seed = seed_from(generator, self._seed)
         how = self._resolved(calibrate)
+        if how in ("declared", "quadrature") and self._trace.unseen:
+            raise LiftError(
+                f"calibrate={how!r} goes through the recorded operations, and those that use "
+                f"{listed(self._trace.unseen)} are not recorded: calibrate 'drawn' or at 'init', "
+                "or give the sensitivities, calibrate={name: S}"
+            )
         self._claim = _CLAIMS[how if isinstance(how, str) else "given"]
         found = self._sensitivities(how, probes)
         self._leave_out(found.without_effect)
@@ -246,7 +253,8 @@ class Lifted(Network):
             tensor: Tensor = getattr(owner, attribute)
             axes = max(1, tensor.dim())
             geometry = BallVectors(Linf, axes) if tensor.numel() else Empty(axes)
-            measured = Measured(name, ("entries",), geometry, (), proved=False)
+            of_entries = stored(geometry, tensor.shape)
+            measured = Measured(name, ("entries",), of_entries, (), proved=False)
         return LiftedWeight(owner, attribute, measured, self._masses.get(name, 0.0))
 
     def _sensitivities(self, how: str | Mapping[str, float], probes: int) -> Sensitivities:
@@ -377,7 +385,8 @@ def lift(
             of gains that are measured operation by operation; "declared" multiplies the bounds that
             operations declare, as a network of modula's own modules does; "flat" sets S = 1; a
             mapping gives S for each weight; "auto" takes "drawn", and "flat" on the meta device.
-        roles: {name: geometry} for parameters whose norm no rule knows.
+        roles: {name: geometry} for parameters whose norm no rule knows, or whose use the recorder
+            does not see.
         probes: the number of backward passes for each example, by which S is measured.
         generator: of all random numbers; None takes the same numbers each time.
 
@@ -411,7 +420,7 @@ def lift(
     seed = seed_from(generator, 0)
     _refuse_kinds(module)
     whole = unsharded(module)
-    run = traced(whole, examples, seed)
+    run = traced(whole, examples, seed, known=roles or ())
     norms = norms_from_use(run, whole, roles or {})
     check_agreement({name: repr(one.geometry) for name, one in norms.items()})
     network = Lifted(model, examples, run, norms, masses, seed)

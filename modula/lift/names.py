@@ -9,6 +9,7 @@ from modula.geometry import (
     Flattened,
     Geometry,
     Intersection,
+    Reshaped,
     Spectral,
     Stacked,
     Taps,
@@ -38,6 +39,8 @@ def short(geometry: Geometry) -> str:
             return f"{short(block)}, [in, out]"
         case Flattened(block, _, _):
             return f"{short(block)}, flattened"
+        case Reshaped(block, 0, _):
+            return short(block)
         case Taps(tap, _, added):
             return f"taps of {short(tap)}" + _added(added)
         case Intersection(spectral, rows):

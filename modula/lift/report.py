@@ -25,7 +25,8 @@ class Row:
     name: str
     shape: tuple[int, ...]
     uses: tuple[str, ...]
-    """Each operation that reads the weight, with the path of its module: "linear in blocks.0"."""
+    """Each operation that reads the weight, with the path of its module: "linear in blocks.0"; none
+    if the recorder does not see it."""
 
     group: str
     """By which masses are given, such as "attention"; two for a table that is also the head."""
@@ -145,7 +146,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     cells = (
         row.name,
         "×".join(map(str, row.shape)) or "1",
-        use or "unused",
+        use or ("not seen" if row.norm_claim == "given" else "unused"),
         (row.norm or "—") + mark,
         f"{100 * row.mass_fraction:.1f}%",
         f"{row.sensitivity:.3g}",

@@ -128,9 +128,10 @@ def _unreached(
 ) -> Iterator[tuple[str, int]]:
     """The stacks of experts of which a gradient reached some, with the number of the others."""
     for name, indices in found.reached.items():
-        left = len(present[name]) - len(indices)
-        if indices and left and _counts_experts(norms[name].geometry):
-            yield name, left
+        if indices and _counts_experts(norms[name].geometry):
+            left = len(present[name]) - len(indices)
+            if left:
+                yield name, left
 
 
 def _counts_experts(geometry: Geometry) -> bool:

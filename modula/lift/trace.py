@@ -10,7 +10,15 @@ recorder: each parameter that a gradient would reach must be among those that it
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
@@ -162,6 +170,7 @@ class Trace:
             parameter.
         unused: the parameters that the output of the run does not depend on.
         entries: the calls of modula's own modules, by number.
+        unseen: the parameters that a gradient reaches through calls that were not recorded.
     """
 
     calls: tuple[Call, ...]
@@ -169,6 +178,7 @@ class Trace:
     names: Mapping[str, str]
     unused: tuple[str, ...]
     entries: Mapping[int, Entry] = field(default_factory=dict)
+    unseen: tuple[str, ...] = ()
 
     def reached(self) -> list[int]:
         """Return the positions of the calls that the outputs depend on, in order."""
@@ -194,6 +204,7 @@ def trace(
     seed: int = 0,
     *,
     before: Trace | None = None,
+    known: Collection[str] = (),
 ) -> Trace:
     """Run a module once and return what it did.
 
@@ -204,10 +215,11 @@ def trace(
         args, kwargs: of the call.
         seed: of the random numbers of the run.
         before: of an earlier run of the same module, which the result contains too.
+        known: the names of parameters that the recorder need not follow.
 
     Raises:
-        LiftError: a gradient reaches a parameter that the recorder did not follow; or no output
-            depends on a parameter that requires a gradient.
+        LiftError: a gradient reaches another parameter that the recorder did not follow; or no
+            output depends on a parameter that requires a gradient.
     """
     recorder = Recorder(model, before)
     with restored(model, seed), recorder.running(args, kwargs):
@@ -218,22 +230,27 @@ def trace(
     followed = _parameters_of(calls, sources)
     reached = _by_autograd(outputs, model)
     missed = [name for name in recorder.names if name in reached and name not in followed]
-    if missed:
-        raise LiftError(_trail_lost(missed, recorder.lost))
+    settled = {recorder.names[name] for name in known if name in recorder.names}
+    if not settled.issuperset(missed):
+        raise LiftError(_trail_lost([n for n in missed if n not in settled], recorder.lost))
     first = dict.fromkeys(recorder.names.values() if before is None else before.unused)
+    unseen = tuple(missed)
     if before is not None:
         sources = (*before.outputs, *sources)
-    unused = tuple([name for name in first if name not in followed])
+        unseen = tuple(dict.fromkeys([*before.unseen, *missed]))
+    unused = tuple([name for name in first if name not in followed and name not in unseen])
     if len(unused) == len(set(recorder.names.values())):
         raise LiftError(
             f"the output of {type(model).__name__} depends on no parameter that requires a "
             "gradient: give an input that reaches some, and return tensors, alone or in tuples, "
             "lists, dicts or dataclasses"
         )
-    return Trace(calls, sources, dict(recorder.names), unused, recorder.entries)
+    return Trace(calls, sources, dict(recorder.names), unused, recorder.entries, unseen)
 
 
-def traced(model: nn.Module, examples: Sequence[Inputs], seed: int = 0) -> Trace:
+def traced(
+    model: nn.Module, examples: Sequence[Inputs], seed: int = 0, known: Collection[str] = ()
+) -> Trace:
     """Return the runs of a module on several example inputs, as one trace.
 
     Raises:
@@ -241,7 +258,7 @@ def traced(model: nn.Module, examples: Sequence[Inputs], seed: int = 0) -> Trace
     """
     run: Trace | None = None
     for example in examples:
-        run = trace(model, example.args, example.kwargs, seed, before=run)
+        run = trace(model, example.args, example.kwargs, seed, before=run, known=known)
     if run is None:
         raise LiftError("lift takes example inputs of at least one call")
     return run
@@ -580,6 +597,8 @@ def _trail_lost(missed: Sequence[str], lost: Sequence[tuple[str, str]]) -> str:
     )
     return (
         f"a gradient reaches {listed(missed)}, and the recorded run does not lead there{where}. "
-        "TorchScript modules and kernels of other libraries are not seen: call the Python code of "
-        "that module instead, or freeze these parameters with requires_grad_(False)"
+        "TorchScript modules, kernels of other libraries and what runs inside of a transform of "
+        "torch.func are not seen: call the Python code itself, give these parameters their norms, "
+        f"as in lift(…, roles={{{missed[0]!r}: modula.geometry.Spectral(RMS, RMS)}}), or freeze "
+        "them with requires_grad_(False)"
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from modula.errors import LiftError, NormPairError
-from modula.geometry import BallVectors, Geometry, intersection
+from modula.geometry import BallVectors, Geometry, Reshaped, Vectors, intersection
 from modula.lift.dominance import largest
 from modula.lift.features import Features
 from modula.lift.rules import Kind, Layout, Role, Use, no_cuts, role_of
@@ -101,11 +101,17 @@ def norms_from_use(
         uses = list(finder.uses(name, shape))
         owner = model.get_submodule(name.rpartition(".")[0])
         if name in given:
-            kinds = _kinds_of(uses, owner)
-            found[name] = Measured(name, kinds, given[name], _uses_of(uses), True, given=True)
+            kinds = _kinds_of(uses, owner) or _kinds_by_norm(given[name])
+            one = Measured(name, kinds, given[name], _uses_of(uses), True, given=True)
         else:
-            found[name] = _measured(name, shape, uses, owner)
+            one = _measured(name, shape, uses, owner)
+        found[name] = replace(one, geometry=stored(one.geometry, shape))
     return found
+
+
+def stored(geometry: Geometry, shape: Sequence[int]) -> Geometry:
+    """Return a norm for weights as they are stored: one of no axes is a vector of one entry."""
+    return geometry if shape else Reshaped(geometry, 0, (1,))
 
 
 @dataclass(frozen=True)
@@ -335,10 +341,14 @@ def _uses_of(found: Sequence[_Found]) -> tuple[Use, ...]:
 
 
 def _kinds_of(found: Sequence[_Found], owner: nn.Module) -> tuple[Kind, ...]:
-    """The kinds of the uses that rules know; entries if none does."""
+    """The kinds of the uses that rules know."""
     roles = [_role_or_none(one.use, owner) for one in found]
-    kinds: list[Kind] = [role.kind for role in roles if role is not None]
-    return tuple(dict.fromkeys(kinds)) or ("entries",)
+    return tuple(dict.fromkeys([role.kind for role in roles if role is not None]))
+
+
+def _kinds_by_norm(geometry: Geometry) -> tuple[Kind, ...]:
+    """The kind of a parameter of which its norm alone is known, as the user gives it."""
+    return ("entries",) if isinstance(geometry, Vectors) else ("matrix",)
 
 
 def _checked(roles: Mapping[str, Geometry], trace: Trace, model: nn.Module) -> dict[str, Geometry]:
@@ -356,7 +366,7 @@ def _checked(roles: Mapping[str, Geometry], trace: Trace, model: nn.Module) -> d
                 f"roles gives {name!r} a {type(geometry).__name__}; it takes a geometry, such as "
                 "modula.geometry.Spectral(RMS, RMS)"
             )
-        axes = parameters[name].dim()
+        axes = max(1, parameters[name].dim())
         if geometry.axes != axes:
             raise LiftError(
                 f"roles gives {name!r} of shape {list(parameters[name].shape)} the norm "

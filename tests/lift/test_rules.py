@@ -143,7 +143,7 @@ CASES: dict[str, tuple[tuple[int, ...], Callable[[Tensor, Tensor], Tensor], Tens
     ),
     "gain": ((6,), lambda w, x: w * x, X, BallVectors(Linf, axes=1)),
     "gain and one": ((6,), lambda w, x: (1 + w) * x, X, BallVectors(Linf, axes=1)),
-    "scalar": ((), lambda w, x: w * x, X, BallVectors(Linf, axes=1)),
+    "scalar": ((), lambda w, x: w * x, X, Reshaped(BallVectors(Linf, axes=1), 0, (1,))),
     "bias": ((6,), lambda w, x: x + w, X, BallVectors(RMS, axes=1)),
     "bias of channels": (
         (1, 3, 1, 1),
