@@ -2,8 +2,10 @@
 
     python -m benchmarks.nanogpt                        # on tiny Shakespeare, downloaded once
     python -m benchmarks.nanogpt --data FILE            # on a copy of it
+    python -m benchmarks.nanogpt --steps 2000           # longer, at lower rates
     python -m benchmarks.nanogpt --steps 2000 --best-of 500   # longer, at the rates found
     python -m benchmarks.nanogpt --choose               # the settings that were compared
+    python -m benchmarks.nanogpt --times                # the time of a step of each system
     python -m benchmarks.nanogpt --write docs/guides/lifting.md
 
 The network is `examples/plain_gpt.py`, with a head of its own and with a tied one. Every system
@@ -35,6 +37,7 @@ from benchmarks.docs_tables import write_between
 from benchmarks.tiny_shakespeare import ROOT, machine
 from modula import SteepestDescent, lift
 from modula.lift import Calibration
+from modula.polar import PolarExpress
 
 sys.path.insert(0, str(ROOT / "examples"))
 sys.path.insert(0, str(ROOT / "examples" / "experiments"))
@@ -56,22 +59,28 @@ class Setting:
     Args:
         name: in the table.
         rates: on which it runs.
+        longer: on which it runs for more than `LONG` steps; empty for the same.
         warmup: the fraction of the steps in which the rate rises; afterwards it falls to zero.
-        momentum: of `SteepestDescent`.
+        momentum, weight_decay: of `SteepestDescent`.
+        polar_steps: by which it orthogonalises; None for as many as `PolarExpress` takes.
         masses, calibrate: of `lift`.
     """
 
     name: str
     rates: tuple[float, ...]
+    longer: tuple[float, ...] = ()
     warmup: float = 0.0
     momentum: float = 0.9
+    weight_decay: float = 0.0
+    polar_steps: int | None = None
     masses: Mapping[str, float] | None = None
     calibrate: Calibration = "auto"
 
 
 LIFTED = (0.113, 0.16, 0.226, 0.32, 0.45)
+LONGER = (0.057, 0.08, 0.113, 0.16, 0.226)
 SYSTEMS = {
-    "lifted": Setting("`modula.lift`, SteepestDescent", LIFTED),
+    "lifted": Setting("`modula.lift`, SteepestDescent", LIFTED, LONGER),
     "muon": Setting("torch.optim.Muon, AdamW for the rest", (0.01, 0.014, 0.02, 0.028, 0.04)),
     "adamw": Setting("torch.optim.AdamW", (2e-3, 4e-3, 5.7e-3, 8e-3, 1.13e-2), warmup=0.1),
 }
@@ -126,7 +135,15 @@ def made(setting: str, model: PlainGPT, example: Tensor, lr: float) -> list[torc
         ]
     how = SETTINGS[setting]
     net = lift(model, example, masses=how.masses, calibrate=how.calibrate)
-    return [SteepestDescent(net, lr, momentum=how.momentum)]
+    return [
+        SteepestDescent(
+            net,
+            lr,
+            momentum=how.momentum,
+            weight_decay=how.weight_decay,
+            method=PolarExpress(how.polar_steps),
+        )
+    ]
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -208,7 +225,7 @@ def search(
     With rates of shorter runs there is one rate for each row.
     """
     known = shorter(options) if options.best_of else {}
-    rates = {row: (known[row],) if known else SETTINGS[row[1]].rates for row in rows}
+    rates = {row: (known[row],) if known else rates_of(row[1], options) for row in rows}
     expected = [
         Trial(*row, lr, seed)
         for row in rows
@@ -225,6 +242,12 @@ def search(
             lr = best_rate(runs.results, row)
             others = [Trial(*row, lr, seed) for seed in range(options.seeds)]
             runs.make(others, lambda trial: train(trial, corpus, options), bar)
+
+
+def rates_of(setting: str, options: argparse.Namespace) -> tuple[float, ...]:
+    """Return the rates on which a setting runs for so many steps."""
+    how = SETTINGS[setting]
+    return (how.longer or how.rates) if options.steps > LONG else how.rates
 
 
 def best_rate(results: Mapping[Trial, Outcome], row: Row) -> float:
@@ -292,7 +315,7 @@ def rates(options: argparse.Namespace) -> str:
     """Return the rates that were tried, and the rate of AdamW beside Muon, as a clause."""
 
     def listed(name: str) -> str:
-        return ", ".join(f"{lr:g}" for lr in SETTINGS[name].rates)
+        return ", ".join(f"{lr:g}" for lr in rates_of(name, options))
 
     if options.choose:
         return f"{listed('the default')}; for calibrate='init' {listed('init')}"
@@ -302,11 +325,12 @@ def rates(options: argparse.Namespace) -> str:
     )
 
 
-def times(vocabulary: int, options: argparse.Namespace) -> str:
+def times(options: argparse.Namespace) -> str:
     """Return the median seconds of a step of each system, over AdamW's, as a sentence.
 
     The systems take turns of a few steps, so that each finds the machine as the others do.
     """
+    vocabulary = 65  # the number of characters in tiny Shakespeare
     x, y = torch.randint(vocabulary, (2, options.batch, options.context))
     taken: dict[str, list[float]] = {name: [] for name in SYSTEMS}
     models = {name: build(vocabulary, False, options) for name in SYSTEMS}
@@ -326,6 +350,9 @@ def times(vocabulary: int, options: argparse.Namespace) -> str:
 
 
 STEPS_A_TURN = 5
+LONG = 1000
+"""The number of steps above which a setting has its lower rates."""
+
 USUAL = {"data": "shakespeare", "steps": 500, "batch": 12, "context": 64, "width": 128}
 SMALL = {"data": "stdlib", "steps": 300, "batch": 8, "context": 32, "width": 64}
 
@@ -379,7 +406,13 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
         "--heads", type=int, default=4, help="attention heads (default %(default)s)"
     )
     parser.add_argument(
-        "--turns", type=int, default=20, help="turns in which steps are timed (default %(default)s)"
+        "--times", action="store_true", help="measure the time of a step alone, and train nothing"
+    )
+    parser.add_argument(
+        "--turns",
+        type=int,
+        default=20,
+        help="of --times, in each of which all systems take steps (default %(default)s)",
     )
     parser.add_argument(
         "--out",
@@ -401,6 +434,12 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
 
 def main(given: Sequence[str] | None = None) -> None:
     options = parse(given)
+    if options.times:
+        measured = wrapped(times(options))
+        print(measured)
+        if options.write:
+            write_between(options.write, "nanogpt-times", measured)
+        return
     names = options.only or list(CHOICES if options.choose else SYSTEMS)
     kinds = {"both": (False, True), "yes": (True,), "no": (False,)}[options.tied]
     rows = [(tied, name) for name in names for tied in kinds]
@@ -408,11 +447,9 @@ def main(given: Sequence[str] | None = None) -> None:
     corpus = text.load(options.data)
     search(runs, rows, corpus, options)
     written = table(runs, rows, options)
-    if options.turns and not options.choose:
-        written += "\n\n" + wrapped(times(corpus.size, options))
     print(written)
     if options.write:
-        kind = "-choices" if options.choose else "-longer" if options.best_of else ""
+        kind = "-choices" if options.choose else "-longer" if options.steps > LONG else ""
         write_between(options.write, f"nanogpt{kind}", written)
 
 

@@ -157,7 +157,31 @@ def test_nanogpt_compares_systems_and_writes_the_table(
     nanogpt(corpus, tmp_path / "runs", "--write", str(page))
     rows = [line for line in page.read_text().splitlines() if line.startswith(("| un", "| tied"))]
     assert len(rows) == 6
+
+
+def test_nanogpt_measures_the_time_of_a_step_and_trains_nothing(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import nanogpt as benchmark
+
+    monkeypatch.setattr(benchmark, "train", lambda *_: pytest.fail("a run was made"))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- nanogpt-times:begin -->\n<!-- nanogpt-times:end -->\n")
+    nanogpt(corpus, tmp_path / "runs", "--times", "--write", str(page))
     assert "of AdamW's time lifted" in page.read_text()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_nanogpt_takes_lower_rates_for_longer_runs(corpus: Path, tmp_path: Path) -> None:
+    from benchmarks import nanogpt as benchmark
+
+    def rates(steps: int) -> tuple[float, ...]:
+        options = benchmark.parse([*arguments_of(corpus, tmp_path), "--steps", str(steps)])
+        return benchmark.rates_of("lifted", options)
+
+    assert rates(benchmark.LONG) == benchmark.LIFTED
+    assert max(rates(benchmark.LONG + 1)) < max(benchmark.LIFTED)
+    assert len(rates(benchmark.LONG + 1)) == len(benchmark.LIFTED)
 
 
 def test_nanogpt_repeats_no_run(

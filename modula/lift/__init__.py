@@ -9,13 +9,14 @@ from modula.lift.inputs import Inputs
 from modula.lift.lifted import Calibration, Lifted, lift
 from modula.lift.report import LiftReport, Row
 from modula.lift.residuals import ResidualSum
-from modula.lift.rules import Kind, Layout, Role, Rule, Use, register_rule
+from modula.lift.rules import Kernels, Kind, Layout, Role, Rule, Use, register_rule
 from modula.lift.views import View
 from modula.lift.weight import LiftedWeight
 
 __all__ = [
     "Calibration",
     "Inputs",
+    "Kernels",
     "Kind",
     "Layout",
     "LiftError",

@@ -45,14 +45,15 @@ class Features:
             LiftError: the output has more than `LARGEST` entries.
         """
         groups: list[set[int]] = []
+        width = call.shapes[0][axis]
         for read in self._reads(call, axis):
             group = set(torch.unique(read).tolist())
             apart = [other for other in groups if other.isdisjoint(group)]
             shared = [other for other in groups if not other.isdisjoint(group)]
             groups = [*apart, group.union(*shared)]
-            if len(group) == call.shapes[0][axis]:
+            if len(group) == width:
                 return ()
-        return tuple(sorted({edge for group in groups for edge in _edges(group)} - {0}))
+        return tuple(sorted({edge for group in groups for edge in _edges(group)} - {0, width}))
 
     def _reads(self, call: Call, axis: int) -> list[Tensor]:
         """The labels that each reader gets which does more than rearrange them."""

@@ -15,7 +15,7 @@ from modula.errors import LiftError, NormPairError
 from modula.geometry import BallVectors, Geometry, Reshaped, Vectors, intersection
 from modula.lift.dominance import largest
 from modula.lift.features import Features
-from modula.lift.rules import Kind, Layout, Role, Use, no_cuts, role_of
+from modula.lift.rules import Kernels, Kind, Layout, Role, Use, no_cuts, role_of
 from modula.lift.trace import COPIES, IDENTITIES, Argument, Call, Trace
 from modula.lift.views import View
 from modula.norms import Linf
@@ -319,9 +319,9 @@ def _is_of_layer(use: Use, role: Role) -> bool:
 def _combined(roles: Sequence[Role], shape: tuple[int, ...]) -> list[Geometry]:
     """One geometry for each norm, with the cuts of all uses of the same matrices."""
     geometries = [role.norm for role in roles if isinstance(role.norm, Geometry)]
-    cuts: dict[Layout, set[int]] = {}
+    cuts: dict[Layout | Kernels, set[int]] = {}
     for role in roles:
-        if isinstance(role.norm, Layout):
+        if isinstance(role.norm, (Layout, Kernels)):
             plain = replace(role.norm, cuts=())
             cuts.setdefault(plain, set()).update(role.norm.cuts)
     for plain, positions in cuts.items():

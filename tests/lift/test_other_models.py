@@ -226,6 +226,22 @@ class Routed(nn.Module):
         return out
 
 
+class ConvolutionalLSTM(nn.Module):
+    """Gates that one convolution makes in each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.Conv1d(1 + 2, 8, 3, padding=1)
+
+    def forward(self, x):
+        hidden = cell = x.new_zeros(2, x.shape[-1])
+        for row in x:
+            into, keep, out, new = self.gates(torch.cat([row[None], hidden])).split(2)
+            cell = cell * keep.sigmoid() + into.sigmoid() * new.tanh()
+            hidden = out.sigmoid() * cell.tanh()
+        return hidden
+
+
 class Fixpoint(nn.Module):
     """A layer that is iterated without gradients, and once with them."""
 
@@ -293,6 +309,11 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[object, ...], dict[str, s
         LinearAttention,
         (X,),
         {"inner.weight": "3 blocks of RMS → RMS", "decay": ENTRIES, "shares": ENTRIES},
+    ),
+    "convolutional LSTM": (
+        ConvolutionalLSTM,
+        (X,),
+        {"gates.weight": "4 blocks of taps of RMS → RMS", "gates.bias": BIAS},
     ),
     "experts in a loop": (
         Routed,

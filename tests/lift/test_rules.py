@@ -163,6 +163,42 @@ CASES: dict[str, tuple[tuple[int, ...], Callable[[Tensor, Tensor], Tensor], Tens
         Stacked(Taps(), 3),
     ),
     "dilated": ((4, 3, 2, 2), lambda w, x: F.conv2d(x, w, dilation=2), IMAGE, Taps()),
+    "convolution to gates": (
+        (4, 3, 3, 3),
+        lambda w, x: torch.mul(*F.conv2d(x, w).chunk(2, dim=1)),
+        IMAGE,
+        Stacked(Taps(), 2),
+    ),
+    "convolution to unequal blocks": (
+        (4, 3, 1, 1),
+        lambda w, x: torch.mul(*F.conv2d(x, w)[0].flatten(1).split([3, 1])),
+        IMAGE,
+        Stacked(Taps(), (3, 1)),
+    ),
+    "convolution to a gated linear unit": (
+        (4, 6, 3),
+        lambda w, x: F.glu(F.conv1d(x.T[None], w), 1),
+        X,
+        Stacked(Taps(pixel_axes=1), 2),
+    ),
+    "convolution without a batch to heads": (
+        (4, 3, 2, 2),
+        lambda w, x: torch.mul(*F.conv2d(x[0], w, stride=2).view(2, 2, -1)),
+        IMAGE,
+        Stacked(Flattened(MATRIX, 1, 3), 2),
+    ),
+    "convolution used whole and in parts": (
+        (4, 3, 3, 3),
+        lambda w, x: torch.mul(*F.conv2d(x, w).chunk(2, 1)).mean() * F.conv2d(x + 1, w).exp(),
+        IMAGE,
+        Stacked(Taps(), 2),
+    ),
+    "convolution in groups to gates": (
+        (4, 1, 2, 2),
+        lambda w, x: torch.mul(*F.conv2d(x[:, :2], w, groups=2).chunk(2, dim=1)),
+        IMAGE,
+        Stacked(Taps(), 2),
+    ),
     "patches": (
         (4, 3, 2, 2),
         lambda w, x: F.conv2d(x, w, stride=2),

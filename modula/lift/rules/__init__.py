@@ -1,9 +1,20 @@
 """How each operation of torch uses its parameters, one family of operations a file."""
 
 from modula.lift.rules import convolutions, matrices, recurrent, tables, vectors
-from modula.lift.rules.base import Kind, Layout, Role, Rule, Use, no_cuts, register_rule, role_of
+from modula.lift.rules.base import (
+    Kernels,
+    Kind,
+    Layout,
+    Role,
+    Rule,
+    Use,
+    no_cuts,
+    register_rule,
+    role_of,
+)
 
 __all__ = [
+    "Kernels",
     "Kind",
     "Layout",
     "Role",

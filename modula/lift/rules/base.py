@@ -73,18 +73,46 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Kernels:
+    """A convolution's kernel, whose output features may be cut into blocks.
+
+    Args:
+        kernel: the norm of the kernel of a block, with the output features along its first axis.
+        features: the number of all output features.
+        stacked: further axes of the weight, each of whose indices has a kernel of its own.
+        cuts: positions at which the output features are cut into blocks.
+        shape: in which the axes are counted; None for the weight's own.
+    """
+
+    kernel: Geometry
+    features: int
+    stacked: tuple[int, ...] = ()
+    cuts: tuple[int, ...] = ()
+    shape: tuple[int, ...] | None = None
+
+    def geometry(self, shape: Sequence[int]) -> Geometry:
+        """Return the norm of a weight of that shape: the largest norm of a block."""
+        block = self.kernel
+        if self.cuts:
+            block = Stacked(block, _sizes(self.cuts, self.features))
+        for axis in self.stacked:
+            block = Stacked(block, None, axis)
+        return block if self.shape is None else Reshaped(block, len(shape), self.shape)
+
+
+@dataclass(frozen=True)
 class Role:
     """How one use measures a parameter.
 
     Args:
         kind: of the use.
-        norm: a geometry of the whole parameter, or the layout of its matrices. Layouts of several
-            uses are combined where they differ in cuts alone.
+        norm: a geometry of the whole parameter, or the layout of its matrices or kernels. Those of
+            several uses are combined where they differ in cuts alone.
         proved: whether the norm bounds the effect of the parameter on the operation's output.
     """
 
     kind: Kind
-    norm: Geometry | Layout
+    norm: Geometry | Layout | Kernels
     proved: bool = True
 
 

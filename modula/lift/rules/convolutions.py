@@ -9,13 +9,11 @@ import math
 
 from modula.geometry import (
     Geometry,
-    Reshaped,
-    Stacked,
     Vectors,
     convolution_geometry,
     transposed_convolution_geometry,
 )
-from modula.lift.rules.base import Role, Use, rule_for
+from modula.lift.rules.base import Kernels, Role, Use, rule_for
 from modula.lift.rules.matrices import bias
 from modula.norms import RMS
 
@@ -28,7 +26,8 @@ def convolution(use: Use) -> Role | None:
     kernel, stride, dilation, groups = _sizes(use)
     if groups == math.prod(kernel) == 1 and not use.view.is_whole:
         return use.matrix(out=[0], into=[1], feature_axis=None)
-    return _each(use, convolution_geometry(kernel, stride, dilation, groups))
+    cuts = use.cuts(len(use.call.shapes[0]) - len(kernel) - 1) if groups == 1 else ()
+    return _each(use, convolution_geometry(kernel, stride, dilation, groups), cuts)
 
 
 @rule_for("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -54,7 +53,7 @@ def _sizes(use: Use) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...],
     return kernel, stride, dilation, use.call.number("groups", 1)
 
 
-def _each(use: Use, block: Geometry) -> Role | None:
+def _each(use: Use, kernel: Geometry, cuts: tuple[int, ...] = ()) -> Role | None:
     """Kernels that are read with their axes in order; others of the parameter count kernels."""
     refined = use.view.refined()
     if refined is None or any(len(axes) != 1 for axes in refined.axes):
@@ -62,11 +61,9 @@ def _each(use: Use, block: Geometry) -> Role | None:
     own = [axes[0] for axes in refined.axes]
     if own != sorted(own):
         return None
-    for axis in [k for k in range(len(refined.shape)) if k not in own]:
-        block = Stacked(block, None, axis)
-    if refined.shape != use.shape:
-        block = Reshaped(block, len(use.shape), refined.shape)
-    return Role("matrix", block)
+    others = tuple([k for k in range(len(refined.shape)) if k not in own])
+    shape = None if refined.shape == use.shape else refined.shape
+    return Role("matrix", Kernels(kernel, use.view.shape[0], others, cuts, shape))
 
 
 def _image(use: Use) -> Role | None:

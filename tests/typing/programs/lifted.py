@@ -19,9 +19,10 @@ from modula import (
     Weights,
     lift,
 )
-from modula.geometry import Geometry, Spectral, Vectors
+from modula.geometry import Geometry, Spectral, Taps, Vectors
 from modula.lift import (
     Inputs,
+    Kernels,
     Kind,
     Layout,
     LiftReport,
@@ -127,9 +128,12 @@ def knots(use: Use) -> Role | None:
 rule: Rule = knots
 register_rule(Spline, knots)
 register_rule("erf", lambda use: None)
-assert_type(Role("matrix", Layout((0,), (1,))).norm, Geometry | Layout)
+assert_type(Role("matrix", Layout((0,), (1,))).norm, Geometry | Layout | Kernels)
 assert_type(Role("matrix", Layout((0,), (1,)), proved=False).kind, Kind)
 assert_type(Layout((0,), (1,)).geometry((3, 4)), Geometry)
+assert_type(Role("matrix", Kernels(Taps(), 8, cuts=(4,))).norm, Geometry | Layout | Kernels)
+assert_type(Kernels(Taps(), 8).geometry((8, 3, 5, 5)), Geometry)
+Kernels(Taps)  # E: the number of features is missing
 register_rule(3, knots)  # E: an operation's name, or a class of modules
 register_rule(Linf, knots)  # E: a norm type is no class of modules
 register_rule(Spline(), knots)  # E: the class, not a module
