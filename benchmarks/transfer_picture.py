@@ -19,9 +19,12 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 
 RUNS = Path(__file__).parents[1] / "docs" / "results" / "experiments" / "lr_transfer.json"
 SYSTEMS = {"dualize": "modula", "muon": "torch.optim.Muon", "adamw": "torch.optim.AdamW"}
+COLOURS = ["#4477aa", "#22a8c4", "#228833", "#b8a31f", "#ee6677"]
+"""From the narrowest to the widest; of middle lightness, to be told apart on white and on black."""
 Curves = dict[int, dict[float, float]]
 """The mean loss by width and learning rate."""
 
@@ -60,9 +63,9 @@ def curves(path: Path, system: str, depth: int) -> Curves:
 
 def draw(axes: Axes, found: Curves, title: str) -> None:
     """Draw a line for each width, with a dot at its best rate."""
-    colours = matplotlib.colormaps["viridis"]
+    colours = LinearSegmentedColormap.from_list("widths", COLOURS)
     for place, (width, losses) in enumerate(found.items()):
-        colour = colours(0.8 * place / max(1, len(found) - 1))
+        colour = colours(place / max(1, len(found) - 1))
         axes.plot(list(losses), list(losses.values()), color=colour, label=str(width))
         best = min(losses, key=lambda lr: losses[lr])
         axes.plot(best, losses[best], "o", color=colour, markersize=8)

@@ -136,3 +136,16 @@ def test_lines_of_prose_end_at_100_columns(page):
     free = ("|", "![", "    ")  # tables, pictures and code cannot be broken
     long = [line for line in lines if len(line) > 100 and not line.startswith(free)]
     assert not [line for line in long if "http" not in line]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/faq.md", "docs/guides/from-muon.md"])
+def test_prose_quotes_the_losses_and_times_of_the_readmes_table(page):
+    readme = (DOCS.parent / "README.md").read_text()
+    rows = re.search(r"results:begin -->(.*?)\n\n", readme, re.DOTALL)[1].splitlines()[3:]
+    cells = {row.split("|")[1].strip(" `"): row.split("|")[3:] for row in rows}
+    muon = next(row for name, row in cells.items() if "Muon" in name)
+    prose = BLOCKS.sub("", (DOCS.parent / page).read_text())
+    quoted = [cells["model.dualize"][0].split()[0], muon[0].split()[0]]
+    if page != "docs/guides/from-muon.md":
+        quoted += [cells["model.dualize"][2].strip(), muon[2].strip()]
+    assert [number for number in quoted if not re.search(rf"\b{number}\b", prose)] == []
