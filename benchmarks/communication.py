@@ -38,6 +38,7 @@ from torch.distributed.tensor.parallel import parallelize_module
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm import tqdm
 
 from benchmarks.docs_tables import write_between
 from modula import GPT, Network, SteepestDescent, TransformerBlock
@@ -356,6 +357,7 @@ def time_of_a_vote(rounds: int = 300) -> float:
 def table(processes: int) -> str:
     model = gpt()
     entries = sum(p.numel() for p in model.parameters())
+    bar = tqdm(runs(processes), unit="way", leave=False, disable=dist.get_rank() > 0)
     return "\n".join(
         [
             (
@@ -363,7 +365,7 @@ def table(processes: int) -> str:
                 "largest tensor | at a time |"
             ),
             "|---|---|---|---|---|---|---|---|",
-            *[row(run) for run in runs(processes)],
+            *[row(run) for run in bar],
             "",
             textwrap.fill(
                 f"{model!r}: {entries:,} weights, {4 * entries:,} bytes; batch of 4×32 tokens; "

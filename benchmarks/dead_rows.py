@@ -35,7 +35,7 @@ from text import shuffled, windows
 from trials import DOCS, RUNS, Bar, Runs, canvas, publish, table
 
 VOCABULARY, WIDTH, HEADS, BLOCKS, BATCH, CONTEXT = 4096, 64, 4, 2, 4, 64
-RATES = (0.05, 0.1, 0.2)
+RATES = (0.05, 0.1, 0.2, 0.4)
 ADAM_RATES = (0.01, 0.03, 0.1, 0.3)
 OTHERS_RATE = 0.1
 """Of the other weights, where AdamW trains the embedding."""

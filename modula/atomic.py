@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ def write_whole(
     """Write a file whole, in place of an earlier one.
 
     Of two processes that write the same file at once, the one that ends last replaces the file of
-    the other.
+    the other. The new file has the permissions of the earlier one.
 
     Args:
         path: of the file. Its folder is made if it is missing.
@@ -34,13 +35,20 @@ def write_whole(
             replace the earlier file.
 
     Raises:
-        OSError: the disk is full, the folder may not be written, and the like. The earlier file is
+        OSError: the disk is full, the folder may not be written, the path is of a folder or a
+            device, and the like. The earlier file is
             untouched then, as it is if `write` or `check` raises.
     """
     path = Path(os.path.realpath(path))  # a link stays one, and its target is replaced
+    if path.exists() and not path.is_file():
+        raise FileExistsError(
+            f"{path} is not an ordinary file, so that no file can replace it: give another path"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(path)
     with _unfinished(path) as (file, temporary):
+        if path.exists():  # before the first byte is written, which others may not be let read
+            os.chmod(temporary, stat.S_IMODE(path.stat().st_mode))
         write(file)
         file.flush()
         check(temporary)

@@ -1,12 +1,26 @@
 """Duality gives the same numbers in whatever mode of torch the caller's code runs."""
 
 import contextlib
+from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
-from modula import GPT, Embed, Linear, ReLU, SteepestDescent
+import modula
+from modula import GPT, L1, RMS, Embed, FunctionBond, Linear, Linf, ReLU, SteepestDescent
+from modula.geometry import operator_geometry
+from modula.instruments import sensitivity
+from modula.optim import Adam, Cautious, Dualized, Normalized, SecondMoments, Sphere
 from modula.polar import orthogonalize
+from modula.testing import (
+    check_atom,
+    check_bond,
+    check_geometry,
+    check_method,
+    check_network,
+    check_norm,
+)
 from tests.helpers import random_gradient, random_update
 from tests.optim.helpers import same
 
@@ -99,6 +113,76 @@ def test_a_step_of_the_optimizer(mode):
     with mode():
         optimizers[1].step()
     assert same(network.weights, twin.weights)
+
+
+RULES = {
+    "adaptive masses": {"adapt_masses": 0.1},
+    "Adam": {"rule": Normalized(Adam())},
+    "a cautious rule on a sphere": {"rule": Cautious(Dualized()), "constraint": Sphere(1.0)},
+    "second moments": {"rule": SecondMoments(), "nonfinite": "skip"},
+}
+
+
+@in_every_mode
+@pytest.mark.parametrize("arguments", RULES.values(), ids=RULES)
+def test_steps_of_other_rules_and_their_states(arguments, mode):
+    network, twin = model(), model()
+    optimizers = [SteepestDescent(each, 0.1, **arguments) for each in (network, twin)]
+    for seed in (3, 4):
+        for each in (network, twin):
+            for p, g in zip(each.parameters(), random_gradient(each, seed).tensors, strict=True):
+                p.grad = g.clone()
+        optimizers[0].step()
+        saved = optimizers[1].state_dict()
+        with mode():
+            optimizers[1].load_state_dict(saved)
+            optimizers[1].step()
+    assert same(network.weights, twin.weights)
+
+
+IN_FLOAT32 = {
+    name: MODES[name]
+    for name in ("default dtype float64", "default dtype bfloat16", "another default device")
+}
+
+
+@pytest.mark.parametrize("how", ["drawn", "init", "quadrature"])
+@pytest.mark.parametrize("mode", IN_FLOAT32.values(), ids=IN_FLOAT32)
+def test_a_lift(mode, how):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 3))
+    x = torch.randn(5, 4)
+    outside = modula.lift(module, x, calibrate=how)
+    with mode():
+        inside = modula.lift(module, x, calibrate=how)
+    assert inside.measurements() == outside.measurements()
+
+
+@pytest.mark.parametrize("norm", [L1, Linf, RMS])
+def test_the_sensitivity_of_a_map_under_another_default_device(norm):
+    bond = FunctionBond(lambda x: x.flip(-1), domain=norm, codomain=norm, sensitivity=1.0)
+    x = torch.randn(4, 5)
+    outside = sensitivity(bond, x).rows[0].worst
+    with torch.device("meta"):
+        assert sensitivity(bond, x).rows[0].worst == outside
+
+
+CHECKS = {
+    "atom": partial(check_atom, Linear(3, 4), torch.randn(2, 4), steps=2),
+    "bond": partial(check_bond, ReLU(), torch.randn(2, 4), steps=2),
+    "geometry": partial(check_geometry, operator_geometry(RMS, RMS), (3, 4)),
+    "method": partial(check_method, "svd"),
+    "network": partial(
+        check_network, Linear(3, 4) @ ReLU() @ Linear(4, 2), torch.randn(2, 2), steps=2
+    ),
+    "norm": partial(check_norm, Linf),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+def test_laws_are_checked_under_another_default_device(check):
+    with torch.device("meta"):
+        check()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])

@@ -21,7 +21,7 @@ from modula.atomic import write_whole
 from modula.checkpoint.contents import Contents
 from modula.checkpoint.description import read_description
 from modula.checkpoint.processes import is_first, together
-from modula.checkpoint.torch_file import DESCRIPTION, refuse_sharded
+from modula.checkpoint.torch_file import DESCRIPTION, refuse_folder, refuse_sharded
 from modula.checks import listed
 from modula.errors import CheckpointError
 
@@ -71,6 +71,7 @@ class SafetensorsFile:
     ) -> None:
         def write() -> None:
             if is_first():
+                refuse_folder(path)
                 data = _serialized(path, contents)
                 write_whole(
                     path,

@@ -85,12 +85,21 @@ def refuse_sharded(contents: Contents) -> None:
         )
 
 
-def write_file(path: Path, contents: Contents) -> None:
-    """Write one file, from this process. It is read back before it replaces an earlier one."""
+def refuse_folder(path: Path) -> None:
+    """Raise if a folder is where a file is to be written.
+
+    Raises:
+        CheckpointError: it is.
+    """
     if path.is_dir():
         raise CheckpointError(
             f"{path} is a folder, and this checkpoint is one file: give another path"
         )
+
+
+def write_file(path: Path, contents: Contents) -> None:
+    """Write one file, from this process. It is read back before it replaces an earlier one."""
+    refuse_folder(path)
     state = {
         DESCRIPTION: contents.description,
         "model": contents.model,

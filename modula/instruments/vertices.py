@@ -46,10 +46,10 @@ def largest_at_vertices(
         width = part.shape[-1] if norm in (L1, Linf) else 0
         if norm is L1:
             chosen = torch.randperm(width, generator=generator, device=generator.device)[:MOST]
-            found = max([found, *map(at, torch.eye(width)[chosen.cpu()])])
+            found = max([found, *map(at, torch.eye(width, device="cpu")[chosen.cpu()])])
         elif norm is Linf and 2 ** (width - 1) <= MOST:
             signs = product((1.0, -1.0), repeat=width - 1)
-            found = max([found, *[at(torch.tensor([1.0, *some])) for some in signs]])
+            found = max([found, *[at(torch.tensor([1.0, *some], device="cpu")) for some in signs]])
         elif norm is Linf:
             found = max(found, _by_turning_signs(width, at, generator))
     return found

@@ -191,9 +191,19 @@ def _differentiable(output: object) -> list[Tensor]:
     return [t for t in found if t.numel() > 1] or found
 
 
+def normal_entries(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Return independent normal numbers, the same under any default device and dtype.
+
+    Args:
+        shape: of the result.
+        generator: of the numbers, on whose device they are.
+    """
+    return torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32)
+
+
 def _cotangent(output: Tensor, generator: torch.Generator) -> Tensor:
     """Normal entries of variance 1/N."""
-    entries = torch.randn(output.shape, generator=generator) / math.sqrt(output.numel())
+    entries = normal_entries(output.shape, generator) / math.sqrt(output.numel())
     return entries.to(output.device, output.dtype)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from modula.lift.calibration import normal_entries
 from modula.lift.inputs import Inputs
 from modula.lift.nested import map_tensors, tensors_in
 from modula.lift.restoring import restored
@@ -129,8 +130,7 @@ class _Gains(Recorder):
         entries = sum(t.numel() for t in outputs)
         for _ in range(self._probes):
             cotangents = [
-                torch.randn(t.shape, generator=self._generator).to(t.device, t.dtype)
-                for t in outputs
+                normal_entries(t.shape, self._generator).to(t.device, t.dtype) for t in outputs
             ]
             gradients = torch.autograd.grad(
                 outputs, list(leaves.values()), cotangents, retain_graph=True, allow_unused=True

@@ -160,4 +160,4 @@ def _rescale(tensors: Sequence[Tensor], factors: Tensor, step: Step) -> None:
     """Multiply each tensor by its factor in place, if the step is taken."""
     own = all_to_local(tensors)
     for w, factor in zip(own, factors.unbind(), strict=True):
-        w *= torch.as_tensor(step.choose(factor, 1.0)).to(w)
+        w *= torch.as_tensor(step.choose(factor, 1.0), device=w.device).to(w)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TypedDict
 
 from torch import Tensor
@@ -25,6 +26,10 @@ class Settings(TypedDict):
     skipped: Tensor
 
 
+SETTINGS = ("lr", "weight_decay", "adapt_masses", "skipped")
+"""What every rule's parameter group has."""
+
+
 def check_lr(lr: object) -> None:
     """Raise if `lr` is not a valid step size. The value of a tensor is not read.
 
@@ -45,13 +50,24 @@ def check_adapt_masses(adapt_masses: object) -> None:
     _check_number("adapt_masses", adapt_masses)
 
 
-def check_settings(settings: Settings, *, adapts: bool) -> None:
+def check_settings(settings: Settings, names: Collection[str], *, adapts: bool) -> None:
     """Raise if the parameter group has been given a value that is none, by a schedule say.
 
     Args:
         settings: the parameter group. Values that are tensors are not read.
+        names: of the settings that it must have.
         adapts: whether the optimizer keeps what drifting masses need.
+
+    Raises:
+        TypeError: a setting is of the wrong kind.
+        ValueError: a setting is missing or out of range.
     """
+    missing = [name for name in names if name not in settings]
+    if missing:
+        raise ValueError(
+            f"the parameter group lacks {', '.join(map(repr, missing))}, which a step reads: "
+            "someone has removed it since the optimizer was made"
+        )
     check_lr(settings["lr"])
     rate: object = settings["adapt_masses"]
     _check_number_or_tensor("weight_decay", settings["weight_decay"])

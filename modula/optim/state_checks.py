@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from modula.checks import is_finite, is_number
@@ -20,6 +21,8 @@ from modula.optim.settings import (
     check_weight_decay,
 )
 from modula.vector import is_trainable, kind_of
+
+FLOAT32 = torch.float32.itemsize
 
 FOREIGN = "it was written by another optimizer, or with another base or rule"
 
@@ -64,6 +67,39 @@ def check_state_dict(
             )
         _check_parameter(saved, name, param, buffers)
     _check_settings(group)
+
+
+def check_state(
+    state: Mapping[str, Tensor], param: Tensor, kept: Mapping[str, torch.dtype]
+) -> None:
+    """Raise if what an optimizer keeps for a parameter has been changed from outside.
+
+    Args:
+        state: of the parameter.
+        param: the parameter.
+        kept: the buffers that a step needs, by name, and their dtypes. A buffer may have another
+            dtype than these, as after `model.double()`, but not 16 bits in place of 32.
+
+    Raises:
+        StateMismatchError: a buffer is missing, or of another shape or kind.
+    """
+    for name, dtype in kept.items():
+        buffer = state.get(name)
+        if buffer is None:
+            raise StateMismatchError(
+                f"the state of a parameter of shape {list(param.shape)} lacks {name!r}, which a "
+                "step needs: to begin anew remove the whole state, optimizer.state.clear()"
+            )
+        if buffer.shape != param.shape:
+            raise StateMismatchError(
+                f"{name!r} of a parameter of shape {list(param.shape)} has the shape "
+                f"{list(buffer.shape)}: someone has replaced it"
+            )
+        if buffer.dtype.itemsize < min(FLOAT32, dtype.itemsize):
+            raise StateMismatchError(
+                f"{name!r} of a parameter of shape {list(param.shape)} is {buffer.dtype}, and 16 "
+                f"bits lose a small gradient beside a large average: leave it in {dtype}"
+            )
 
 
 def _check_settings(group: Mapping[str, object]) -> None:

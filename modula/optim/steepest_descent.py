@@ -13,6 +13,7 @@ from modula.checks import is_number, listed
 from modula.errors import StateMismatchError
 from modula.network import Network
 from modula.optim.adaptive_masses import LAST_UPDATE, LOG_MASS, drift, remember, scale_by_mass
+from modula.optim.aliasing import apart
 from modula.optim.constraints import Constraint, check_constraint
 from modula.optim.decay import Decay, check_decay
 from modula.optim.master_weights import (
@@ -34,6 +35,7 @@ from modula.optim.rule_of_arguments import (
 )
 from modula.optim.rules import Rule, State, Step
 from modula.optim.settings import (
+    SETTINGS,
     Settings,
     check_adapt_masses,
     check_lr,
@@ -41,12 +43,12 @@ from modula.optim.settings import (
     check_weight_decay,
 )
 from modula.optim.snapshot import Snapshot
-from modula.optim.state_checks import check_state_dict
+from modula.optim.state_checks import check_state, check_state_dict
 from modula.optim.step_group import check_process_group, votes_on
 from modula.optim.votes import Votes, all_or_none
 from modula.plan import Plan
 from modula.polar import MethodLike
-from modula.vector import Gradient, Weights, check_kind, dense, is_trainable
+from modula.vector import Gradient, Update, Weights, check_kind, dense, is_trainable
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -228,11 +230,13 @@ class SteepestDescent(torch.optim.Optimizer):
             What the closure returned.
 
         Raises:
-            RuntimeError: the model's parameters have been replaced since the optimizer was made.
+            RuntimeError: the model's parameters have been replaced, or a parameter group added,
+                since the optimizer was made.
             TypeError: a `.grad` is not a dense or sparse (COO) tensor of floating-point numbers, or
                 a setting in the parameter group is of the wrong kind.
             ValueError: a setting in the parameter group, as a schedule may have written it, is out
-                of range.
+                of range, or missing.
+            StateMismatchError: a buffer in `state` was removed or replaced by one of another kind.
             FloatingPointError: with nonfinite="raise", a gradient is not finite.
             StepError: the step failed on another process, or processes have gradients of different
                 weights.
@@ -278,12 +282,12 @@ class SteepestDescent(torch.optim.Optimizer):
         """One step of the weights of `plan`, all of which have a gradient."""
         settings = self._settings
         names = tuple(plan.names)
-        check_settings(settings, adapts=self._adapts)
+        check_settings(settings, (*SETTINGS, *self.rule.defaults()), adapts=self._adapts)
         grads = [dense(p.grad) for p in plan.weights if p.grad is not None]
         for name, g in zip(names, grads, strict=True):
             if not is_trainable(g):
                 check_kind("SteepestDescent", f"{name}.grad", g)
-        gradient = Gradient.from_tensors(names, grads)
+        gradient = Gradient.from_tensors(names, apart(grads, self._buffers(plan.weights)))
         verdict = self._judge(gradient)
         if self._before is not None:
             self._before.keep_states(self.state, plan.weights)
@@ -297,6 +301,8 @@ class SteepestDescent(torch.optim.Optimizer):
             plan, verdict.clean(gradient), states, cast("dict[str, object]", settings), verdict
         )
         update = self.rule(step)
+        others = [*plan.weights, *gradient.tensors, *self._buffers(plan.weights)]
+        update = Update.from_tensors(names, apart(update.tensors, others))
         if self._adapts:
             drift(plan, step.gradient, states, settings["adapt_masses"])
             scale_by_mass(update, states)
@@ -320,6 +326,12 @@ class SteepestDescent(torch.optim.Optimizer):
 
     def _plan(self) -> Plan:
         """The model's plan now, whose parameters must still be the optimizer's."""
+        if len(self.param_groups) != 1:
+            raise RuntimeError(
+                f"SteepestDescent has one parameter group, and now has {len(self.param_groups)}: "
+                "the norm of a step is one over the whole model; compose further weights into the "
+                "model and make a new optimizer"
+            )
         plan = self.model.plan()
         params = self._settings["params"]
         if len(params) != len(plan.weights) or any(
@@ -333,10 +345,16 @@ class SteepestDescent(torch.optim.Optimizer):
         return plan
 
     def _begin(self, params: Sequence[Tensor]) -> None:
-        """Averages of zero and master copies, for the parameters that have none yet."""
+        """Averages of zero and master copies, for the parameters that have none yet.
+
+        Raises:
+            StateMismatchError: a parameter's state was changed from outside and lacks a buffer.
+        """
         for p in params:
             state = self.state[p]
-            if not state:
+            if state:
+                check_state(state, p, self._kept_for(p))
+            else:
                 state["step"] = torch.zeros((), device=p.device)
                 state.update(
                     {
@@ -348,6 +366,10 @@ class SteepestDescent(torch.optim.Optimizer):
                     state[LOG_MASS] = torch.zeros((), device=p.device)
             if needs_master(p) and MASTER not in state:
                 state[MASTER] = master_of(p)
+
+    def _buffers(self, params: Sequence[Tensor]) -> list[Tensor]:
+        """All that is kept for these parameters."""
+        return [t for p in params for t in self.state.get(p, {}).values()]
 
     def _kept_for(self, p: Tensor) -> dict[str, torch.dtype]:
         """The buffers of a parameter, by name, and their dtypes."""
@@ -416,7 +438,8 @@ class SteepestDescent(torch.optim.Optimizer):
         settings = self.param_groups[0]
         for name, default in self.defaults.items():
             settings.setdefault(name, default)
-        settings["skipped"] = torch.as_tensor(settings["skipped"]).to(self.defaults["skipped"])
+        own = self.defaults["skipped"]
+        settings["skipped"] = torch.as_tensor(settings["skipped"], device=own.device).to(own)
         for index, p in zip(taken["param_groups"][0]["params"], settings["params"], strict=True):
             restore_precision(
                 self.state.get(p, {}),

@@ -31,6 +31,7 @@ from modula.testing.laws import (
     EXACT,
     ROUNDING,
     STEPS,
+    on_cpu,
     require,
     require_at_most,
     require_equal,
@@ -43,6 +44,7 @@ from modula.values import Value, leaves, map_leaves
 from modula.vector import Gradient
 
 
+@on_cpu
 def check_atom(
     atom: Atom[S, T],
     x: Value,

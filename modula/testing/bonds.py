@@ -12,7 +12,7 @@ from modula.instruments.derivative import differentiable
 from modula.instruments.observing import measured_radius
 from modula.spaces import Signature, arrow
 from modula.testing.bounds import Ratios, attack, require_ratio, resized, worst
-from modula.testing.laws import STEPS, require, seeded
+from modula.testing.laws import STEPS, on_cpu, require, seeded
 from modula.testing.spaces import as_float64, in_float64, signatures, unifies_consistently
 from modula.values import Value, map_leaves
 
@@ -20,6 +20,7 @@ OTHER_SIZES = (0.1, 10.0)
 """The norms of further inputs, at which a bond that claims a proof is checked."""
 
 
+@on_cpu
 def check_bond(
     bond: Bond[S, T],
     x: Value,

@@ -25,6 +25,7 @@ from modula.testing.laws import (
     LOOSE,
     ROUNDING,
     STEPS,
+    on_cpu,
     require,
     require_at_most,
     require_equal,
@@ -42,6 +43,7 @@ from modula.testing.unit_ball import (
 from modula.values import Value
 
 
+@on_cpu
 def check_geometry(
     geometry: Geometry,
     shape: Sequence[int],

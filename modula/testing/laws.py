@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
 import torch
 from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}
 """The relative error that is put down to rounding."""
@@ -20,6 +27,21 @@ STEPS = 12
 def seeded(generator: torch.Generator | None) -> torch.Generator:
     """Return the generator, or a new one with a fixed seed."""
     return torch.Generator().manual_seed(0) if generator is None else generator
+
+
+def on_cpu(check: Callable[P, R]) -> Callable[P, R]:
+    """Return the check, which draws on the CPU whatever torch's default device is.
+
+    Args:
+        check: to be decorated.
+    """
+
+    @wraps(check)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.device("cpu"):
+            return check(*args, **kwargs)
+
+    return run
 
 
 def require(holds: bool, part: object, law: str, numbers: str) -> None:

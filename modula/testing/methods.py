@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from modula.polar import Matrices, Method, MethodLike, orthogonalize
-from modula.testing.laws import LOOSE, ROUNDING, require, seeded, shown
+from modula.testing.laws import LOOSE, ROUNDING, on_cpu, require, seeded, shown
 from modula.testing.unit_ball import without
 
 
+@on_cpu
 def check_method(
     method: MethodLike,
     *,

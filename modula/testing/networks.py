@@ -28,6 +28,7 @@ from modula.testing.laws import (
     EXACT,
     ROUNDING,
     STEPS,
+    on_cpu,
     require,
     require_at_most,
     require_equal,
@@ -37,6 +38,7 @@ from modula.values import Value, leaves
 from modula.vector import Gradient
 
 
+@on_cpu
 def check_network(
     network: Network,
     *inputs: Value,

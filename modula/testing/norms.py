@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from modula.norms import Dense
-from modula.testing.laws import EXACT, require, require_equal, seeded
+from modula.testing.laws import EXACT, on_cpu, require, require_equal, seeded
 from modula.testing.unit_ball import UnitBall, check_unit_ball, hard_values, stays_zero
 
 
+@on_cpu
 def check_norm(
     norm: type[Dense], widths: Sequence[int] = (1, 3, 8), generator: torch.Generator | None = None
 ) -> None:

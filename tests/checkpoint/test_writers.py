@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,3 +157,53 @@ def test_what_torch_would_not_read_is_refused_by_its_name(value: object, tmp_pat
     with pytest.raises(CheckpointError, match="value"):
         checkpoint.save(tmp_path / "run.pt", Linear(1, 1), value=value)
     assert step_of(tmp_path / "run.pt") == 1.0
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
+def test_a_new_checkpoint_has_the_permissions_of_the_old_one(
+    name: str, mode: int, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    save_at(path, 1.0)
+    file = path / "index.pt" if path.is_dir() else path
+    file.chmod(mode)
+    save_at(path, 2.0)
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("name", ["run.pt", "run.safetensors"])
+def test_a_folder_or_a_pipe_where_a_file_is_to_be_written_stays(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.mkdir()
+    (path / "theirs").write_text("mine")
+    with pytest.raises(CheckpointError, match="is a folder, and this checkpoint is one file"):
+        save_at(path, 1.0)
+    assert (path / "theirs").read_text() == "mine"
+    pipe = tmp_path / f"pipe{path.suffix}"
+    os.mkfifo(pipe)
+    with pytest.raises(FileExistsError, match="is not an ordinary file"):
+        save_at(pipe, 1.0)
+    assert pipe.is_fifo()
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, pipe.name}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("odd", ["new\nline", " ", "-r", "%s", "a" * 200, "λ 🙂", "*[x]?", "..b"])
+def test_names_of_any_characters(name: str, odd: str, tmp_path: Path) -> None:
+    path = tmp_path / (odd + Path(name).suffix)
+    save_at(path, 1.0)
+    save_at(path, 2.0)
+    assert step_of(path) == 2.0
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_link_stays_one_and_its_target_is_replaced(name: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there" / name, tmp_path / f"link{Path(name).suffix}"
+    save_at(target, 1.0)
+    link.symlink_to(target)
+    save_at(link, 2.0)
+    assert link.is_symlink()
+    assert step_of(target) == step_of(link) == 2.0
