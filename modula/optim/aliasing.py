@@ -35,4 +35,5 @@ def apart(tensors: Sequence[Tensor], written: Iterable[Tensor]) -> list[Tensor]:
 
 def _memory_of(t: Tensor) -> int:
     """A number for the memory that a tensor is a view of."""
-    return t.untyped_storage()._cdata
+    pointer: int = t.untyped_storage()._cdata
+    return pointer
