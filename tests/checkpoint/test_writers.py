@@ -8,6 +8,7 @@ import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_a_full_disk_is_an_error_that_says_so(name: str, is_small: bool, tmp_pat
 def test_of_two_writers_the_last_one_stays(tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
 
-    def write(file: object) -> None:
+    def write(file: BinaryIO) -> None:
         save_at(path, 2.0)  # starts and ends while the other one writes
         assert step_of(path) == 2.0
         file.write(b"three")
@@ -125,7 +126,7 @@ def names_are_numbers(model: nn.Module) -> torch.optim.Optimizer:
 
 def state_is_no_dict(model: nn.Module) -> torch.optim.Optimizer:
     optimizer = torch.optim.SGD(model.parameters())
-    optimizer.state[model.weight] = 3
+    optimizer.state[next(model.parameters())] = 3
     return optimizer
 
 
@@ -145,10 +146,10 @@ def test_states_that_load_would_refuse_are_refused(
 def test_a_state_that_belongs_to_no_parameter_comes_back(name: str, tmp_path: Path) -> None:
     model = Linear(2, 2)
     saved, other = (torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
-    saved.state["count"] = 3
+    cast("dict[str, int]", saved.state)["count"] = 3
     checkpoint.save(tmp_path / name, model, saved)
     checkpoint.load(tmp_path / name, model, other)
-    assert other.state["count"] == 3
+    assert cast("dict[str, int]", other.state)["count"] == 3
 
 
 @pytest.mark.parametrize("value", [10**700, b"", [b""], {"a": {b"": 1}}])

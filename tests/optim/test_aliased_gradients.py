@@ -109,5 +109,6 @@ def test_a_rule_that_returns_what_it_was_given(what):
             optimizer.step()
         assert same(model.weights, twin.weights)
         for p, g, total in zip(model.parameters(), gradients, sums, strict=True):
+            assert p.grad is not None
             assert torch.equal(p.grad, g)
             assert torch.equal(optimizers[0].state[p]["sum"], total)
