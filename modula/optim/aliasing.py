@@ -26,14 +26,13 @@ def apart(tensors: Sequence[Tensor], written: Iterable[Tensor]) -> list[Tensor]:
     """
     if torch.compiler.is_compiling():
         return list(tensors)
-    memory = {_memory_of(t) for t in all_to_local(list(written))}
+    memory = {_address(t) for t in all_to_local(list(written))} - {0}
     return [
-        t.clone() if _memory_of(local) in memory else t
+        t.clone() if _address(local) in memory else t
         for t, local in zip(tensors, all_to_local(tensors), strict=True)
     ]
 
 
-def _memory_of(t: Tensor) -> int:
-    """A number for the memory that a tensor is a view of."""
-    pointer: int = t.untyped_storage()._cdata
-    return pointer
+def _address(t: Tensor) -> int:
+    """Return where the memory begins that a tensor is a view of; 0 if it has none."""
+    return t.untyped_storage().data_ptr()
