@@ -287,7 +287,7 @@ class SteepestDescent(torch.optim.Optimizer):
         for name, g in zip(names, grads, strict=True):
             if not is_trainable(g):
                 check_kind("SteepestDescent", f"{name}.grad", g)
-        gradient = Gradient.from_tensors(names, apart(grads, self._buffers(plan.weights)))
+        gradient = Gradient.from_tensors(names, apart(grads, self._all_kept(plan.weights)))
         verdict = self._judge(gradient)
         if self._before is not None:
             self._before.keep_states(self.state, plan.weights)
@@ -301,7 +301,7 @@ class SteepestDescent(torch.optim.Optimizer):
             plan, verdict.clean(gradient), states, cast("dict[str, object]", settings), verdict
         )
         update = self.rule(step)
-        others = [*plan.weights, *gradient.tensors, *self._buffers(plan.weights)]
+        others = [*plan.weights, *gradient.tensors, *self._all_kept(plan.weights)]
         update = Update.from_tensors(names, apart(update.tensors, others))
         if self._adapts:
             drift(plan, step.gradient, states, settings["adapt_masses"])
@@ -367,7 +367,7 @@ class SteepestDescent(torch.optim.Optimizer):
             if needs_master(p) and MASTER not in state:
                 state[MASTER] = master_of(p)
 
-    def _buffers(self, params: Sequence[Tensor]) -> list[Tensor]:
+    def _all_kept(self, params: Sequence[Tensor]) -> list[Tensor]:
         """All that is kept for these parameters."""
         return [t for p in params for t in self.state.get(p, {}).values()]
 
