@@ -8,8 +8,7 @@ and added to gradients, and nothing else. `model.dualize` maps the dual space to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, NoReturn, Self, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeAlias, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from modula.checks import LARGEST, is_number, listed
 from modula.errors import LayoutError
 from modula.scaling import working_dtype
 from modula.sharding import (
+    Pairwise,
     all_to_local,
     all_to_local_like,
     dot,
@@ -30,10 +30,10 @@ from modula.sharding import (
 Scalar: TypeAlias = "int | float | Tensor"
 """A Python number or a tensor with no axes."""
 
+Addend = TypeVar("Addend", bound="Vector")
+
 TRAINABLE = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 """The dtypes for which there is a duality map."""
-
-Operator = TypeVar("Operator", bound=Callable[..., object])
 
 
 class Vector:
@@ -262,26 +262,47 @@ def _foreach(
     return operation(tensors, other) or ()
 
 
-def _without_grad(operator: Operator) -> Operator:
-    """`torch.no_grad` for an operator.
+# A block, since torch.compile (2.13) does not trace through torch.no_grad as a decorator.
 
-    torch.compile (2.13) does not trace through torch's own decorator there.
-    """
 
-    @wraps(operator)
-    def run(left: object, right: object) -> object:
-        with torch.no_grad():
-            return operator(left, right)
+def _paired(operation: Pairwise, left: Vector, right: Vector) -> Sequence[Tensor]:
+    """The entries of a sum or a difference."""
+    with torch.no_grad():
+        return entrywise(operation, left.tensors, right.tensors)
 
-    return cast("Operator", run)
+
+def _pair_in_place(operation: Callable[..., None], left: Vector, right: Vector) -> None:
+    with torch.no_grad():
+        _foreach(
+            operation,
+            all_to_local(left.tensors),
+            all_to_local_like(right.tensors, left.tensors),
+        )
+
+
+def _scaled(
+    operation: Callable[..., Sequence[Tensor]], vector: Vector, factor: float | Tensor
+) -> Sequence[Tensor]:
+    """The entries of a multiple."""
+    with torch.no_grad():
+        shards = _foreach(operation, all_to_local(vector.tensors), factor)
+        return from_local_like(shards, vector.tensors)
+
+
+def _scale_in_place(operation: Callable[..., None], vector: Vector, factor: float | Tensor) -> None:
+    with torch.no_grad():
+        _foreach(operation, all_to_local(vector.tensors), factor)
 
 
 def _is_scalar(value: object) -> bool:
     return value.dim() == 0 if isinstance(value, Tensor) else is_number(value)
 
 
-class LinearVector(Vector):
-    """A vector with sums and multiples, in place too: the base of `Update` and `Gradient`."""
+class LinearVector(Vector, Generic[Addend]):
+    """A vector with sums and multiples, in place too: the base of `Update` and `Gradient`.
+
+    Its type argument is the class that it is added to: its own.
+    """
 
     __slots__ = ()
 
@@ -289,73 +310,41 @@ class LinearVector(Vector):
         """Return the zero vector of the same space."""
         return self.from_tensors(self.names, [torch.zeros_like(t) for t in self.tensors])
 
-    @_without_grad
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: Addend) -> Self:
         self._check_kind(other, "+")
-        return self.from_tensors(
-            self.names, entrywise(torch._foreach_add, self.tensors, other.tensors)
-        )
+        return self.from_tensors(self.names, _paired(torch._foreach_add, self, other))
 
-    @_without_grad
-    def __sub__(self, other: Self) -> Self:
+    def __sub__(self, other: Addend) -> Self:
         self._check_kind(other, "-")
-        return self.from_tensors(
-            self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors)
-        )
+        return self.from_tensors(self.names, _paired(torch._foreach_sub, self, other))
 
-    @_without_grad
-    def __iadd__(self, other: Self) -> Self:
+    def __iadd__(self, other: Addend) -> Self:
         self._check_kind(other, "+=")
-        _foreach(
-            torch._foreach_add_,
-            all_to_local(self.tensors),
-            all_to_local_like(other.tensors, self.tensors),
-        )
+        _pair_in_place(torch._foreach_add_, self, other)
         return self
 
-    @_without_grad
-    def __isub__(self, other: Self) -> Self:
+    def __isub__(self, other: Addend) -> Self:
         self._check_kind(other, "-=")
-        _foreach(
-            torch._foreach_sub_,
-            all_to_local(self.tensors),
-            all_to_local_like(other.tensors, self.tensors),
-        )
+        _pair_in_place(torch._foreach_sub_, self, other)
         return self
 
-    @_without_grad
     def __mul__(self, scalar: Scalar) -> Self:
         factor = self._factor(scalar, "*")
-        return self.from_tensors(
-            self.names,
-            from_local_like(
-                _foreach(torch._foreach_mul, all_to_local(self.tensors), factor), self.tensors
-            ),
-        )
+        return self.from_tensors(self.names, _scaled(torch._foreach_mul, self, factor))
 
     def __rmul__(self, scalar: Scalar) -> Self:
         return self * scalar
 
-    @_without_grad
     def __imul__(self, scalar: Scalar) -> Self:
-        factor = self._factor(scalar, "*=")
-        _foreach(torch._foreach_mul_, all_to_local(self.tensors), factor)
+        _scale_in_place(torch._foreach_mul_, self, self._factor(scalar, "*="))
         return self
 
-    @_without_grad
     def __truediv__(self, scalar: Scalar) -> Self:
         factor = self._factor(scalar, "/")
-        return self.from_tensors(
-            self.names,
-            from_local_like(
-                _foreach(torch._foreach_div, all_to_local(self.tensors), factor), self.tensors
-            ),
-        )
+        return self.from_tensors(self.names, _scaled(torch._foreach_div, self, factor))
 
-    @_without_grad
     def __itruediv__(self, scalar: Scalar) -> Self:
-        factor = self._factor(scalar, "/=")
-        _foreach(torch._foreach_div_, all_to_local(self.tensors), factor)
+        _scale_in_place(torch._foreach_div_, self, self._factor(scalar, "/="))
         return self
 
     def __neg__(self) -> Self:
@@ -378,7 +367,7 @@ class LinearVector(Vector):
         return to_full(scalar) if isinstance(scalar, Tensor) else float(scalar)
 
 
-class Update(LinearVector):
+class Update(LinearVector["Update"]):
     """A displacement of the weights, as `model.dualize` returns it.
 
     Subtract it from `model.weights` to descend.
@@ -399,7 +388,7 @@ class Update(LinearVector):
             self._refuse(other, "@")
 
 
-class Gradient(LinearVector):
+class Gradient(LinearVector["Gradient"]):
     """The derivative of a loss: a linear function of updates, in the dual of their space.
 
     Build one from tensors of your own with `Gradient({name: tensor, …})`, with names and order as
@@ -414,7 +403,6 @@ class Gradient(LinearVector):
 
     __slots__ = ()
 
-    @_without_grad
     def __matmul__(self, update: Update) -> Tensor:
         """Return <g, u>, the first-order change of the loss under `update`.
 
@@ -427,9 +415,9 @@ class Gradient(LinearVector):
         if not self.tensors:
             return torch.zeros((), device="cpu")
         home = self.tensors[0].device
-        return torch.stack(
-            [total.to(home) for total in dot(self.tensors, update.tensors, _pair)]
-        ).sum()
+        with torch.no_grad():
+            totals = dot(self.tensors, update.tensors, _pair)
+            return torch.stack([total.to(home) for total in totals]).sum()
 
 
 def _pair(g: Tensor, u: Tensor) -> Tensor:
@@ -454,50 +442,31 @@ class Weights(Vector):
 
     __slots__ = ()
 
-    @_without_grad
     def __add__(self, update: Update) -> Weights:
         self._check_update(update, "+")
-        return Weights.from_tensors(
-            self.names, entrywise(torch._foreach_add, self.tensors, update.tensors)
-        )
+        return Weights.from_tensors(self.names, _paired(torch._foreach_add, self, update))
 
     @overload
     def __sub__(self, other: Update) -> Weights: ...
     @overload
     def __sub__(self, other: Weights) -> Update: ...
-    @_without_grad
     def __sub__(self, other: Update | Weights) -> Weights | Update:
         if isinstance(other, Weights):
             self._check_layout(other, "Weights - Weights")
-            return Update.from_tensors(
-                self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors)
-            )
+            return Update.from_tensors(self.names, _paired(torch._foreach_sub, self, other))
         self._check_update(other, "-")
-        return Weights.from_tensors(
-            self.names, entrywise(torch._foreach_sub, self.tensors, other.tensors)
-        )
+        return Weights.from_tensors(self.names, _paired(torch._foreach_sub, self, other))
 
-    @_without_grad
     def __iadd__(self, update: Update) -> Self:
         self._check_update(update, "+=")
-        _foreach(
-            torch._foreach_add_,
-            all_to_local(self.tensors),
-            all_to_local_like(update.tensors, self.tensors),
-        )
+        _pair_in_place(torch._foreach_add_, self, update)
         return self
 
-    @_without_grad
     def __isub__(self, update: Update) -> Self:
         self._check_update(update, "-=")
-        _foreach(
-            torch._foreach_sub_,
-            all_to_local(self.tensors),
-            all_to_local_like(update.tensors, self.tensors),
-        )
+        _pair_in_place(torch._foreach_sub_, self, update)
         return self
 
-    @torch.no_grad()
     def copy_(self, other: Weights) -> Self:
         """Write the values of `other` into these tensors.
 
@@ -508,11 +477,7 @@ class Weights(Vector):
         if not isinstance(other, Weights):
             self._refuse(other, ".copy_")
         self._check_layout(other, "Weights.copy_")
-        _foreach(
-            torch._foreach_copy_,
-            all_to_local(self.tensors),
-            all_to_local_like(other.tensors, self.tensors),
-        )
+        _pair_in_place(torch._foreach_copy_, self, other)
         return self
 
     def _check_update(self, update: object, operation: str) -> None:
