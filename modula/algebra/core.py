@@ -16,10 +16,11 @@ import math
 import typing
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from modula.algebra.any_module import AnyModule
 from modula.algebra.compound import Compound, join_path
@@ -147,7 +148,7 @@ class Module(ModuleOperators[X, Y], AnyModule):
         return typing.cast("Module[X, Y]", _compose(Mul(1 / as_float(scalar)), self))
 
 
-class AtomOptions(TypedDict, total=False):
+class AtomOptions(TypedDict, total=False, closed=True):
     """The arguments that every atom takes besides its widths."""
 
     mass: float

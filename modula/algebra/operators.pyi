@@ -46,6 +46,7 @@ F = TypeVar("F")
 G = TypeVar("G")
 H = TypeVar("H")
 J = TypeVar("J")
+Space = TypeVar("Space", contravariant=True)
 Rest = TypeVarTuple("Rest")
 D = TypeVar("D", bound=Dense)
 N1 = TypeVar("N1", bound=Norm)
@@ -63,29 +64,46 @@ class Exactly(Generic[X]):
 
     def _is(self, space: X) -> X: ...
 
-class Gives(Protocol[X, Y]):
-    """A map whose domain is known, asked for its codomain.
+class Maps(Protocol[X, Y]):
+    """A map, asked for the space that is not known yet.
 
     A bond that adopts its neighbour's space answers with a type variable. The protocols constrain
     the operand, because mypy accepts a self-typed operator whatever `self` is.
     """
 
-    def _gives(self, taken: Exactly[X]) -> Exactly[Y]: ...
+    def _maps(self, taken: Exactly[X]) -> Exactly[Y]: ...
+
+class Adopts(Protocol[Space]):
+    """A bond that adopts a known space.
+
+    It has no type variable, whose solution would vary from run to run of Zuban.
+    """
+
+    def _adopts(self, space: Space) -> None: ...
 
 class Starts(Protocol[X]):
     """A map, asked for its domain alone."""
 
     def _starts(self, taken: Exactly[X]) -> None: ...
 
-class Takes(Protocol[X, Y]):
-    """A map whose codomain is known, asked for its domain."""
+class Last(Protocol[X, Y, A, B]):
+    """The last map of a tuple, asked also whether A, made of type variables, is B.
 
-    def _takes(self, given: Exactly[Y]) -> Exactly[X]: ...
+    Where a bond makes one of two type variables, Pyrefly does not compare the spaces for which they
+    stand (https://github.com/facebook/pyrefly/issues/3270) until it meets one of them again.
+    """
+
+    def _maps(self, taken: Exactly[X]) -> Exactly[Y]: ...
+    def _equals(self, space: Exactly[A]) -> Exactly[B]: ...
+
+class SameDomainAndCodomain:
+    """A type without values, for checkers to name where a module has no powers."""
 
 class Power:
     """`**` for modules from a space to itself.
 
-    A descriptor, because mypy accepts a self-typed operator whatever `self` is.
+    A descriptor, because mypy accepts a self-typed operator whatever `self` is. The last overload
+    is for ty, which accepts an operator whose descriptor it cannot call.
     """
 
     @overload
@@ -94,13 +112,17 @@ class Power:
     def __get__(self, instance: Elementwise, owner: object) -> Callable[[int], Elementwise]: ...
     @overload
     def __get__(self, instance: Module[Z, Z], owner: object) -> Callable[[int], Module[Z, Z]]: ...
+    @overload
+    def __get__(
+        self, instance: object, owner: object
+    ) -> Callable[[SameDomainAndCodomain], None]: ...
 
 class ModuleOperators(AnyModule, Generic[X, Y]):
     """The operators of `Module`."""
 
-    def _gives(self, taken: Exactly[X]) -> Exactly[Y]: ...
-    def _takes(self, given: Exactly[Y]) -> Exactly[X]: ...
+    def _maps(self, taken: Exactly[X]) -> Exactly[Y]: ...
     def _starts(self, taken: Exactly[X]) -> None: ...
+    def _equals(self, space: Exactly[Z]) -> Exactly[Z]: ...
     @overload
     def __call__(
         self: Module[X, tuple[tuple[N1, N2], N3]], x: Value, /
@@ -154,162 +176,176 @@ class ModuleOperators(AnyModule, Generic[X, Y]):
     @overload
     def __matmul__(self, other: OfSum[A, X]) -> OfSum[A, Y]: ...
     @overload
-    def __matmul__(self, other: Takes[Z, X]) -> Module[Z, Y]: ...
+    def __matmul__(self, other: Adopts[X]) -> Module[X, Y]: ...
     @overload
-    def __matmul__(self: Module[tuple[A], Y], other: tuple[Takes[Z, A]]) -> Module[Z, Y]: ...
+    def __matmul__(self, other: Maps[Z, X]) -> Module[Z, Y]: ...
+    @overload
+    def __matmul__(self: Module[tuple[A], Y], other: tuple[Maps[Z, A]]) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
-        self: Module[tuple[A, B], Y], other: tuple[Takes[Z, A], Takes[Z, B]]
+        self: Module[tuple[A, B], Y], other: tuple[Maps[Z, A], Last[Z, B, tuple[A, B], X]]
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[A, B, C], Y],
-        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C]],
+        other: tuple[Maps[Z, A], Maps[Z, B], Last[Z, C, tuple[A, B, C], X]],
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[A, B, C, E], Y],
-        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E]],
+        other: tuple[Maps[Z, A], Maps[Z, B], Maps[Z, C], Last[Z, E, tuple[A, B, C, E], X]],
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[A, B, C, E, F], Y],
-        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F]],
+        other: tuple[
+            Maps[Z, A], Maps[Z, B], Maps[Z, C], Maps[Z, E], Last[Z, F, tuple[A, B, C, E, F], X]
+        ],
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[A, B, C, E, F, G], Y],
-        other: tuple[Takes[Z, A], Takes[Z, B], Takes[Z, C], Takes[Z, E], Takes[Z, F], Takes[Z, G]],
+        other: tuple[
+            Maps[Z, A],
+            Maps[Z, B],
+            Maps[Z, C],
+            Maps[Z, E],
+            Maps[Z, F],
+            Last[Z, G, tuple[A, B, C, E, F, G], X],
+        ],
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[A, B, C, E, F, G, H], Y],
         other: tuple[
-            Takes[Z, A],
-            Takes[Z, B],
-            Takes[Z, C],
-            Takes[Z, E],
-            Takes[Z, F],
-            Takes[Z, G],
-            Takes[Z, H],
+            Maps[Z, A],
+            Maps[Z, B],
+            Maps[Z, C],
+            Maps[Z, E],
+            Maps[Z, F],
+            Maps[Z, G],
+            Last[Z, H, tuple[A, B, C, E, F, G, H], X],
         ],
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[A, B, C, E, F, G, H, J], Y],
         other: tuple[
-            Takes[Z, A],
-            Takes[Z, B],
-            Takes[Z, C],
-            Takes[Z, E],
-            Takes[Z, F],
-            Takes[Z, G],
-            Takes[Z, H],
-            Takes[Z, J],
+            Maps[Z, A],
+            Maps[Z, B],
+            Maps[Z, C],
+            Maps[Z, E],
+            Maps[Z, F],
+            Maps[Z, G],
+            Maps[Z, H],
+            Last[Z, J, tuple[A, B, C, E, F, G, H, J], X],
         ],
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[tuple[A, B], C], Y],
-        other: tuple[tuple[Takes[Z, A], Takes[Z, B]], Takes[Z, C]],
+        other: tuple[tuple[Maps[Z, A], Maps[Z, B]], Last[Z, C, tuple[tuple[A, B], C], X]],
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[A, tuple[B, C]], Y],
-        other: tuple[Takes[Z, A], tuple[Takes[Z, B], Takes[Z, C]]],
+        other: tuple[Maps[Z, A], tuple[Maps[Z, B], Last[Z, C, tuple[A, tuple[B, C]], X]]],
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[tuple[A, B], tuple[C, E]], Y],
-        other: tuple[tuple[Takes[Z, A], Takes[Z, B]], tuple[Takes[Z, C], Takes[Z, E]]],
+        other: tuple[
+            tuple[Maps[Z, A], Maps[Z, B]],
+            tuple[Maps[Z, C], Last[Z, E, tuple[tuple[A, B], tuple[C, E]], X]],
+        ],
     ) -> Module[Z, Y]: ...
     @overload
     def __matmul__(
         self: Module[tuple[A, B, C, E, F, G, H, J, *Rest], Y],
         other: tuple[
-            Takes[Z, A],
-            Takes[Z, B],
-            Takes[Z, C],
-            Takes[Z, E],
-            Takes[Z, F],
-            Takes[Z, G],
-            Takes[Z, H],
-            Takes[Z, J],
+            Maps[Z, A],
+            Maps[Z, B],
+            Maps[Z, C],
+            Maps[Z, E],
+            Maps[Z, F],
+            Maps[Z, G],
+            Maps[Z, H],
+            Last[Z, J, tuple[A, B, C, E, F, G, H, J, *Rest], X],
             *tuple[Starts[Z], ...],
         ],
     ) -> Module[Z, Y]: ...
     @overload
-    def __rmatmul__(self, other: tuple[Gives[Y, A]]) -> Module[X, tuple[A]]: ...
+    def __rmatmul__(self, other: tuple[Maps[Y, A]]) -> Module[X, tuple[A]]: ...
     @overload
-    def __rmatmul__(self, other: tuple[Gives[Y, A], Gives[Y, B]]) -> Module[X, tuple[A, B]]: ...
+    def __rmatmul__(self, other: tuple[Maps[Y, A], Maps[Y, B]]) -> Module[X, tuple[A, B]]: ...
     @overload
     def __rmatmul__(
-        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C]]
+        self, other: tuple[Maps[Y, A], Maps[Y, B], Maps[Y, C]]
     ) -> Module[X, tuple[A, B, C]]: ...
     @overload
     def __rmatmul__(
-        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E]]
+        self, other: tuple[Maps[Y, A], Maps[Y, B], Maps[Y, C], Maps[Y, E]]
     ) -> Module[X, tuple[A, B, C, E]]: ...
     @overload
     def __rmatmul__(
-        self, other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F]]
+        self, other: tuple[Maps[Y, A], Maps[Y, B], Maps[Y, C], Maps[Y, E], Maps[Y, F]]
     ) -> Module[X, tuple[A, B, C, E, F]]: ...
     @overload
     def __rmatmul__(
         self,
-        other: tuple[Gives[Y, A], Gives[Y, B], Gives[Y, C], Gives[Y, E], Gives[Y, F], Gives[Y, G]],
+        other: tuple[Maps[Y, A], Maps[Y, B], Maps[Y, C], Maps[Y, E], Maps[Y, F], Maps[Y, G]],
     ) -> Module[X, tuple[A, B, C, E, F, G]]: ...
     @overload
     def __rmatmul__(
         self,
         other: tuple[
-            Gives[Y, A],
-            Gives[Y, B],
-            Gives[Y, C],
-            Gives[Y, E],
-            Gives[Y, F],
-            Gives[Y, G],
-            Gives[Y, H],
+            Maps[Y, A],
+            Maps[Y, B],
+            Maps[Y, C],
+            Maps[Y, E],
+            Maps[Y, F],
+            Maps[Y, G],
+            Maps[Y, H],
         ],
     ) -> Module[X, tuple[A, B, C, E, F, G, H]]: ...
     @overload
     def __rmatmul__(
         self,
         other: tuple[
-            Gives[Y, A],
-            Gives[Y, B],
-            Gives[Y, C],
-            Gives[Y, E],
-            Gives[Y, F],
-            Gives[Y, G],
-            Gives[Y, H],
-            Gives[Y, J],
+            Maps[Y, A],
+            Maps[Y, B],
+            Maps[Y, C],
+            Maps[Y, E],
+            Maps[Y, F],
+            Maps[Y, G],
+            Maps[Y, H],
+            Maps[Y, J],
         ],
     ) -> Module[X, tuple[A, B, C, E, F, G, H, J]]: ...
     @overload
     def __rmatmul__(
-        self, other: tuple[tuple[Gives[Y, A], Gives[Y, B]], Gives[Y, C]]
+        self, other: tuple[tuple[Maps[Y, A], Maps[Y, B]], Maps[Y, C]]
     ) -> Module[X, tuple[tuple[A, B], C]]: ...
     @overload
     def __rmatmul__(
-        self, other: tuple[Gives[Y, A], tuple[Gives[Y, B], Gives[Y, C]]]
+        self, other: tuple[Maps[Y, A], tuple[Maps[Y, B], Maps[Y, C]]]
     ) -> Module[X, tuple[A, tuple[B, C]]]: ...
     @overload
     def __rmatmul__(
-        self, other: tuple[tuple[Gives[Y, A], Gives[Y, B]], tuple[Gives[Y, C], Gives[Y, E]]]
+        self, other: tuple[tuple[Maps[Y, A], Maps[Y, B]], tuple[Maps[Y, C], Maps[Y, E]]]
     ) -> Module[X, tuple[tuple[A, B], tuple[C, E]]]: ...
     @overload
-    def __rmatmul__(self, other: tuple[Gives[Y, A], ...]) -> Module[X, tuple[A, ...]]: ...
+    def __rmatmul__(self, other: tuple[Maps[Y, A], ...]) -> Module[X, tuple[A, ...]]: ...
     @overload
-    def __add__(self, other: Gives[X, Y]) -> Module[X, Y]: ...
+    def __add__(self, other: Module[X, Y]) -> Module[X, Y]: ...
     @overload
     def __add__(
-        self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]
+        self: Module[X, tuple[A, B]], other: tuple[Maps[X, A], Maps[X, B]]
     ) -> Module[X, tuple[A, B]]: ...
     @overload
     def __add__(
         self: Module[X, tuple[A, B, C]],
-        other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]],
+        other: tuple[Maps[X, A], Maps[X, B], Maps[X, C]],
     ) -> Module[X, tuple[A, B, C]]: ...
     # Zuban binds the class in place of `self` when it asks for a reflected operator, so one
     # overload must not name a self type. No tuple matches this one.
@@ -317,21 +353,21 @@ class ModuleOperators(AnyModule, Generic[X, Y]):
     def __radd__(self, other: tuple[Never]) -> Module[X, Y]: ...
     @overload
     def __radd__(
-        self: Module[X, tuple[A, B]], other: tuple[Gives[X, A], Gives[X, B]]
+        self: Module[X, tuple[A, B]], other: tuple[Maps[X, A], Maps[X, B]]
     ) -> Module[X, tuple[A, B]]: ...
     @overload
     def __radd__(
         self: Module[X, tuple[A, B, C]],
-        other: tuple[Gives[X, A], Gives[X, B], Gives[X, C]],
+        other: tuple[Maps[X, A], Maps[X, B], Maps[X, C]],
     ) -> Module[X, tuple[A, B, C]]: ...
     __pow__: Power
 
 class ElementwiseOperators(Bond[Neighbour, Neighbour]):
     """The operators of `Elementwise`."""
 
-    def _gives(self, taken: Exactly[D]) -> Exactly[D]: ...
-    def _takes(self, given: Exactly[D]) -> Exactly[D]: ...
+    def _maps(self, taken: Exactly[D]) -> Exactly[D]: ...
     def _starts(self, taken: Exactly[D]) -> None: ...
+    def _adopts(self, space: Dense) -> None: ...
     @overload
     def __matmul__(self, other: Elementwise) -> Elementwise: ...
     @overload
@@ -341,17 +377,18 @@ class ElementwiseOperators(Bond[Neighbour, Neighbour]):
     @overload
     def __matmul__(self, other: Module[Z, D]) -> Module[Z, D]: ...
     @overload
-    def __rmatmul__(self, other: tuple[Gives[D, A], Gives[D, B]]) -> Module[D, tuple[A, B]]: ...
+    def __rmatmul__(self, other: tuple[Maps[D, A], Maps[D, B]]) -> Module[D, tuple[A, B]]: ...
     @overload
     def __rmatmul__(
-        self, other: tuple[Gives[D, A], Gives[D, B], Gives[D, C]]
+        self, other: tuple[Maps[D, A], Maps[D, B], Maps[D, C]]
     ) -> Module[D, tuple[A, B, C]]: ...
     @overload
-    def __rmatmul__(self, other: tuple[Gives[D, A], ...]) -> Module[D, tuple[A, ...]]: ...
+    def __rmatmul__(self, other: tuple[Maps[D, A], ...]) -> Module[D, tuple[A, ...]]: ...
     @overload
     def __add__(self, other: Elementwise) -> Elementwise: ...
     @overload
     def __add__(self, other: Module[D, D]) -> Module[D, D]: ...
+    def __radd__(self, other: Module[D, D]) -> Module[D, D]: ...
     def __mul__(self, scalar: float) -> Elementwise: ...
     def __rmul__(self, scalar: float) -> Elementwise: ...
     def __truediv__(self, scalar: float) -> Elementwise: ...
@@ -359,9 +396,9 @@ class ElementwiseOperators(Bond[Neighbour, Neighbour]):
 class TransparentOperators(Elementwise):
     """The operators of `Transparent`."""
 
-    def _gives(self, taken: Exactly[Z]) -> Exactly[Z]: ...
-    def _takes(self, given: Exactly[Z]) -> Exactly[Z]: ...
+    def _maps(self, taken: Exactly[Z]) -> Exactly[Z]: ...
     def _starts(self, taken: Exactly[Z]) -> None: ...
+    def _adopts(self, space: object) -> None: ...
     @overload
     def __call__(self, x: Tensor, /) -> Tensor: ...
     @overload
@@ -377,27 +414,28 @@ class TransparentOperators(Elementwise):
     @overload
     def __matmul__(self, other: Module[Z, A]) -> Module[Z, A]: ...
     @overload
-    def __matmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> Module[Z, tuple[A, B]]: ...
+    def __matmul__(self, other: tuple[Maps[Z, A], Maps[Z, B]]) -> Module[Z, tuple[A, B]]: ...
     @overload
     def __matmul__(
-        self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]
+        self, other: tuple[Maps[Z, A], Maps[Z, B], Maps[Z, C]]
     ) -> Module[Z, tuple[A, B, C]]: ...
     @overload
-    def __matmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, tuple[A, ...]]: ...
+    def __matmul__(self, other: tuple[Maps[Z, A], ...]) -> Module[Z, tuple[A, ...]]: ...
     @overload
-    def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> Module[Z, tuple[A, B]]: ...
+    def __rmatmul__(self, other: tuple[Maps[Z, A], Maps[Z, B]]) -> Module[Z, tuple[A, B]]: ...
     @overload
     def __rmatmul__(
-        self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]
+        self, other: tuple[Maps[Z, A], Maps[Z, B], Maps[Z, C]]
     ) -> Module[Z, tuple[A, B, C]]: ...
     @overload
-    def __rmatmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, tuple[A, ...]]: ...
+    def __rmatmul__(self, other: tuple[Maps[Z, A], ...]) -> Module[Z, tuple[A, ...]]: ...
     @overload
     def __add__(self, other: Transparent) -> Transparent: ...
     @overload
     def __add__(self, other: Elementwise) -> Elementwise: ...
     @overload
     def __add__(self, other: Module[Z, Z]) -> Module[Z, Z]: ...
+    def __radd__(self, other: Module[Z, Z]) -> Module[Z, Z]: ...
     def __mul__(self, scalar: float) -> Transparent: ...
     def __rmul__(self, scalar: float) -> Transparent: ...
     def __truediv__(self, scalar: float) -> Transparent: ...
@@ -405,8 +443,7 @@ class TransparentOperators(Elementwise):
 class AddOperators(Bond[Neighbour, Neighbour]):
     """The operators of `Add`."""
 
-    def _gives(self, taken: Exactly[tuple[Z, ...]]) -> Exactly[Z]: ...
-    def _takes(self, given: Exactly[Z]) -> Exactly[tuple[Z, ...]]: ...
+    def _maps(self, taken: Exactly[tuple[Z, ...]]) -> Exactly[Z]: ...
     def _starts(self, taken: Exactly[tuple[Z, ...]]) -> None: ...
     @overload
     def __matmul__(self, other: Transparent) -> Add: ...
@@ -415,7 +452,9 @@ class AddOperators(Bond[Neighbour, Neighbour]):
     @overload
     def __matmul__(self, other: tuple[Elementwise, ...]) -> Elementwise: ...
     @overload
-    def __matmul__(self, other: tuple[Gives[Z, A], ...]) -> Module[Z, A]: ...
+    def __matmul__(self, other: tuple[Module[Z, A], ...]) -> Module[Z, A]: ...
+    @overload
+    def __matmul__(self, other: tuple[Maps[Z, Z], ...]) -> Module[Z, Z]: ...
     @overload
     def __matmul__(self, other: Module[Z, tuple[A]]) -> Module[Z, A]: ...
     @overload
@@ -433,15 +472,15 @@ class AddOperators(Bond[Neighbour, Neighbour]):
     @overload
     def __matmul__(self, other: Module[Z, tuple[A, A, A, A, A, A, A, A]]) -> Module[Z, A]: ...
     @overload
-    def __matmul__(self, other: Gives[Z, tuple[A, ...]]) -> Module[Z, A]: ...
+    def __matmul__(self, other: Maps[Z, tuple[A, ...]]) -> Module[Z, A]: ...
     @overload
-    def __rmatmul__(self, other: tuple[Gives[Z, A], Gives[Z, B]]) -> OfSum[Z, tuple[A, B]]: ...
+    def __rmatmul__(self, other: tuple[Maps[Z, A], Maps[Z, B]]) -> OfSum[Z, tuple[A, B]]: ...
     @overload
     def __rmatmul__(
-        self, other: tuple[Gives[Z, A], Gives[Z, B], Gives[Z, C]]
+        self, other: tuple[Maps[Z, A], Maps[Z, B], Maps[Z, C]]
     ) -> OfSum[Z, tuple[A, B, C]]: ...
     @overload
-    def __rmatmul__(self, other: tuple[Gives[Z, A], ...]) -> OfSum[Z, tuple[A, ...]]: ...
+    def __rmatmul__(self, other: tuple[Maps[Z, A], ...]) -> OfSum[Z, tuple[A, ...]]: ...
     def __mul__(self, scalar: float) -> Add: ...
     def __rmul__(self, scalar: float) -> Add: ...
     def __truediv__(self, scalar: float) -> Add: ...
@@ -453,15 +492,15 @@ class OfSum(Module[tuple[X, ...], Y]):
     """
 
     @overload
-    def __matmul__(self, other: tuple[Takes[Z, X], ...]) -> Module[Z, Y]: ...
+    def __matmul__(self, other: tuple[Maps[Z, X], ...]) -> Module[Z, Y]: ...
     @overload
-    def __matmul__(self, other: Takes[Z, tuple[X, ...]]) -> Module[Z, Y]: ...
+    def __matmul__(self, other: Maps[Z, tuple[X, ...]]) -> Module[Z, Y]: ...
 
 class OfTuple(Module[tuple[X, ...], Y]):
     """The type of `f @ Concat()`: a module on tuples of any length, also of a known one."""
 
     @overload
-    def __matmul__(self, other: tuple[Takes[Z, X], ...]) -> Module[Z, Y]: ...
+    def __matmul__(self, other: tuple[Maps[Z, X], ...]) -> Module[Z, Y]: ...
     @overload
     def __matmul__(self, other: Module[Z, tuple[X]]) -> Module[Z, Y]: ...
     @overload
@@ -471,7 +510,7 @@ class OfTuple(Module[tuple[X, ...], Y]):
     @overload
     def __matmul__(self, other: Module[Z, tuple[X, X, X, X]]) -> Module[Z, Y]: ...
     @overload
-    def __matmul__(self, other: Takes[Z, tuple[X, ...]]) -> Module[Z, Y]: ...
+    def __matmul__(self, other: Maps[Z, tuple[X, ...]]) -> Module[Z, Y]: ...
     def __mul__(self, scalar: float) -> OfTuple[X, Y]: ...
     def __rmul__(self, scalar: float) -> OfTuple[X, Y]: ...
     def __truediv__(self, scalar: float) -> OfTuple[X, Y]: ...
@@ -483,77 +522,77 @@ class ConcatenationOperators(Module[X, Y]):
     """The constructor of `Concatenation`."""
 
     @overload
-    def __init__(self: Concatenation[Z, tuple[A]], first: Gives[Z, A], /) -> None: ...
+    def __init__(self: Concatenation[Z, tuple[A]], first: Maps[Z, A], /) -> None: ...
     @overload
     def __init__(
-        self: Concatenation[Z, tuple[A, B]], first: Gives[Z, A], second: Gives[Z, B], /
+        self: Concatenation[Z, tuple[A, B]], first: Maps[Z, A], second: Maps[Z, B], /
     ) -> None: ...
     @overload
     def __init__(
         self: Concatenation[Z, tuple[A, B, C]],
-        first: Gives[Z, A],
-        second: Gives[Z, B],
-        third: Gives[Z, C],
+        first: Maps[Z, A],
+        second: Maps[Z, B],
+        third: Maps[Z, C],
         /,
     ) -> None: ...
     @overload
     def __init__(
         self: Concatenation[Z, tuple[A, B, C, E]],
-        first: Gives[Z, A],
-        second: Gives[Z, B],
-        third: Gives[Z, C],
-        fourth: Gives[Z, E],
+        first: Maps[Z, A],
+        second: Maps[Z, B],
+        third: Maps[Z, C],
+        fourth: Maps[Z, E],
         /,
     ) -> None: ...
     @overload
     def __init__(
         self: Concatenation[Z, tuple[A, B, C, E, F]],
-        first: Gives[Z, A],
-        second: Gives[Z, B],
-        third: Gives[Z, C],
-        fourth: Gives[Z, E],
-        fifth: Gives[Z, F],
+        first: Maps[Z, A],
+        second: Maps[Z, B],
+        third: Maps[Z, C],
+        fourth: Maps[Z, E],
+        fifth: Maps[Z, F],
         /,
     ) -> None: ...
     @overload
     def __init__(
         self: Concatenation[Z, tuple[A, B, C, E, F, G]],
-        first: Gives[Z, A],
-        second: Gives[Z, B],
-        third: Gives[Z, C],
-        fourth: Gives[Z, E],
-        fifth: Gives[Z, F],
-        sixth: Gives[Z, G],
+        first: Maps[Z, A],
+        second: Maps[Z, B],
+        third: Maps[Z, C],
+        fourth: Maps[Z, E],
+        fifth: Maps[Z, F],
+        sixth: Maps[Z, G],
         /,
     ) -> None: ...
     @overload
     def __init__(
         self: Concatenation[Z, tuple[A, B, C, E, F, G, H]],
-        first: Gives[Z, A],
-        second: Gives[Z, B],
-        third: Gives[Z, C],
-        fourth: Gives[Z, E],
-        fifth: Gives[Z, F],
-        sixth: Gives[Z, G],
-        seventh: Gives[Z, H],
+        first: Maps[Z, A],
+        second: Maps[Z, B],
+        third: Maps[Z, C],
+        fourth: Maps[Z, E],
+        fifth: Maps[Z, F],
+        sixth: Maps[Z, G],
+        seventh: Maps[Z, H],
         /,
     ) -> None: ...
     @overload
     def __init__(
         self: Concatenation[Z, tuple[A, B, C, E, F, G, H, J]],
-        first: Gives[Z, A],
-        second: Gives[Z, B],
-        third: Gives[Z, C],
-        fourth: Gives[Z, E],
-        fifth: Gives[Z, F],
-        sixth: Gives[Z, G],
-        seventh: Gives[Z, H],
-        eighth: Gives[Z, J],
+        first: Maps[Z, A],
+        second: Maps[Z, B],
+        third: Maps[Z, C],
+        fourth: Maps[Z, E],
+        fifth: Maps[Z, F],
+        sixth: Maps[Z, G],
+        seventh: Maps[Z, H],
+        eighth: Maps[Z, J],
         /,
     ) -> None: ...
     @overload
     def __init__(
-        self: Concatenation[Z, tuple[A, ...]], first: Gives[Z, A], /, *modules: Gives[Z, A]
+        self: Concatenation[Z, tuple[A, ...]], first: Maps[Z, A], /, *modules: Maps[Z, A]
     ) -> None: ...
 
 class ParallelOperators(Module[X, Y]):

@@ -36,6 +36,8 @@ class Geometry(ABC):
     `modula.testing.check_geometry`.
     """
 
+    __slots__ = ()  # a subclass stores `axes`, if it stores it, and may make it read-only
+
     axes: int
 
     @abstractmethod

@@ -115,7 +115,7 @@ class Result:
         by_name = {program.path.name: program for program in read}
         places: dict[Kind, Iterable[Place]] = {"missed": self.missed, "false": self.false}
         for kind, found in places.items():
-            listed = set(accepted(self.checker, kind, always=False))
+            listed = set(accepted(self.checker, kind))
             seen = set()
             for name, line in found:
                 program = by_name.get(name)
@@ -125,7 +125,7 @@ class Result:
                     message = self.false.get((name, line), f"{self.checker} accepts it")
                     mark = "marked as wrong" if kind == "missed" else "not marked as wrong"
                     yield f"{name}:{line}: {mark}, but {message}"
-            for name, code in sorted(set(accepted(self.checker, kind, always=True)) - seen):
+            for name, code in sorted(listed - seen):
                 yield f"{name}: listed as {kind} by {self.checker}, but is not: {code}"
 
     def __str__(self) -> str:

@@ -39,10 +39,10 @@ def test_a_difference_is_reported_unless_it_is_listed():
     listed = lines["Take2() @ (Identity(), Identity())"]
     other = lines["Take2() @ (a(),)"]
     missed = tuple(("tuples.py", line) for line in (listed, other))
-    complaints = list(corpus.Result("pyrefly", missed, {}).unexpected(PROGRAMS))
-    assert complaints[0] == f"tuples.py:{other}: marked as wrong, but pyrefly accepts it"
-    assert len(complaints[1:]) == len(list(accepted("pyrefly", "missed", always=True))) - 1
-    assert all("listed as missed by pyrefly, but is not" in line for line in complaints[1:])
+    complaints = list(corpus.Result("ty", missed, {}).unexpected(PROGRAMS))
+    assert complaints[0] == f"tuples.py:{other}: marked as wrong, but ty accepts it"
+    assert len(complaints[1:]) == len(list(accepted("ty", "missed"))) - 1
+    assert all("listed as missed by ty, but is not" in line for line in complaints[1:])
 
 
 def test_accepted_differences_name_statements_of_the_corpus():

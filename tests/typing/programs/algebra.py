@@ -166,6 +166,8 @@ f() ** -1  # E run: at least 0
 assert_type(residual(f(), 4), Module[RMS, RMS])
 assert_type(residual(Linear(4, 4) @ ReLU(), 4) ** 4 @ e(), Module[OneHot, RMS])
 assert_type(residual(Conv2D(3, 3), 4), Module[ChannelRMS, ChannelRMS])
+assert_type(residual(f() @ Identity(), 4), Module[RMS, RMS])
+assert_type(residual(ReLU() @ f() @ ReLU(), 4), Module[RMS, RMS])
 residual(e(), 4)  # E: a residual block maps a space to itself
 residual(AvgPool(), 4)  # E: a residual block maps a space to itself
 residual(f())  # E: of how many?

@@ -110,6 +110,10 @@ def c() -> Module[RMS, L2]:
     return Bridge()
 
 
+def d() -> Module[Linf, Linf]:
+    return Linear(3, 3, domain=Linf, codomain=Linf)
+
+
 def e() -> Module[OneHot, RMS]:
     return Embed(3, 9)
 
@@ -323,6 +327,21 @@ Add() @ (ReLU(), b())  # E: ReLU gives RMS, the other Linf
 Take2() @ (Identity(), Identity())  # E: one input is not RMS and Linf at once
 Take2() @ (ReLU(), ReLU())  # E: one input is not RMS and Linf at once
 Take2() @ (a(), Identity())  # E: Identity gives RMS where Linf is taken
+Take2() @ (ReLU(), a())  # E: Linf is taken in the second place
+Take3() @ (a(), Identity(), a())  # E: Identity gives RMS where Linf is taken
+Take3() @ (Identity(), Identity(), Identity())  # E: one input is not RMS and Linf at once
+Take4() @ (a(), b(), ReLU(), ReLU())  # E: ReLU gives RMS where L2 is taken
+Take5() @ (a(), Identity(), a(), c(), a())  # E: Identity gives RMS where Linf is taken
+Take6() @ (Identity(), b(), a(), c(), a(), ReLU())  # E: ReLU gives RMS where Linf is taken
+Take7() @ (a(), b(), a(), Identity(), a(), b(), a())  # E: Identity gives RMS where L2 is taken
+Take8() @ (a(), b(), a(), c(), a(), b(), a(), Identity())  # E: Identity gives RMS, taken is L2
+Take9() @ (a(), ReLU(), a(), c(), a(), b(), a(), c(), a())  # E: ReLU gives RMS, taken is Linf
+Left() @ ((a(), Identity()), a())  # E: Identity gives RMS where Linf is taken
+Left() @ ((Identity(), Identity()), Identity())  # E: one input is not RMS and Linf at once
+Right() @ (a(), (ReLU(), a()))  # E: ReLU gives RMS where Linf is taken
+Pairs() @ ((a(), b()), (Identity(), a()))  # E: Identity gives RMS where Linf is taken
+Add() @ (a(), Identity(), b())  # E: Identity gives RMS, the last Linf
+Add() @ (b(), ReLU())  # E: ReLU gives RMS, the other Linf
 (ReLU(), Embed(3, 9)) @ Enumerate()  # E: ids hold no real vectors
 (ReLU(), Embed(3, 9)) @ e()  # E: Embed takes ids
 
@@ -331,6 +350,7 @@ assert_type(Add() @ (a(),), Module[RMS, RMS])
 assert_type(Add() @ (a(), a()), Module[RMS, RMS])
 assert_type(Add() @ (e(), e(), e()), Module[OneHot, RMS])
 assert_type(Add() @ (i(), Identity()), Module[ChannelRMS, ChannelRMS])
+assert_type(Add() @ (2 * Identity(), i(), ReLU()), Module[ChannelRMS, ChannelRMS])
 of_sum: Module[tuple[RMS, ...], RMS] = a() @ Add()
 assert_type(b() @ (a() @ Add()) @ (e(), e()), Module[OneHot, Linf])
 assert_type(
@@ -338,6 +358,7 @@ assert_type(
 )
 assert_type(a() @ Add() @ (e(), e()), Module[OneHot, RMS])
 assert_type(a() @ Add() @ (Identity(), a()), Module[RMS, RMS])
+assert_type(d() @ Add() @ (Identity(), ReLU()), Module[Linf, Linf])
 assert_type(a() @ Add() @ (a(), a(), a(), a(), a(), a(), a(), a(), a(), a()), Module[RMS, RMS])
 assert_type(ReLU() @ Add(), Add)
 assert_type(ReLU() @ Add() @ (a(), a()), Module[RMS, RMS])
@@ -366,6 +387,8 @@ a() @ Add() @ (b(), b())  # E: Linf is not RMS
 a() @ Add() @ (a(), e())  # E: the domains differ
 a() @ Add() @ a()  # E: Add takes a tuple
 i() @ Add() @ (a(), a())  # E: features are not images
+d() @ Add() @ (b(), Identity())  # E: Identity takes Linf, the other RMS
+d() @ Add() @ (ReLU(), b())  # E: ReLU takes Linf, the other RMS
 i() @ (a() @ Add())  # E: features are not images
 i() @ (a() @ Add()) @ (e(), e())  # E: features are not images
 a() @ Add() @ ((b(), b(), b(), b(), b(), b(), b(), b(), b()) @ e())  # E: Linf is not RMS
