@@ -462,7 +462,7 @@ class Weights(Vector):
         _pair_in_place(torch._foreach_add_, self, update)
         return self
 
-    def __isub__(self, update: Update) -> Self:
+    def __isub__(self, update: Update) -> Self:  # type: ignore[misc] # not of weights, as `-` is
         self._check_update(update, "-=")
         _pair_in_place(torch._foreach_sub_, self, update)
         return self
