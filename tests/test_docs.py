@@ -138,7 +138,9 @@ def test_lines_of_prose_end_at_100_columns(page):
     assert not [line for line in long if "http" not in line]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/faq.md", "docs/guides/from-muon.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/index.md", "docs/faq.md", "docs/guides/from-muon.md"]
+)
 def test_prose_quotes_the_losses_and_times_of_the_readmes_table(page):
     readme = (DOCS.parent / "README.md").read_text()
     rows = re.search(r"results:begin -->(.*?)\n\n", readme, re.DOTALL)[1].splitlines()[3:]

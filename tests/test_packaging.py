@@ -154,7 +154,12 @@ def test_links_of_the_package_page_lead_to_the_repository_if_it_has_an_address()
         f"[FAQ]({home}/blob/main/docs/faq.md#mass) ![a curve]({home}/raw/main/docs/a.png) "
         "[paper](https://arxiv.org/x) [up](#top)"
     )
-    assert hook.page(text, None) == "FAQ  [paper](https://arxiv.org/x) [up](#top)"
+    assert hook.page(text, None) == (
+        "FAQ *(In the documentation: a curve.)* [paper](https://arxiv.org/x) [up](#top)"
+    )
+    menu = "One.\n\n[A](a.md) · [B](b.md) ·\n[C](c.md)\n\nTwo [A](a.md).\n"
+    assert hook.page(menu, None) == "One.\n\nTwo A.\n"
+    assert f"[C]({home}/blob/main/c.md)" in hook.page(menu, home)
 
 
 def test_the_citation_names_the_version_of_the_package(archives: tuple[Path, Path]) -> None:

@@ -1,7 +1,8 @@
 """Build hook: the README as the package's page on PyPI, where relative links lead nowhere.
 
 A link to a file of the repository becomes absolute if [project.urls] in pyproject.toml names the
-Repository. Without that address the words stay, and links and pictures go.
+Repository. Without that address the words stay without the link, a picture leaves its description,
+and a paragraph of nothing but links goes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)\s]+)\)")
+
+MENU = re.compile(rf"^(?:{LINK.pattern}[ ·]*\n?)+\n", re.MULTILINE)
 
 
 def page(readme: str, repository: str | None) -> str:
@@ -26,10 +29,12 @@ def page(readme: str, repository: str | None) -> str:
     def replaced(link: re.Match[str]) -> str:
         picture, words, target = link.groups()
         if repository is None:
-            return "" if picture else words
+            return f"*(In the documentation: {words}.)*" if picture else words
         kind = "raw" if picture else "blob"
         return f"{picture}[{words}]({repository.rstrip('/')}/{kind}/main/{target})"
 
+    if repository is None:
+        readme = MENU.sub(lambda menu: menu[0] if "![" in menu[0] else "", readme)
     return LINK.sub(replaced, readme)
 
 
