@@ -15,6 +15,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -191,7 +192,7 @@ def test_a_page_with_a_defect_is_noticed(
     address: str,
     browser: webdriver.Chrome,
 ) -> None:
-    broken = site / "broken.html"
+    broken = site / f"{uuid4()}.html"  # a name that the browser has no page of
     broken.write_text(f"<h1>broken</h1>{content}")
     try:
         errors(browser)
@@ -223,9 +224,9 @@ def box(address: str, browser: webdriver.Chrome) -> WebElement:
     """The field of the search."""
     resize(browser, WIDE)
     browser.get(address)
-    browser.find_element("css selector", "label[for=__search]").click()
     found = browser.find_element("css selector", "input.md-search__input")
     WebDriverWait(browser, 60).until(lambda _: found.is_displayed())
+    found.click()
     return found
 
 
