@@ -1,11 +1,15 @@
 """Measure the README's table: one GPT on tiny Shakespeare, by `model.dualize`, AdamW and Muon.
 
+    python -m benchmarks.gpt_search --out docs/results/experiments    # chose the settings
     python -m benchmarks.tiny_shakespeare                  # downloads the text
     python -m benchmarks.tiny_shakespeare --data FILE      # reads a copy of it
     python -m benchmarks.tiny_shakespeare --write README.md
 
-Every run is `examples/train_gpt.py` with its defaults, on tiny Shakespeare; AdamW and Muon run at
-five learning rates each. A run that has left its result.json is not repeated. Prints the table.
+Needs a C++ compiler, since forward and backward passes are compiled.
+
+Every run is `examples/train_gpt.py` with its defaults, which `benchmarks.gpt_search` chose on
+another text; nothing is chosen here. A run that has left its result.json is not repeated. Prints
+the table.
 """
 
 from __future__ import annotations
@@ -23,56 +27,64 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.docs_tables import write_between
+from benchmarks.gpt_search import count_trials
 
 ROOT = Path(__file__).parent.parent
-RATES = {
-    "adamw": (4e-3, 5.7e-3, 8e-3, 1.13e-2, 1.6e-2),
-    "muon": (1.4e-2, 2e-2, 2.8e-2, 4e-2, 5.7e-2),
-}
 NAMES = {
     "modula": "`model.dualize`",
-    "adamw": "torch.optim.AdamW",
     "muon": "torch.optim.Muon, AdamW for embedding and head",
+    "adamw": "torch.optim.AdamW",
 }
+PLAIN = "plain"
+"""modula's runs without token shift."""
+
+PLAIN_SEEDS = 3
 
 
-def run(data: str, out: Path, optimizer: str, seed: int, lr: float | None) -> dict[str, float]:
+def run(data: str, out: Path, name: str, seed: int) -> dict[str, float]:
     """Return the numbers of one run, which is trained if it has left none."""
-    result = out / f"{optimizer}-{'default' if lr is None else lr}-{seed}" / "result.json"
+    result = out / f"{name}-{seed}" / "result.json"
+    choice = ["--optimizer", name]
+    if name == PLAIN:
+        choice = ["--optimizer", "modula", "--token-shift", "0"]
     if not result.exists():
-        rate = [] if lr is None else ["--lr", str(lr)]
         script = [
             sys.executable,
             str(ROOT / "examples" / "train_gpt.py"),
             "--data",
             data,
+            "--compile",
+            "inductor",
             "--out",
             str(result.parent),
         ]
-        subprocess.run([*script, "--optimizer", optimizer, "--seed", str(seed), *rate], check=True)
+        subprocess.run([*script, *choice, "--seed", str(seed)], check=True)
     numbers: dict[str, float] = json.loads(result.read_text())
     return numbers
 
 
-def row(optimizer: str, runs: list[dict[str, float]], baseline: float) -> str:
+def loss_of(runs: list[dict[str, float]]) -> str:
+    """Return the mean loss, and its standard deviation over seeds."""
     losses = [numbers["validation_loss"] for numbers in runs]
-    seconds = statistics.median([numbers["seconds"] for numbers in runs])
     spread = f" ± {statistics.stdev(losses):.3f}" if len(losses) > 1 else ""
-    loss = f"{statistics.mean(losses):.3f}{spread}"
+    return f"{statistics.mean(losses):.3f}{spread}"
+
+
+def row(optimizer: str, runs: list[dict[str, float]], baseline: float) -> str:
+    seconds = statistics.median([numbers["seconds"] for numbers in runs])
     return (
-        f"| {NAMES[optimizer]} | {runs[0]['lr']:g} | {loss} | {seconds:.0f} s | "
+        f"| {NAMES[optimizer]} | {runs[0]['lr']:g} | {loss_of(runs)} | {seconds:.0f} s | "
         f"{seconds / baseline:.2f} |"
     )
 
 
-def table(data: str, out: Path, seeds: range) -> str:
-    best: dict[str, list[dict[str, float]]] = {}
-    for optimizer, rates in tqdm(RATES.items(), unit="optimizer"):
-        first = {lr: run(data, out, optimizer, seeds[0], lr) for lr in rates}
-        lr = min(first, key=lambda rate: first[rate]["validation_loss"])
-        best[optimizer] = [run(data, out, optimizer, seed, lr) for seed in seeds]
-    modula = [run(data, out, "modula", seed, None) for seed in seeds]
-    baseline = statistics.median([numbers["seconds"] for numbers in best["adamw"]])
+def table(data: str, out: Path, seeds: int) -> str:
+    turns = [(seed, optimizer) for seed in range(seeds) for optimizer in NAMES]
+    runs: dict[str, list[dict[str, float]]] = {optimizer: [] for optimizer in NAMES}
+    for seed, optimizer in tqdm(turns, unit="run"):
+        runs[optimizer].append(run(data, out, optimizer, seed))
+    plain = [run(data, out, PLAIN, seed) for seed in range(min(seeds, PLAIN_SEEDS))]
+    baseline = statistics.median([numbers["seconds"] for numbers in runs["adamw"]])
     header = (
         "| optimizer | learning rate | validation loss (nats per character) | training | of "
         "AdamW's time |"
@@ -80,31 +92,33 @@ def table(data: str, out: Path, seeds: range) -> str:
     lines = [
         header,
         "|---|---|---|---|---|",
-        row("modula", modula, baseline),
-        *[row(optimizer, runs, baseline) for optimizer, runs in best.items()],
+        *[row(optimizer, each, baseline) for optimizer, each in runs.items()],
         "",
         textwrap.fill(
-            conditions(len(seeds)), width=100, break_long_words=False, break_on_hyphens=False
+            conditions(seeds, plain), width=100, break_long_words=False, break_on_hyphens=False
         ),
     ]
     return "\n".join(lines)
 
 
-def conditions(seeds: int) -> str:
+def conditions(seeds: int, plain: list[dict[str, float]]) -> str:
     """Return the conditions of the runs, for below the table."""
+    counts = count_trials()
+    trials = ", ".join(f"{counts[name]} for {name}" for name in NAMES)
     return (
         "4 blocks, width 128, 4 heads, context 64, batch 12, 2,000 steps; the loss is over the "
-        f"whole last tenth of the text. Seeds: {seeds}. AdamW ran at {tried('adamw')}, Muon at "
-        f"{tried('muon')}, the best of which is shown. `model.dualize` ran at the defaults of "
-        "`examples/train_gpt.py`; its rate, momentum, masses and activation were chosen on this "
-        f"text, by the same loss. Measured on {machine()}, one run after another. To reproduce: "
-        "`python -m benchmarks.tiny_shakespeare`."
+        f"whole last tenth of the text. Seeds: {seeds}. Each branch takes half of its features "
+        "from the character before (`TokenShift`); without that, `model.dualize` ends at "
+        f"{loss_of(plain)} ({len(plain)} seeds, the other settings as they are). Rates, momenta, "
+        "masses, betas, weight decay, token shift and rotary base were chosen on another text, the "
+        "source of Python's standard library, and then used unchanged, after the same number of "
+        f"trials for each optimizer: {trials} ([all of "
+        "them](docs/results/experiments.md#which-settings-train-the-gpt)). The activation and the "
+        "linear schedule, which all three share, are older choices of `GPT`, made on this text. "
+        f"Measured on {machine()}, with compiled forward and backward passes, one run after "
+        "another. To reproduce: `python -m benchmarks.gpt_search` and `python -m "
+        "benchmarks.tiny_shakespeare`."
     )
-
-
-def tried(optimizer: str) -> str:
-    """Return the learning rates at which an optimizer ran."""
-    return ", ".join(f"{lr:g}" for lr in RATES[optimizer])
 
 
 def machine() -> str:
@@ -125,7 +139,7 @@ def main() -> None:
         help='"shakespeare", or the path of a copy (default %(default)s)',
     )
     parser.add_argument(
-        "--seeds", type=int, default=3, help="runs of each, for the mean and its spread (default 3)"
+        "--seeds", type=int, default=5, help="runs of each, for the mean and its spread (default 5)"
     )
     parser.add_argument(
         "--out",
@@ -137,7 +151,7 @@ def main() -> None:
         "--write", type=Path, help="write the table into this page, between its marks"
     )
     options = parser.parse_args()
-    written = table(options.data, options.out, range(options.seeds))
+    written = table(options.data, options.out, options.seeds)
     print(written)
     if options.write:
         write_between(options.write, "results", written)

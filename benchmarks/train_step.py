@@ -27,7 +27,7 @@ from tqdm import tqdm
 from modula import GPT, Gradient, SteepestDescent
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from train_gpt import torch_optimizers
+from gpt_settings import SETTINGS, Settings, network, torch_optimizers
 
 CHARACTERS = 65
 COMPILED = ("SteepestDescent", "torch.optim.AdamW")
@@ -62,7 +62,7 @@ def loss_of(model: GPT, x: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
 
 
-def dualized(model: GPT, lr: float, beta: float) -> Step:
+def dualized(model: GPT, settings: Settings) -> Step:
     momentum = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
     grad = momentum  # outlives a step, as in a plain loop
 
@@ -72,9 +72,9 @@ def dualized(model: GPT, lr: float, beta: float) -> Step:
         grad = model.gradient(loss_of(model, x, y))
         backward = timer.lap()
         momentum += grad
-        momentum *= beta
+        momentum *= settings.momentum
         grad += momentum
-        model.weights -= model.dualize(grad, target_norm=lr)
+        model.weights -= model.dualize(grad, target_norm=settings.lr, method=settings.method)
         return backward, timer.lap()
 
     return step
@@ -146,24 +146,31 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    model = GPT(
-        CHARACTERS, d_embed=options.width, num_heads=options.heads, num_blocks=options.blocks
+    model = network(
+        CHARACTERS,
+        SETTINGS["modula"],
+        width=options.width,
+        heads=options.heads,
+        blocks=options.blocks,
     ).to(options.device)
+    settings = SETTINGS["modula"]
     steps = {
-        "model.dualize": dualized(model, 0.1, 0.85),
-        "SteepestDescent": optimized(model, [SteepestDescent(model, 0.1, 0.85)]),
-        "torch.optim.AdamW": optimized(model, torch_optimizers("adamw", model, 8e-3)),
-        "torch.optim.Muon": optimized(model, torch_optimizers("muon", model, 4e-2)),
+        "model.dualize": dualized(model, settings),
+        "SteepestDescent": optimized(
+            model, [SteepestDescent(model, settings.lr, rule=settings.rule)]
+        ),
+        "torch.optim.AdamW": optimized(model, torch_optimizers(SETTINGS["adamw"], model)),
+        "torch.optim.Muon": optimized(model, torch_optimizers(SETTINGS["muon"], model)),
     }
     counters = {name: CompileCounterWithBackend(options.compile) for name in COMPILED}
     if options.compile:
         rate = torch.tensor(0.1, device=options.device)  # a number would be a constant of the graph
         descent, adam = counters.values()
         steps["SteepestDescent, compiled"] = optimized(
-            model, [SteepestDescent(model, rate, 0.85)], compiled_by(descent)
+            model, [SteepestDescent(model, rate, rule=settings.rule)], compiled_by(descent)
         )
         steps["torch.optim.AdamW, compiled"] = optimized(
-            model, torch_optimizers("adamw", model, 8e-3), compiled_by(adam)
+            model, torch_optimizers(SETTINGS["adamw"], model), compiled_by(adam)
         )
     timer = Timer(options.device)
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}

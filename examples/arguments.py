@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from gpt_settings import SETTINGS
 
 
 def parser(description: str | None, out: Path) -> argparse.ArgumentParser:
@@ -40,7 +41,7 @@ def parser(description: str | None, out: Path) -> argparse.ArgumentParser:
     made.add_argument(
         "--momentum",
         type=float,
-        default=0.85,
+        default=SETTINGS["modula"].momentum,
         help="of the average of gradients (default %(default)s)",
     )
     made.add_argument(

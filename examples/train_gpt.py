@@ -20,37 +20,49 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
 import torch
 import torch.nn.functional as F
 from arguments import parser
+from gpt_settings import SETTINGS, Settings, network, torch_optimizers
 from text import Corpus, load, shuffled, windows
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from modula import GPT, Gradient
 
-LEARNING_RATES = {"modula": 0.1, "adamw": 5.7e-3, "muon": 2.8e-2}
-
 
 def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__doc__, out=Path("runs/gpt"))
     options.add_argument(
         "--optimizer",
-        choices=list(LEARNING_RATES),
+        choices=list(SETTINGS),
         default="modula",
         help="which optimizer trains the model (default %(default)s)",
     )
+    rates = ", ".join(f"{name} {settings.lr:g}" for name, settings in SETTINGS.items())
+    options.add_argument("--lr", type=float, help=f"peak learning rate (default {rates})")
     options.add_argument(
-        "--lr", type=float, help=f"peak learning rate; by default {LEARNING_RATES}"
+        "--token-shift",
+        type=float,
+        help="share of features that a branch takes from the position before, 0 for a plain GPT "
+        f"(default {SETTINGS['modula'].token_shift:g})",
     )
     options.add_argument(
         "--tokens",
         choices=["characters", "bytepairs"],
         default="characters",
         help="bytepairs learns a vocabulary of 4,096 on the text (default %(default)s)",
+    )
+    options.add_argument(
+        "--compile",
+        metavar="BACKEND",
+        default="",
+        help="compile the forward and the backward pass, by inductor say, which needs a C++ "
+        "compiler (default: not)",
     )
     return options.parse_args(given)
 
@@ -63,22 +75,30 @@ def corpus_of(options: argparse.Namespace) -> Corpus:
     return byte_pairs.load(options.data)
 
 
+def changed(settings: Settings, options: argparse.Namespace) -> Settings:
+    """Return the settings with those of the command line that are given."""
+    given = {"lr": options.lr, "token_shift": options.token_shift}
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     options = parse(arguments)
-    peak_lr = LEARNING_RATES[options.optimizer] if options.lr is None else options.lr
+    settings = changed(SETTINGS[options.optimizer], options)
     options.out.mkdir(parents=True, exist_ok=True)
     checkpoint = options.out / "checkpoint.pt"
 
     torch.manual_seed(options.seed)
     corpus = corpus_of(options)
-    model = GPT(
+    model = network(
         corpus.size,
-        d_embed=options.width,
-        num_heads=options.heads,
-        num_blocks=options.blocks,
+        settings,
+        width=options.width,
+        heads=options.heads,
+        blocks=options.blocks,
     ).to(options.device)
+    forward = torch.compile(model, backend=options.compile) if options.compile else model
     momentum = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
-    optimizers = torch_optimizers(options.optimizer, model, peak_lr)
+    optimizers = [] if options.optimizer == "modula" else torch_optimizers(settings, model)
     losses: list[float] = []
     seconds = 0.0
     if options.resume:
@@ -116,18 +136,20 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     for step in bar:
         start = time.perf_counter()
         x, y = shuffled(corpus.train, options.batch, options.context, step, options.seed)
-        logits = model(x.to(options.device))
+        logits = forward(x.to(options.device))
         loss = F.cross_entropy(logits.flatten(0, 1), y.to(options.device).flatten())
-        lr = peak_lr * (1 - step / options.steps)
+        lr = settings.lr * (1 - step / options.steps)
 
         if options.optimizer == "modula":
             grad = model.gradient(loss)
             momentum += grad
             momentum *= options.momentum
             ahead = grad + momentum  # Nesterov's look-ahead
-            model.weights -= model.dualize(ahead, target_norm=lr, support=grad)
+            model.weights -= model.dualize(
+                ahead, target_norm=lr, support=grad, method=settings.method
+            )
         else:
-            torch_step(optimizers, loss, lr / peak_lr)
+            torch_step(optimizers, loss, lr / settings.lr)
 
         losses.append(loss.item())
         seconds += time.perf_counter() - start
@@ -149,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         "validation_loss": validation_loss,
         "train_loss": sum(losses[-100:]) / len(losses[-100:]),
         "seconds": seconds,
-        "lr": peak_lr,
+        "lr": settings.lr,
     }
     print(
         f"validation loss {validation_loss:.4f} nats a {corpus.unit}, on all "
@@ -168,26 +190,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         losses,
         validation_loss,
         options.out / "loss.png",
-        title=f"{options.optimizer}, peak learning rate {peak_lr:g}",
+        title=f"{options.optimizer}, peak learning rate {settings.lr:g}",
     )
     print(f"curve, numbers and checkpoint in {options.out}/")
     return result
-
-
-def torch_optimizers(name: str, model: GPT, lr: float) -> list[torch.optim.Optimizer]:
-    """Return torch's optimizers, for comparison.
-
-    These are AdamW for all weights, or Muon for the matrices of the blocks and AdamW for the rest.
-    """
-    if name == "modula":
-        return []
-    if name == "adamw":
-        return [torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.1)]
-    first, *blocks, last = model.parameters()
-    return [
-        torch.optim.Muon(blocks, lr=lr, weight_decay=0.1),
-        torch.optim.AdamW([first, last], lr=3e-3, betas=(0.9, 0.95), weight_decay=0.1),
-    ]
 
 
 def torch_step(optimizers: list[torch.optim.Optimizer], loss: Tensor, decay: float) -> None:

@@ -30,6 +30,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from arguments import parser
+from gpt_settings import network
 from text import load, shuffled
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
@@ -39,9 +40,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 from train_gpt import evaluate, plot
-from train_gpt_optimizer import Progress
+from train_gpt_optimizer import CHOSEN, Progress
 
 from modula import GPT, SteepestDescent, TransformerBlock, checkpoint
+from modula.optim import Dualized, Momentum
 from modula.parallel import split_over, tensor_parallel_plan
 
 
@@ -62,7 +64,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--lr",
         type=float,
-        default=0.1,
+        default=CHOSEN.lr,
         help="peak learning rate: the norm of a step (default %(default)s)",
     )
     return options.parse_args(given)
@@ -102,15 +104,17 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
 
     torch.manual_seed(options.seed)
     corpus = load(options.data)
-    model = GPT(
+    model = network(
         corpus.size,
-        d_embed=options.width,
-        num_heads=options.heads,
-        num_blocks=options.blocks,
+        CHOSEN,
+        width=options.width,
+        heads=options.heads,
+        blocks=options.blocks,
     ).to(device)
     weights = sum(p.numel() for p in model.parameters())
     forward = distribute(model, options, device)
-    optimizer = SteepestDescent(model, options.lr, momentum=options.momentum)
+    rule = Dualized(Momentum(options.momentum), CHOSEN.method)
+    optimizer = SteepestDescent(model, options.lr, rule=rule)
     schedule = LambdaLR(optimizer, lambda step: 1 - step / options.steps)
 
     # A tensor-parallel layer needs the same input on every process; otherwise each process takes a

@@ -21,12 +21,16 @@ from typing import Any, TypedDict, cast
 import torch
 import torch.nn.functional as F
 from arguments import parser
+from gpt_settings import SETTINGS, network
 from text import load, shuffled
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 from train_gpt import evaluate, plot
 
-from modula import GPT, SteepestDescent, checkpoint
+from modula import SteepestDescent, checkpoint
+from modula.optim import Dualized, Momentum
+
+CHOSEN = SETTINGS["modula"]
 
 
 class Progress(TypedDict):
@@ -41,7 +45,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--lr",
         type=float,
-        default=0.1,
+        default=CHOSEN.lr,
         help="peak learning rate: the norm of a step (default %(default)s)",
     )
     options.add_argument(
@@ -60,15 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
     torch.manual_seed(options.seed)
     corpus = load(options.data)
-    model = GPT(
+    model = network(
         corpus.size,
-        d_embed=options.width,
-        num_heads=options.heads,
-        num_blocks=options.blocks,
+        CHOSEN,
+        width=options.width,
+        heads=options.heads,
+        blocks=options.blocks,
     ).to(options.device)
-    optimizer = SteepestDescent(
-        model, options.lr, momentum=options.momentum, weight_decay=options.weight_decay
-    )
+    rule = Dualized(Momentum(options.momentum), CHOSEN.method)
+    optimizer = SteepestDescent(model, options.lr, rule=rule, weight_decay=options.weight_decay)
     schedule = LambdaLR(optimizer, lambda step: 1 - step / options.steps)
     losses: list[float] = []
     if options.resume:

@@ -165,7 +165,7 @@ from modula.atoms import (
     TiedHead,
     tie,
 )
-from modula.bonds import Combine, Dispatch, FrozenLinear, TopK, Unbind
+from modula.bonds import Combine, Dispatch, FrozenLinear, TokenShift, TopK, Unbind
 from modula.compounds import GRU, LSTM, Affine, LoRA, LowRank, MixtureOfExperts, routing
 
 __all__ = [
@@ -312,6 +312,7 @@ __all__ = [
     "TakePosition",
     "Tanh",
     "TiedHead",
+    "TokenShift",
     "TopK",
     "TransformerBlock",
     "UNet",

@@ -92,6 +92,24 @@ def test_resumed_run_ends_at_the_same_weights_bit_for_bit(
     assert all(torch.equal(whole["model"][name], parts["model"][name]) for name in whole["model"])
 
 
+def test_a_compiled_network_reaches_the_losses_of_the_eager_one(
+    corpus: Path, tmp_path: Path
+) -> None:
+    main = load("train_gpt").main
+    plain = main(gpt_arguments(corpus, tmp_path / "eager", "--steps", "5"))
+    compiled = main(
+        gpt_arguments(corpus, tmp_path / "compiled", "--steps", "5", "--compile", "aot_eager")
+    )
+    assert compiled["validation_loss"] == pytest.approx(plain["validation_loss"], rel=1e-4)
+
+
+def test_a_network_without_token_shift_is_another_one(corpus: Path, tmp_path: Path) -> None:
+    main = load("train_gpt").main
+    shifted = main(gpt_arguments(corpus, tmp_path / "shifted", "--steps", "5"))
+    plain = main(gpt_arguments(corpus, tmp_path / "plain", "--steps", "5", "--token-shift", "0"))
+    assert shifted["validation_loss"] != plain["validation_loss"]
+
+
 def test_train_gpt_leaves_a_curve_and_numbers(corpus: Path, tmp_path: Path) -> None:
     load("train_gpt").main(gpt_arguments(corpus, tmp_path, "--steps", "3"))
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")

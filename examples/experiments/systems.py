@@ -18,7 +18,7 @@ NAMES = {
     "sgd": "torch.optim.SGD",
 }
 MUON_REST = 3e-3
-"""AdamW's rate for the weights that Muon does not train, as in examples/train_gpt.py."""
+"""AdamW's rate for the weights that Muon does not train."""
 
 
 def optimizers(

@@ -68,6 +68,7 @@ from modula.bonds.pooling import (
 )
 from modula.bonds.resampling import PixelShuffle, PixelUnshuffle, Upsample
 from modula.bonds.routing import Combine, Dispatch, TopK
+from modula.bonds.token_shift import TokenShift
 from modula.bonds.tokens import Enumerate
 from modula.bonds.tuples import Keep, Select, Unbind
 
@@ -135,6 +136,7 @@ __all__ = [
     "SquaredReLU",
     "TakePosition",
     "Tanh",
+    "TokenShift",
     "TopK",
     "Unbind",
     "Ungroup",

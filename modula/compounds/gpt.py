@@ -40,6 +40,9 @@ class GPT(Composition[OneHot, RMS]):
             Embed(d_embed, vocab_size). For learned positions take 0.5 * Embed(d_embed, vocab_size)
             + 0.5 * (Embed(d_embed, context) @ Enumerate()) and query_key=Identity(), which leaves
             out rotary ones.
+        norm: at the beginning of each branch, of which the others have copies; None takes
+            RMSNorm(). Take TokenShift() @ RMSNorm() to give each position features of the one
+            before.
 
     Raises:
         ValueError: a count or width below 1, d_embed that does not split into the heads, or a
@@ -73,6 +76,7 @@ class GPT(Composition[OneHot, RMS]):
         query_key: QueryKey | None = None,
         projection: Projection | None = None,
         embedding: Module[OneHot, RMS] | None = None,
+        norm: Module[RMS, RMS] | None = None,
     ) -> None:
         if num_blocks < 1:
             raise ValueError(f"GPT has at least 1 block, got num_blocks={num_blocks}")
@@ -87,10 +91,10 @@ class GPT(Composition[OneHot, RMS]):
             projection=projection,
         ).tare(attention_mass / num_blocks)
         mlp = FeedForward(d_embed, expansion, activation).tare(mlp_mass / num_blocks)
-        blocks = TransformerBlock(attention, mlp, num_branches=2 * num_blocks) ** num_blocks
+        block = TransformerBlock(attention, mlp, num_branches=2 * num_blocks, norm=norm)
         head = final_scale * (Linear(vocab_size, d_embed) @ RMSNorm())
         stream = Embed(d_embed, vocab_size) if embedding is None else embedding
-        super().__init__(head @ blocks @ stream)
+        super().__init__(head @ block**num_blocks @ stream)
         self.arguments: str = (
             f"{vocab_size}, d_embed={d_embed}, num_heads={num_heads}, num_blocks={num_blocks}"
         )

@@ -22,8 +22,10 @@ from modula import (
     Mean,
     Module,
     QKNorm,
+    RMSNorm,
     Rope,
     Sinusoid,
+    TokenShift,
     generate,
 )
 from tests.helpers import close, rand
@@ -48,6 +50,7 @@ CHOICES = {
     "window": {"window": 3},
     "window of one": {"window": 1},
     "normalised": {"query_key": Rope(4) @ QKNorm(), "projection": HeadLinear},
+    "shifted": {"norm": TokenShift() @ RMSNorm()},
     "all": {"num_kv_heads": 1, "window": 4, "projection": HeadLinear},
 }
 every_choice = pytest.mark.parametrize("choice", CHOICES)

@@ -63,6 +63,7 @@ from modula import (
     SplitIntoHeads,
     SquaredReLU,
     Tanh,
+    TokenShift,
     Upsample,
 )
 from modula.algebra.core import Transparent
@@ -143,6 +144,8 @@ assert_type(Linear(4, 3) @ Mean(), Module[RMS, RMS])
 assert_type(Mean(axis=-3) @ ReLU() @ Embed(4, 9), Module[OneHot, RMS])
 assert_type(2 * RMSNorm(), Module[RMS, RMS])
 assert_type(RMSNorm() ** 2, Module[RMS, RMS])
+assert_type(TokenShift() @ RMSNorm(), Module[RMS, RMS])
+TokenShift() @ Conv2D(4, 3)  # E: TokenShift takes features, Conv2D gives images
 RMSNorm() @ Conv2D(4, 3)  # E: RMSNorm takes features, Conv2D gives images
 Conv2D(4, 3) @ LayerNorm()  # E: Conv2D takes images, LayerNorm gives features
 MeanSubtract() @ Linear(4, 3, codomain=Linf)  # E: Linf is not RMS

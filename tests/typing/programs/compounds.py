@@ -44,6 +44,7 @@ from modula import (
     Select,
     TakePosition,
     Tanh,
+    TokenShift,
     TransformerBlock,
     UNet,
     ViT,
@@ -85,6 +86,8 @@ Attention(8, 2, query_key=RMSNorm())  # E: queries and keys are heads, not featu
 Attention(8, 2, projection=Linear)  # E: a Linear makes features, not heads
 Attention(8, 2, projection=HeadLinear(2, 4, 8))  # E: what makes projections, not a projection
 Attention(8, 2, window=1.5)  # E static: a window is a whole number of keys
+assert_type(GPT(9, d_embed=8, num_heads=2, num_blocks=1, norm=TokenShift(0.5) @ RMSNorm()), GPT)
+GPT(9, d_embed=8, num_heads=2, num_blocks=1, norm=RMSNorm)  # E: a class is no module
 GPT(9, d_embed=8, num_heads=2, num_blocks=1, embedding=mlp())  # E static: any map would run
 
 # Masks and memories enter as entries of a tuple.

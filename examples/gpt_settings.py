@@ -1,0 +1,113 @@
+"""The network and the settings of train_gpt.py, one set for each optimizer.
+
+`python -m benchmarks.gpt_search` chose them on the source of Python's standard library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from modula import GPT, RMSNorm, SteepestDescent, TokenShift
+from modula.optim import Dualized, Momentum
+from modula.polar import PolarExpress
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be set, beside the size of the network and the length of the run.
+
+    Args:
+        optimizer: "modula", "adamw" or "muon", which trains the blocks and leaves the embedding and
+            the head to AdamW.
+        lr: the peak learning rate.
+        token_shift: the share of the features that a branch takes from the position before.
+        rope_base: of the rotary positions.
+        momentum: of modula and Muon.
+        lower_bound: the smallest singular value that modula's orthogonalisation brings to 1, over
+            (Σσ⁸)^⅛; the smaller, the rougher all others.
+        attention_mass, mlp_mass: of modula.
+        adamw_lr: AdamW's rate beside Muon.
+        beta1, beta2: of AdamW, alone and beside Muon.
+        weight_decay: of AdamW and Muon.
+    """
+
+    optimizer: str
+    lr: float
+    token_shift: float = 0.0
+    rope_base: float = 10_000.0
+    momentum: float = 0.0
+    lower_bound: float = 0.0112
+    attention_mass: float = 2.0
+    mlp_mass: float = 3.0
+    adamw_lr: float = 3e-3
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.1
+
+    @property
+    def method(self) -> PolarExpress:
+        """How modula orthogonalises."""
+        return PolarExpress(steps=4, lower_bound=self.lower_bound)
+
+    @property
+    def rule(self) -> Dualized:
+        """modula's rule, for `SteepestDescent`."""
+        return Dualized(Momentum(self.momentum), self.method)
+
+
+SETTINGS = {
+    "modula": Settings(
+        "modula",
+        0.11,
+        token_shift=0.5,
+        rope_base=100.0,
+        momentum=0.8,
+        lower_bound=0.0025,
+        attention_mass=2.8,
+        mlp_mass=4.2,
+    ),
+    "adamw": Settings(
+        "adamw", 6.8e-3, token_shift=0.5, rope_base=100.0, beta1=0.8, beta2=0.9, weight_decay=0.1
+    ),
+    "muon": Settings(
+        "muon", 3.4e-2, token_shift=0.5, rope_base=100.0, momentum=0.9, weight_decay=0.0
+    ),
+}
+
+
+def network(vocabulary: int, settings: Settings, *, width: int, heads: int, blocks: int) -> GPT:
+    """Return the GPT, with weights of its own."""
+    norm = TokenShift(settings.token_shift) @ RMSNorm() if settings.token_shift else RMSNorm()
+    return GPT(
+        vocabulary,
+        d_embed=width,
+        num_heads=heads,
+        num_blocks=blocks,
+        attention_mass=settings.attention_mass,
+        mlp_mass=settings.mlp_mass,
+        rope_base=settings.rope_base,
+        norm=norm,
+    )
+
+
+def torch_optimizers(settings: Settings, model: GPT) -> list[torch.optim.Optimizer]:
+    """Return AdamW for all weights, or Muon for the blocks and AdamW for the rest."""
+    betas, decay = (settings.beta1, settings.beta2), settings.weight_decay
+    if settings.optimizer == "adamw":
+        return [
+            torch.optim.AdamW(model.parameters(), lr=settings.lr, betas=betas, weight_decay=decay)
+        ]
+    first, *blocks, last = model.parameters()
+    return [
+        torch.optim.Muon(blocks, lr=settings.lr, momentum=settings.momentum, weight_decay=decay),
+        torch.optim.AdamW([first, last], lr=settings.adamw_lr, betas=betas, weight_decay=decay),
+    ]
+
+
+def optimizers(settings: Settings, model: GPT) -> list[torch.optim.Optimizer]:
+    """Return the optimizers that train the network."""
+    if settings.optimizer != "modula":
+        return torch_optimizers(settings, model)
+    return [SteepestDescent(model, settings.lr, rule=settings.rule)]
