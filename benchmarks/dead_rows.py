@@ -104,12 +104,7 @@ WAYS: dict[str, Rule] = {
     "momentum^age": Rows(fading),
     "floor for all rows": Rows(floor),
 }
-ADAMW, ADAM = "AdamW for the embedding", "AdamW without decay"
-DECAYED = "SteepestDescent, AdamW's decay"
-DECAY = 0.1
-"""Times the rate, what AdamW and DECAYED take off the embedding in each step."""
-
-ALL = (*WAYS, ADAMW, ADAM, DECAYED)
+ADAMW = "AdamW for the embedding"
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,7 @@ class Trial:
     """One run.
 
     Args:
-        way: one of ALL.
+        way: one of WAYS, or AdamW.
         rate: of the way; with AdamW, of the embedding.
         seed: of the weights and of the order of the text.
     """
@@ -147,15 +142,14 @@ def run(trial: Trial, train: Tensor, validation: Tensor, steps: int) -> Result:
     torch.manual_seed(trial.seed)
     model = GPT(VOCABULARY, d_embed=WIDTH, num_heads=HEADS, num_blocks=BLOCKS)
     embedding = model.weights.tensors[0]
-    by_adam = trial.way in (ADAMW, ADAM)
-    rule = WAYS.get(trial.way, Dualized())
+    by_adam = trial.way == ADAMW
+    rule = Dualized() if by_adam else WAYS[trial.way]
     peak = OTHERS_RATE if by_adam else trial.rate
     optimizers: list[tuple[torch.optim.Optimizer, float]] = [
         (SteepestDescent(model, peak, rule=rule), peak)
     ]
     if by_adam:
-        decay = DECAY if trial.way == ADAMW else 0.0
-        adam = torch.optim.AdamW([embedding], betas=(0.9, 0.95), weight_decay=decay)
+        adam = torch.optim.AdamW([embedding], betas=(0.9, 0.95), weight_decay=0.1)
         optimizers.insert(0, (adam, trial.rate))
     losses = []
     seen = torch.zeros(VOCABULARY)
@@ -170,8 +164,6 @@ def run(trial: Trial, train: Tensor, validation: Tensor, steps: int) -> Result:
             optimizer.step()
             if by_adam:
                 embedding.grad = None  # so that the other leaves it alone
-        if trial.way == DECAYED:
-            embedding.data *= 1 - DECAY * peak * (1 - step / steps)
         losses.append(loss.item())
     every, rare = evaluate(model, validation, seen < RARE)
     curve = [statistics.fmean(losses[k : k + EVERY]) for k in range(0, steps, EVERY)]
@@ -193,8 +185,8 @@ def evaluate(model: GPT, ids: Tensor, is_rare: Tensor) -> tuple[float, float]:
 
 
 def trials(seeds: int) -> Iterator[Trial]:
-    for way in ALL:
-        for rate in ADAM_RATES if way in (ADAMW, ADAM) else RATES:
+    for way in (*WAYS, ADAMW):
+        for rate in ADAM_RATES if way == ADAMW else RATES:
             for seed in range(seeds):
                 yield Trial(way, rate, seed)
 
@@ -208,16 +200,26 @@ def best(results: dict[Trial, Result], way: str) -> tuple[float, list[Result]]:
 
 
 def text_of(results: dict[Trial, Result], source: str, steps: int, seeds: int) -> str:
-    header = ("rows of the embedding", "best rate", "validation loss", "after rare tokens", "RMS")
+    header = (
+        "rows of the embedding",
+        "best rate",
+        "validation loss",
+        "less the first way's, by seed",
+        "after rare tokens",
+        "RMS",
+    )
     rows = []
-    for way in ALL:
+    first = [one.validation for one in best(results, next(iter(WAYS)))[1]]
+    for way in (*WAYS, ADAMW):
         rate, runs = best(results, way)
         losses = [one.validation for one in runs]
+        differences = [loss - other for loss, other in zip(losses, first, strict=True)]
         rows.append(
             (
                 way,
                 f"{rate:g}",
                 f"{statistics.fmean(losses):.3f} ({min(losses):.3f} to {max(losses):.3f})",
+                f"{min(differences):+.3f} to {max(differences):+.3f}",
                 f"{statistics.fmean([one.rare for one in runs]):.3f}",
                 f"{statistics.fmean([one.size for one in runs]):.2f}",
             )
@@ -227,9 +229,8 @@ def text_of(results: dict[Trial, Result], source: str, steps: int, seeds: int) -
     conditions = (
         f"Text: {source}, {VOCABULARY} byte pairs; a GPT of {BLOCKS} blocks of width {WIDTH}, "
         f"context {CONTEXT}, batch {BATCH}, {steps} steps, seeds: {seeds}; rates {rates}, for "
-        f"AdamW {adam} with the other weights at {OTHERS_RATE:g}. AdamW's decay takes {DECAY:g} "
-        "times the rate off the embedding in each step. Losses in nats a token. A token is rare if "
-        f"training meets it fewer than {RARE} times. RMS: of the rows at the end, 1 at "
+        f"AdamW {adam} with the other weights at {OTHERS_RATE:g}. Losses in nats a token. A token "
+        f"is rare if training meets it fewer than {RARE} times. RMS: of the rows at the end, 1 at "
         "the start."
     )
     return f"{table(header, rows)}\n\n{conditions}"
@@ -237,7 +238,7 @@ def text_of(results: dict[Trial, Result], source: str, steps: int, seeds: int) -
 
 def picture(results: dict[Trial, Result]) -> Figure:
     figure, ((axes,),) = canvas(1, 1, (7, 4))
-    for way in ALL:
+    for way in (*WAYS, ADAMW):
         rate, runs = best(results, way)
         means = [statistics.fmean(losses) for losses in zip(*[r.curve for r in runs], strict=True)]
         axes.plot([EVERY * (k + 1) for k in range(len(means))], means, label=f"{way}, {rate:g}")
