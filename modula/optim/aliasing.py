@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from modula.sharding import all_to_local
 
@@ -26,13 +27,14 @@ def apart(tensors: Sequence[Tensor], written: Iterable[Tensor]) -> list[Tensor]:
     """
     if torch.compiler.is_compiling():
         return list(tensors)
-    memory = {_address(t) for t in all_to_local(list(written))} - {0}
+    memory = {_memory_of(t) for t in all_to_local(list(written))}
     return [
-        t.clone() if _address(local) in memory else t
+        t.clone() if _memory_of(local) in memory else t
         for t, local in zip(tensors, all_to_local(tensors), strict=True)
     ]
 
 
-def _address(t: Tensor) -> int:
-    """Return where the memory begins that a tensor is a view of; 0 if it has none."""
-    return t.untyped_storage().data_ptr()
+def _memory_of(t: Tensor) -> int:
+    """Return a number for the memory that a tensor is a view of, a fake tensor's too."""
+    reference = StorageWeakRef(t.untyped_storage())  # type: ignore[no-untyped-call] # torch does not annotate it
+    return int(reference.cdata)
