@@ -3,7 +3,8 @@
     python -m benchmarks.nanogpt                        # on tiny Shakespeare, downloaded once
     python -m benchmarks.nanogpt --data FILE            # on a copy of it
     python -m benchmarks.nanogpt --steps 2000           # longer, at lower rates
-    python -m benchmarks.nanogpt --steps 2000 --best-of 500   # longer, at the rates found
+    python -m benchmarks.nanogpt --only muon --rates 0.02   # one system, at some rates
+    python -m benchmarks.nanogpt --table                # the runs that were made so far
     python -m benchmarks.nanogpt --choose               # the settings that were compared
     python -m benchmarks.nanogpt --times                # the time of a step of each system
     python -m benchmarks.nanogpt --write docs/guides/lifting.md
@@ -96,6 +97,9 @@ CHOICES = {
     "tables 0.3": Setting("tables 0.3", CHOSEN, masses={"table": 0.3}),
     "small 1%": Setting("biases and gains 1%", CHOSEN, masses={"bias": 0.05, "gain": 0.02}),
     "small 15%": Setting("biases and gains 15%", CHOSEN, masses={"bias": 0.82, "gain": 0.41}),
+    "MLPs 4": Setting("MLPs 4", CHOSEN, masses={"matrix": 4.0}),
+    "weight decay": Setting("a weight decay of 0.03", CHOSEN, weight_decay=0.03),
+    "six steps": Setting("six steps of orthogonalisation", CHOSEN, polar_steps=6),
     "init": Setting("calibrate='init'", LOWER, calibrate="init"),
     "flat": Setting("calibrate='flat'", CHOSEN, calibrate="flat"),
 }
@@ -220,12 +224,8 @@ def search(
     corpus: text.Corpus,
     options: argparse.Namespace,
 ) -> None:
-    """Run each setting at all of its rates with the first seed, then at the best with the others.
-
-    With rates of shorter runs there is one rate for each row.
-    """
-    known = shorter(options) if options.best_of else {}
-    rates = {row: (known[row],) if known else rates_of(row[1], options) for row in rows}
+    """Run each setting at all rates with the first seed, then at the best with the others."""
+    rates = {row: rates_of(row[1], options) for row in rows}
     expected = [
         Trial(*row, lr, seed)
         for row in rows
@@ -245,7 +245,9 @@ def search(
 
 
 def rates_of(setting: str, options: argparse.Namespace) -> tuple[float, ...]:
-    """Return the rates on which a setting runs for so many steps."""
+    """Return the rates on which a setting runs for so many steps, or those that are given."""
+    if options.rates:
+        return tuple(options.rates)
     how = SETTINGS[setting]
     return (how.longer or how.rates) if options.steps > LONG else how.rates
 
@@ -258,15 +260,6 @@ def best_rate(results: Mapping[Trial, Outcome], row: Row) -> float:
         if (trial.tied, trial.setting, trial.seed) == (*row, 0)
     }
     return min(losses, key=losses.__getitem__)
-
-
-def shorter(options: argparse.Namespace) -> dict[Row, float]:
-    """Return the best rates of the runs of `options.best_of` steps in the same folder."""
-    short = stored(
-        argparse.Namespace(**{**vars(options), "steps": options.best_of, "fresh": False})
-    )
-    rows = {(trial.tied, trial.setting) for trial in short.results}
-    return {row: best_rate(short.results, row) for row in rows}
 
 
 def stored(options: argparse.Namespace) -> Runs[Trial, Outcome]:
@@ -282,46 +275,34 @@ def stored(options: argparse.Namespace) -> Runs[Trial, Outcome]:
 
 
 def table(runs: Runs[Trial, Outcome], rows: Sequence[Row], options: argparse.Namespace) -> str:
-    header = "| network | training | best rate | validation loss |"
-    lines = [header, "|---|---|---|---|"]
-    for tied, name in sorted(rows, key=lambda row: row[0]):
-        lr = best_rate(runs.results, (tied, name))
-        losses = [runs.results[Trial(tied, name, lr, seed)].loss for seed in range(options.seeds)]
+    """Return the rows of which there are runs, with the conditions of these."""
+    header = "| network | training | rates | best rate | seeds | validation loss |"
+    lines = [header, "|---|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: row[0]):
+        made = [trial for trial in runs.results if (trial.tied, trial.setting) == row]
+        if not made:
+            continue
+        lr = best_rate(runs.results, row)
+        tried = ", ".join(f"{rate:g}" for rate in sorted({t.lr for t in made if t.seed == 0}))
+        losses = [runs.results[trial].loss for trial in made if trial.lr == lr]
         known = [loss for loss in losses if loss is not None]
         spread = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
-        network = "tied" if tied else "untied"
-        lines.append(f"| {network} | {SETTINGS[name].name} | {lr:g} | {mean(losses):.3f}{spread} |")
+        lines.append(
+            f"| {'tied' if row[0] else 'untied'} | {SETTINGS[row[1]].name} | {tried} | {lr:g} | "
+            f"{len(losses)} | {mean(losses):.3f}{spread} |"
+        )
     return "\n".join([*lines, "", wrapped(conditions(options))])
 
 
 def conditions(options: argparse.Namespace) -> str:
     """Return the conditions of the runs, for below the table."""
+    others = f"; AdamW beside Muon at {REST:g}; AdamW alone after a rise in the first tenth"
     return (
         f"{options.blocks} blocks, width {options.width}, {options.heads} heads, context "
         f"{options.context}, batch {options.batch}, {options.steps:,} steps; nats a character, "
         f"on at most {VALIDATION_WINDOWS} windows of the last tenth of the text, evenly spaced. "
-        f"Seeds: {options.seeds}. {chosen_rates(options)} All fall to zero in a line."
-    )
-
-
-def chosen_rates(options: argparse.Namespace) -> str:
-    """Return where the rates of the table are from, as a sentence."""
-    if options.best_of:
-        return f"Rates are the best of runs of {options.best_of} steps."
-    return f"Each row shows the best of its rates with the first seed: {rates(options)}."
-
-
-def rates(options: argparse.Namespace) -> str:
-    """Return the rates that were tried, and the rate of AdamW beside Muon, as a clause."""
-
-    def listed(name: str) -> str:
-        return ", ".join(f"{lr:g}" for lr in rates_of(name, options))
-
-    if options.choose:
-        return f"{listed('the default')}; for calibrate='init' {listed('init')}"
-    return (
-        f"lifted {listed('lifted')}; Muon {listed('muon')}, with AdamW at {REST:g}; AdamW "
-        f"{listed('adamw')}, after a rise in the first tenth of the steps"
+        f"All rates with the first seed, the best of them with all seeds. They fall to zero in a "
+        f"line{'' if options.choose else others}."
     )
 
 
@@ -384,11 +365,9 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--steps", type=int, help="training steps (by default 500, with --choose 300)"
     )
+    parser.add_argument("--rates", nargs="+", type=float, help="in place of those of each setting")
     parser.add_argument(
-        "--best-of",
-        type=int,
-        metavar="STEPS",
-        help="train at the best rates of the runs of this number of steps in --out alone",
+        "--table", action="store_true", help="show the runs that were made, and train nothing"
     )
     parser.add_argument(
         "--batch", type=int, help="windows of text per step (by default 12, with --choose 8)"
@@ -444,8 +423,8 @@ def main(given: Sequence[str] | None = None) -> None:
     kinds = {"both": (False, True), "yes": (True,), "no": (False,)}[options.tied]
     rows = [(tied, name) for name in names for tied in kinds]
     runs = stored(options)
-    corpus = text.load(options.data)
-    search(runs, rows, corpus, options)
+    if not options.table:
+        search(runs, rows, text.load(options.data), options)
     written = table(runs, rows, options)
     print(written)
     if options.write:

@@ -198,20 +198,23 @@ def test_nanogpt_repeats_no_run(
     nanogpt(corpus, tmp_path, "--tied", "no")
 
 
-def test_nanogpt_trains_longer_at_the_best_rates(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_nanogpt_shows_the_runs_that_were_made(
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from benchmarks import nanogpt as benchmark
 
-    given = ["--tied", "no", "--only", "lifted"]
-    nanogpt(corpus, tmp_path, *given)
-    short = benchmark.stored(benchmark.parse([*arguments_of(corpus, tmp_path), *given]))
-    best = benchmark.best_rate(short.results, (False, "lifted"))
-    nanogpt(corpus, tmp_path, *given, "--steps", "3", "--best-of", "2")
-    longer = [*arguments_of(corpus, tmp_path), *given, "--steps", "3"]
-    made = benchmark.stored(benchmark.parse(longer)).results
-    assert {(trial.lr, trial.seed) for trial in made} == {(best, 0), (best, 1)}
-    assert "best of runs of 2 steps" in " ".join(capsys.readouterr().out.split())
+    nanogpt(corpus, tmp_path, "--tied", "no", "--only", "muon", "--rates", "0.04", "0.02")
+    capsys.readouterr()
+    monkeypatch.setattr(benchmark, "train", lambda *_: pytest.fail("a run was made"))
+    nanogpt(corpus, tmp_path, "--table")
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| untied")]
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[:3] == ["untied", "torch.optim.Muon, AdamW for the rest", "0.02, 0.04"]
+    assert cells[3] in ("0.02", "0.04")
+    assert cells[4] == "2"
 
 
 def test_nanogpt_compares_settings_of_lifting(
