@@ -99,7 +99,8 @@ CHOICES = {
     "small 15%": Setting("biases and gains 15%", CHOSEN, masses={"bias": 0.82, "gain": 0.41}),
     "MLPs 4": Setting("MLPs 4", CHOSEN, masses={"matrix": 4.0}),
     "weight decay": Setting("a weight decay of 0.03", CHOSEN, weight_decay=0.03),
-    "six steps": Setting("six steps of orthogonalisation", CHOSEN, polar_steps=6),
+    "four steps": Setting("lifted, four steps of orthogonalisation", CHOSEN, polar_steps=4),
+    "six steps": Setting("lifted, six steps of orthogonalisation", CHOSEN, polar_steps=6),
     "init": Setting("calibrate='init'", LOWER, calibrate="init"),
     "flat": Setting("calibrate='flat'", CHOSEN, calibrate="flat"),
 }
