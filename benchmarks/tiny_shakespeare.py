@@ -36,9 +36,14 @@ NAMES = {
     "adamw": "torch.optim.AdamW",
 }
 PLAIN = "plain"
-"""modula's runs without token shift."""
+"""modula's run without token shift."""
 
-PLAIN_SEEDS = 3
+STEPS = {
+    "modula": "model.dualize",
+    "muon": "torch.optim.Muon",
+    "adamw": "torch.optim.AdamW",
+}
+"""What `benchmarks.train_step` calls them."""
 
 
 def run(data: str, out: Path, name: str, seed: int) -> dict[str, float]:
@@ -70,11 +75,21 @@ def loss_of(runs: list[dict[str, float]]) -> str:
     return f"{statistics.mean(losses):.3f}{spread}"
 
 
-def row(optimizer: str, runs: list[dict[str, float]], baseline: float) -> str:
-    seconds = statistics.median([numbers["seconds"] for numbers in runs])
+def step_times(out: Path) -> dict[str, float]:
+    """Return the milliseconds of a step of each optimizer, measured in turns."""
+    file = out / "steps.json"
+    if not file.exists():
+        script = [sys.executable, "-m", "benchmarks.train_step", "--json", str(file)]
+        subprocess.run(script, check=True, cwd=ROOT)
+    times: dict[str, float] = json.loads(file.read_text())
+    return {optimizer: times[name] for optimizer, name in STEPS.items()}
+
+
+def row(optimizer: str, runs: list[dict[str, float]], times: dict[str, float]) -> str:
+    ratio = times[optimizer] / times["adamw"]
     return (
-        f"| {NAMES[optimizer]} | {runs[0]['lr']:g} | {loss_of(runs)} | {seconds:.0f} s | "
-        f"{seconds / baseline:.2f} |"
+        f"| {NAMES[optimizer]} | {runs[0]['lr']:g} | {loss_of(runs)} | {times[optimizer]:.0f} ms | "
+        f"{ratio:.2f} |"
     )
 
 
@@ -83,25 +98,27 @@ def table(data: str, out: Path, seeds: int) -> str:
     runs: dict[str, list[dict[str, float]]] = {optimizer: [] for optimizer in NAMES}
     for seed, optimizer in tqdm(turns, unit="run"):
         runs[optimizer].append(run(data, out, optimizer, seed))
-    plain = [run(data, out, PLAIN, seed) for seed in range(min(seeds, PLAIN_SEEDS))]
-    baseline = statistics.median([numbers["seconds"] for numbers in runs["adamw"]])
+    plain = run(data, out, PLAIN, 0)
+    times = step_times(out)
     header = (
-        "| optimizer | learning rate | validation loss (nats per character) | training | of "
-        "AdamW's time |"
+        "| optimizer | learning rate | validation loss (nats per character) | a step | of AdamW's |"
     )
     lines = [
         header,
         "|---|---|---|---|---|",
-        *[row(optimizer, each, baseline) for optimizer, each in runs.items()],
+        *[row(optimizer, each, times) for optimizer, each in runs.items()],
         "",
         textwrap.fill(
-            conditions(seeds, plain), width=100, break_long_words=False, break_on_hyphens=False
+            conditions(seeds, plain["validation_loss"]),
+            width=100,
+            break_long_words=False,
+            break_on_hyphens=False,
         ),
     ]
     return "\n".join(lines)
 
 
-def conditions(seeds: int, plain: list[dict[str, float]]) -> str:
+def conditions(seeds: int, plain: float) -> str:
     """Return the conditions of the runs, for below the table."""
     counts = count_trials()
     trials = ", ".join(f"{counts[name]} for {name}" for name in NAMES)
@@ -109,14 +126,14 @@ def conditions(seeds: int, plain: list[dict[str, float]]) -> str:
         "4 blocks, width 128, 4 heads, context 64, batch 12, 2,000 steps; the loss is over the "
         f"whole last tenth of the text. Seeds: {seeds}. Each branch takes half of its features "
         "from the character before (`TokenShift`); without that, `model.dualize` ends at "
-        f"{loss_of(plain)} ({len(plain)} seeds, the other settings as they are). Rates, momenta, "
+        f"{plain:.3f} (one seed, the other settings as they are). Rates, momenta, "
         "masses, betas, weight decay, token shift and rotary base were chosen on another text, the "
         "source of Python's standard library, and then used unchanged, after the same number of "
         f"trials for each optimizer: {trials} ([all of "
         "them](docs/results/experiments.md#which-settings-train-the-gpt)). The activation and the "
         "linear schedule, which all three share, are older choices of `GPT`, made on this text. "
-        f"Measured on {machine()}, with compiled forward and backward passes, one run after "
-        "another. To reproduce: `python -m benchmarks.gpt_search` and `python -m "
+        f"Steps are medians on {machine()}, of `python -m benchmarks.train_step`, which takes them "
+        "in turns. To reproduce: `python -m benchmarks.gpt_search` and `python -m "
         "benchmarks.tiny_shakespeare`."
     )
 

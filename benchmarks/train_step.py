@@ -12,6 +12,7 @@ same network, not copies of it, because the addresses of a copy in memory change
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -143,6 +144,9 @@ def main() -> None:
         default="",
         help="also compile the steps of SteepestDescent and AdamW, by inductor say (default: not)",
     )
+    parser.add_argument(
+        "--json", type=Path, help="also write the medians of the whole step, in ms, into this file"
+    )
     options = parser.parse_args()
 
     torch.manual_seed(0)
@@ -196,6 +200,8 @@ def main() -> None:
             f"  {name:27} forward and backward {backward:7.2f} ms, the rest {rest:7.2f} ms; the "
             f"whole step {ratio:5.2f} of AdamW's"
         )
+    if options.json:
+        options.json.write_text(json.dumps({name: 1000 * total for name, total in totals.items()}))
     if options.compile:
         counts = ", ".join(f"{name} {counter.frame_count}" for name, counter in counters.items())
         print(f"graphs that were compiled: {counts}")

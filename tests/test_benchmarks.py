@@ -130,6 +130,7 @@ def test_the_conditions_of_the_readmes_table_are_wrapped(monkeypatch: pytest.Mon
     benchmark = importlib.import_module("benchmarks.tiny_shakespeare")
     numbers = {"validation_loss": 1.5, "seconds": 100.0, "lr": 0.1}
     monkeypatch.setattr(benchmark, "run", lambda *run: numbers)
+    monkeypatch.setattr(benchmark, "step_times", lambda out: dict.fromkeys(benchmark.NAMES, 1.0))
     lines = benchmark.table("shakespeare", Path(), 2).splitlines()
     assert max(len(line) for line in lines if not line.startswith("|")) <= 100
 
@@ -142,14 +143,19 @@ def test_the_readmes_table_has_the_mean_of_every_seed(
     def trained(data: str, out: Path, optimizer: str, seed: int) -> dict[str, float]:
         """Return numbers that grow by 0.1 from seed to seed."""
         start = {"modula": 1.4, "muon": 1.5, "adamw": 1.6, "plain": 1.45}[optimizer]
-        return {"validation_loss": start + 0.1 * seed, "seconds": 100.0, "lr": 0.1}
+        return {"validation_loss": start + 0.1 * seed, "lr": 0.1}
 
     monkeypatch.setattr(benchmark, "run", trained)
+    (tmp_path / "steps.json").write_text(
+        json.dumps({"model.dualize": 90.0, "torch.optim.Muon": 100.0, "torch.optim.AdamW": 80.0})
+    )
     page = tmp_path / "README.md"
     page.write_text("before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")
-    run("tiny_shakespeare", ["--seeds", "3", "--write", str(page)], monkeypatch)
+    arguments = ["--seeds", "3", "--out", str(tmp_path), "--write", str(page)]
+    run("tiny_shakespeare", arguments, monkeypatch)
     written = page.read_text()
-    assert "| torch.optim.AdamW | 0.1 | 1.700 ± 0.100 | 100 s | 1.00 |" in written
+    assert "| torch.optim.AdamW | 0.1 | 1.700 ± 0.100 | 80 ms | 1.00 |" in written
+    assert "| `model.dualize` | 0.1 | 1.500 ± 0.100 | 90 ms | 1.12 |" in written
     assert "Seeds: 3." in written
     assert written.endswith("after\n")
 
