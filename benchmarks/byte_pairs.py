@@ -1,13 +1,13 @@
 """Compare `SteepestDescent` with torch's AdamW and Muon on text in 4,096 byte pairs.
 
     python -m benchmarks.byte_pairs                     # the source of Python's standard library
-    python -m benchmarks.byte_pairs --data shakespeare
+    python -m benchmarks.byte_pairs --data shakespeare --name byte_pairs_shakespeare
     python -m benchmarks.byte_pairs --out docs/results/experiments   # and update the documentation
 
 Trains one GPT, whose embedding and head are most of its weights, with each optimizer at five rates
 with the first seed, and with the other seeds at the best of them, from the same initial weights on
-the same batches. Needs the `tokenizers` library. Leaves byte_pairs.json and byte_pairs.png in
---out.
+the same batches. Needs the `tokenizers` library. Leaves the losses over the rates as a picture and
+all numbers as JSON in --out.
 """
 
 from __future__ import annotations
@@ -45,17 +45,20 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
         default=byte_pairs.VOCABULARY,
         help="the number of byte pairs and bytes (default %(default)s)",
     )
+    parser.add_argument(
+        "--name", default="byte_pairs", help="of the picture and the numbers (default %(default)s)"
+    )
     options = parser.parse_args(given)
     options.steps = options.steps or (60 if options.quick else 200)
 
     settings = {key: getattr(options, key) for key in (*SETTINGS, "vocabulary")}
-    runs = Runs(options.out / "byte_pairs.json", Trial, Outcome, settings, fresh=options.fresh)
+    runs = Runs(options.out / f"{options.name}.json", Trial, Outcome, settings, fresh=options.fresh)
     rates = {systems.NAMES[system]: rates for system, rates in RATES.items()}
     comparison = Comparison(runs, rates, options.seeds)
     corpus = byte_pairs.load(options.data, options.vocabulary)
     comparison.make(lambda trial: train(trial, corpus, options))
     summary = comparison.summary("optimizer", systems.NAMES["dualize"])
-    publish("byte_pairs", comparison.plot(), summary, options.out)
+    publish(options.name, comparison.plot(), summary, options.out)
     return runs
 
 

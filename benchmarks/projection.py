@@ -22,7 +22,7 @@ import torch
 from benchmarks.communication import Stack, sent_when_hybrid, sent_when_sharded, stacks, total
 from benchmarks.docs_tables import write_between
 from modula import GPT
-from modula.polar.polar_express import STEPS
+from modula.polar.polar_express import DEGREES
 from modula.sharding import worth_sharing
 from modula.workspace import entries_at_once
 
@@ -55,14 +55,15 @@ MODELS = [Model("1.5 B", 50_257, 1600, 25, 48), Model("70 B", 128_256, 8192, 64,
 def flops(stack: Stack, processes: int) -> float:
     """Return the FLOP of the process with the largest share of the stack.
 
-    A step takes two products m×m×n and one m×m×m for each matrix, where m is the smaller side.
+    A step takes two products m×m×n and, at degree 5, one m×m×m for each matrix, where m is the
+    smaller side.
     """
+    if stack.vectors:
+        return 0.0
     m, n = sorted((stack.rows, stack.columns))
-    return (
-        0.0
-        if stack.vectors
-        else ceil(stack.count / processes) * STEPS["default"] * (4 * m * m * n + 2 * m**3)
-    )
+    degrees = DEGREES["default"]
+    a_matrix = len(degrees) * 4 * m * m * n + degrees.count(5) * 2 * m**3
+    return float(ceil(stack.count / processes) * a_matrix)
 
 
 def largest_share(batches: list[Stack], processes: int) -> int:

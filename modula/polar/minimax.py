@@ -1,9 +1,9 @@
-"""Odd polynomials of degree 5 that bring an interval closest to 1, and their optimal composition.
+"""Odd polynomials of degree 3 and 5 that bring an interval closest to 1, optimally composed.
 
 Source: Amsel, Persson, Musco & Gower 2025 (arXiv:2505.16932), Algorithm 1 and Theorem 3.1. Each
-step takes the polynomial of degree 5 that minimises max |1 − p(x)| over the interval [l, u] that
+step takes the polynomial of its degree that minimises max |1 − p(x)| over the interval [l, u] that
 now contains the singular values; it maps the interval to [p(l), 2 − p(l)], for which the next step
-is chosen. This greedy choice is optimal among all compositions.
+is chosen. This greedy choice is optimal among all compositions of these degrees.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from modula.polar.constant import constant
 OddQuintic: TypeAlias = tuple[float, float, float]
 """The coefficients (a, b, c) of the odd polynomial a·x + b·x³ + c·x⁵."""
 
+Degrees: TypeAlias = tuple[int, ...]
+"""The degree of each polynomial of a composition, 3 or 5."""
 
-@cache
+
 def minimax_coefficients(
     steps: int, lower_bound: float, margin: float = 1.0, floor: float = 0.0
 ) -> tuple[OddQuintic, ...]:
@@ -40,11 +42,31 @@ def minimax_coefficients(
         >>> round(a * 0.5 + b * 0.5**3 + c * 0.5**5, 3), round(a + b + c, 3)
         (0.976, 1.024)
     """
+    return minimax_composition((5,) * steps, lower_bound, margin, floor)
+
+
+@cache
+def minimax_composition(
+    degrees: Degrees, lower_bound: float, margin: float = 1.0, floor: float = 0.0
+) -> tuple[OddQuintic, ...]:
+    """Return the optimal composition of polynomials of these degrees on [lower_bound, 1].
+
+    Args:
+        degrees: 3 or 5 for each polynomial, in the order in which they are applied. One of degree
+            3 costs two matrix products in place of three, and its c is 0.
+        lower_bound, margin, floor: as for `minimax_coefficients`.
+
+    Example:
+        >>> from modula.polar.minimax import minimax_composition
+        >>> [round(a, 2) for a, b, c in minimax_composition((5, 3), 0.01)]
+        [8.09, 2.39]
+    """
+    minimax = {3: minimax_cubic, 5: minimax_quintic}
     coefficients = []
     lower, upper = lower_bound, 1.0
-    for _ in range(steps):
+    for degree in degrees:
         start = max(lower, floor * upper)
-        polynomial = minimax_quintic(start, upper * margin)
+        polynomial = minimax[degree](start, upper * margin)
         coefficients.append(polynomial)
         lower, upper = value(polynomial, lower), 2 - value(polynomial, start)
     return tuple(coefficients)
@@ -52,14 +74,14 @@ def minimax_coefficients(
 
 @cache
 def smallest_lower_bound(
-    steps: int, tolerance: float, margin: float = 1.0, floor: float = 0.0
+    degrees: Degrees, tolerance: float, margin: float = 1.0, floor: float = 0.0
 ) -> float:
-    """Return the smallest singular value that `steps` polynomials bring to within a tolerance of 1.
+    """Return the smallest singular value that a composition brings to within a tolerance of 1.
 
     It is found by bisection.
 
     Args:
-        steps: the number of polynomials that are composed.
+        degrees: as for `minimax_composition`.
         tolerance: the largest distance from 1 that is allowed.
         margin, floor: as for `minimax_coefficients`.
     """
@@ -67,7 +89,7 @@ def smallest_lower_bound(
     while high / low > 1 + 1e-4:
         middle = math.sqrt(low * high)
         x = middle
-        for polynomial in minimax_coefficients(steps, middle, margin, floor):
+        for polynomial in minimax_composition(degrees, middle, margin, floor):
             x = value(polynomial, x)
         low, high = (low, middle) if 1 - x <= tolerance else (middle, high)
     return high
@@ -98,6 +120,18 @@ def value(polynomial: OddQuintic, x: float) -> float:
     """Return a·x + b·x³ + c·x⁵."""
     a, b, c = polynomial
     return a * x + b * x**3 + c * x**5
+
+
+def minimax_cubic(lower: float, upper: float) -> OddQuintic:
+    """Return the odd polynomial of degree 3 that minimises max |1 − p(x)| over [lower, upper].
+
+    The error of the minimiser alternates at the two ends and at the extremum q of p between them,
+    where p = 3b·q²·x − b·x³. The values at the ends are equal for q² = (l² + l·u + u²)/3, and that
+    at l and that at q are as far from 1 for the b below.
+    """
+    q2 = (lower**2 + lower * upper + upper**2) / 3
+    b = 2 / (2 * q2**1.5 + lower * (3 * q2 - lower**2))
+    return 3 * q2 * b, -b, 0.0
 
 
 def minimax_quintic(lower: float, upper: float, tolerance: float = 1e-14) -> OddQuintic:

@@ -20,43 +20,46 @@ from modula.polar.formats import low_precision
 from modula.polar.iteration import iterate
 from modula.polar.method import Accuracy, Method, is_small
 from modula.polar.minimax import (
+    Degrees,
     OddQuintic,
     as_text,
     from_text,
-    minimax_coefficients,
+    minimax_composition,
     smallest_lower_bound,
 )
 from modula.polar.preparation import Matrices
 from modula.polar.rounded_iteration import (
-    continue_rounded,
     factors_from_split,
-    first_low_precision_step,
     iterate_rounded,
     largest_entry,
 )
 
-STEPS: dict[Accuracy, int] = {"default": 4, "high": 7}
+DEGREES: dict[Accuracy, Degrees] = {"default": (5, 5, 3, 3, 5, 5), "high": (5,) * 7}
+"""The degrees of the polynomials where the number of steps is not given."""
+
 TOLERANCE: dict[Accuracy, float] = {"default": 0.012, "high": 8e-4}
 MARGIN = 1.02
-FLOOR = 0.02
+FLOOR: dict[Accuracy, float] = {"default": 0.045, "high": 0.02}
+"""See `minimax_composition`. In 16 bits, rounding errors matter to larger values than in 32."""
 
 
 @dataclass(frozen=True)
 class PolarExpress(Method):
     """Minimax polynomials, composed: the method to pick unless an exact answer is needed.
 
-    It costs 3 matrix products a step for each matrix [m, n], two of them m×m×n and one m×m×m; for
-    n ≥ 2m the steps cost 4 products m×m×m instead, and two or three m×m×n in all.
+    A step costs 3 matrix products for each matrix [m, n], two of them m×m×n and one m×m×m, or the
+    former two where its polynomial has degree 3; for n ≥ 2m steps are joined, so that together they
+    cost products m×m×m and two m×m×n.
 
-    With accuracy "default" it takes 4 steps, in bfloat16 (on a GPU in float16) where the hardware
-    multiplies these faster than float32. Singular values above 1/89 of (Σσ⁸)^⅛, which is 1/60 of
-    the largest for a large matrix with normal entries and 1/40 where most values are equal, end
-    within 0.02 of 1. Smaller ones end between 0 and 1, at about 138·σ/(Σσ⁸)^⅛ where they are small:
-    half way at 1/280, and nearly at zero below 1/10,000. So where singular values fall to 1e-4, the
-    mean error of those above 1/1000 of the largest is 0.2. Directions that the matrix does not
-    touch stay below 0.15, the most that was seen in thousands of random matrices (`make hostile`),
-    and mostly below 0.05. Matrices in float64, and those of fewer than 32 rows or columns, where
-    steps cost nothing, are computed with accuracy "high" in any case.
+    With accuracy "default" it takes 6 steps, of degrees 5, 5, 3, 3, 5 and 5, in bfloat16 (on a GPU
+    in float16) where the hardware multiplies these faster than float32. Singular values above 1/534
+    of (Σσ⁸)^⅛, which is 1/350 of the largest for a large matrix with normal entries and 1/230 where
+    most values are equal, end within 0.02 of 1. Smaller ones end between 0 and 1, at about
+    825·σ/(Σσ⁸)^⅛ where they are small: half way at 1/1560. On the gradients of a GPT the mean error
+    of those above 1/1000 of the largest is 0.023 at most. Directions that the matrix does not touch
+    stay below 0.15, the most that was seen in thousands of random matrices (`make hostile`), and
+    mostly below 0.1. Matrices in float64, and those of fewer than 32 rows or columns, where steps
+    cost nothing, are computed with accuracy "high" in any case.
 
     With accuracy "high" it takes 7 steps in full precision, except for two before the last, which
     correct the matrix by products in 16 bits where the hardware is faster at them. Every singular
@@ -64,9 +67,10 @@ class PolarExpress(Method):
     Directions that the matrix does not touch stay below 0.02.
 
     Args:
-        steps: the number of polynomials that are composed; None takes 4, or 7 with accuracy "high".
+        steps: the number of polynomials that are composed, each of degree 5; None takes the 6
+            above, or 7 of degree 5 with accuracy "high".
         lower_bound: the smallest singular value to be brought to 1, relative to (Σσ⁸)^⅛. None takes
-            the smallest that so many steps bring to within the tolerance, 0.012 or 0.0008.
+            the smallest that these steps bring to within the tolerance, 0.012 or 0.0008.
         accuracy: "default" or "high".
 
     Raises:
@@ -89,18 +93,18 @@ class PolarExpress(Method):
             raise ValueError(
                 f"PolarExpress takes a lower_bound between 0 and 1, got {self.lower_bound}"
             )
-        if self.accuracy not in STEPS:
+        if self.accuracy not in DEGREES:
             raise ValueError(
                 f'PolarExpress has accuracy "default" or "high", got {self.accuracy!r}'
             )
         # computed here because torch.compile would trace the search for them in __call__
-        texts = {each: _composition(self.steps, self.lower_bound, each) for each in STEPS}
+        texts = {each: _composition(self.steps, self.lower_bound, each) for each in DEGREES}
         object.__setattr__(self, "texts", texts)
 
     @property
     def compositions(self) -> dict[Accuracy, tuple[OddQuintic, ...]]:
         """The polynomials of each accuracy, in the order in which they are applied."""
-        return {accuracy: self._polynomials(accuracy) for accuracy in STEPS}
+        return {accuracy: self._polynomials(accuracy) for accuracy in DEGREES}
 
     def __call__(self, X: Tensor) -> Tensor:
         dtype = self._low_precision(X.shape[-2], X.dtype, X.device)
@@ -109,14 +113,14 @@ class PolarExpress(Method):
             return iterate(X, self._polynomials("high" if is_exact else self.accuracy))
         if self.accuracy == "high":
             return iterate(X, self._polynomials("high"), corrected=2, dtype=dtype)
-        return _iterate_in_both(X, self._polynomials("default"), dtype)
+        return iterate_rounded(X, self._polynomials("default"), dtype)
 
     def on_batch(self, matrices: Matrices) -> Sequence[Tensor]:
         dtype = self._low_precision(matrices.rows, matrices.dtype, matrices.device)
-        polynomials = self._polynomials("default")
-        if dtype is None or self.accuracy == "high" or first_low_precision_step(polynomials) > 0:
+        if dtype is None or self.accuracy == "high":
             return super().on_batch(matrices)
         rounded, remainder = matrices.rounded(dtype, largest_entry(matrices.columns))
+        polynomials = self._polynomials("default")
         return matrices.product(*factors_from_split(rounded, remainder, polynomials))
 
     def _polynomials(self, accuracy: Accuracy) -> tuple[OddQuintic, ...]:
@@ -138,15 +142,8 @@ class PolarExpress(Method):
 @constant
 def _composition(steps: int | None, lower_bound: float | None, accuracy: Accuracy) -> str:
     """Return the polynomials for these settings, as text."""
-    steps = STEPS[accuracy] if steps is None else steps
+    degrees = DEGREES[accuracy] if steps is None else (5,) * steps
+    floor = FLOOR[accuracy]
     if lower_bound is None:
-        lower_bound = smallest_lower_bound(steps, TOLERANCE[accuracy], MARGIN, FLOOR)
-    return as_text(minimax_coefficients(steps, lower_bound, MARGIN, FLOOR))
-
-
-def _iterate_in_both(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
-    """Apply polynomials in full precision while rounding errors would grow, then in `dtype`."""
-    start = first_low_precision_step(polynomials)
-    if start == 0:
-        return iterate_rounded(X, polynomials, dtype)
-    return continue_rounded(iterate(X, polynomials[:start]), polynomials[start:], dtype)
+        lower_bound = smallest_lower_bound(degrees, TOLERANCE[accuracy], MARGIN, floor)
+    return as_text(minimax_composition(degrees, lower_bound, MARGIN, floor))

@@ -11,9 +11,9 @@ multiply all small values: a hundredfold and more. Two observations keep the nul
    uᵀ(P·X̂ + a·Δ)v = 0. That is a matrix product with an addend, which costs no more than the
    product alone.
 
-The result of that first step is rounded too, so that the product of the slopes of the polynomials
-after it must not be too large: `first_low_precision_step` returns the first polynomial that this
-iteration can apply.
+The result of that first step is rounded too, and the slopes of the polynomials after it multiply
+the error. Where their product is large, the result is kept as Ŷ and Y − Ŷ in its turn, which costs
+one product more: P·X̂ + a·Δ − Ŷ. `steps_with_remainder` returns how many steps need that.
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ from modula.polar.products import add_to_diagonal, gram, polynomial
 from modula.polar.rounding import split
 
 MAX_NOISE_GROWTH = 20.0
-"""The most by which the polynomials after the first may multiply noise.
+"""The most by which the polynomials after a rounding may multiply its error.
 
 The noise of bfloat16 then ends at a few hundredths."""
 
 
 @constant
-def first_low_precision_step(polynomials: Sequence[OddQuintic]) -> int:
-    """Return the position of the first polynomial that can be applied in 16 bits.
+def steps_with_remainder(polynomials: Sequence[OddQuintic]) -> int:
+    """Return how many of the first polynomials must keep the rounding error of their result.
 
-    The slopes at zero of the polynomials after it multiply to at most MAX_NOISE_GROWTH.
+    The slopes at zero of the polynomials after the next one multiply its rounding error by at most
+    MAX_NOISE_GROWTH.
     """
     position, product = len(polynomials) - 1, 1.0
     while position and product * polynomials[position][0] <= MAX_NOISE_GROWTH:
@@ -91,9 +92,20 @@ def factors_from_split(
     Returns:
         [batch, m, m] and [batch, m, n], in the dtype of `rounded`.
     """
-    dtype = rounded.dtype
-    a, b, c = polynomials[0]
-    R, size = _gram_in_range(rounded)
+    P, slope = _first_multiplier(rounded, polynomials[0])
+    X, remainder = rounded, remainder.mul_(slope)
+    split_steps = steps_with_remainder(polynomials)
+    for a, b, c in polynomials[1 : split_steps + 1]:
+        X, remainder = _product_with_remainder(P, X, remainder)
+        P, remainder = polynomial(gram(X), a, b, c), remainder.mul_(a)
+    return _last_factors(remainder.baddbmm_(P, X), polynomials[split_steps + 1 :])
+
+
+def _first_multiplier(X: Tensor, coefficients: OddQuintic) -> tuple[Tensor, Tensor]:
+    """Return P and a slope such that P·X + slope·Δ is p((X + Δ)/β), with β the bound of σ_max."""
+    dtype = X.dtype
+    a, b, c = coefficients
+    R, size = _gram_in_range(X)
     S = torch.bmm(R, R)
     bound = squared_bound(S)
     # p is applied to X/√(size·bound), whose squared singular values are those of R/bound
@@ -101,8 +113,18 @@ def factors_from_split(
     linear = unit / bound
     P = S.mul_((linear / bound * c).to(dtype)).addcmul_(R, (linear * b).to(dtype))
     slope = (unit * a).to(dtype)
-    first = remainder.mul_(slope).baddbmm_(add_to_diagonal(P, slope[..., 0]), rounded)
-    return _last_factors(first, polynomials[1:])
+    return add_to_diagonal(P, slope[..., 0]), slope
+
+
+def _product_with_remainder(P: Tensor, X: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Y = P·X + addend as a rounded Ŷ and Y − Ŷ, and overwrite the addend.
+
+    Products are summed in float32, so that P·X − Ŷ loses nothing but its own rounding error. Ŷ has
+    to include the addend: what it leaves out is multiplied by the slope at zero of every later
+    polynomial, as is right in null spaces only.
+    """
+    rounded = torch.baddbmm(addend, P, X)
+    return rounded, addend.add_(torch.baddbmm(rounded, P, X, beta=-1))
 
 
 def _gram_in_range(X: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -115,17 +137,6 @@ def _gram_in_range(X: Tensor) -> tuple[Tensor, Tensor | None]:
         return R, None
     size = frobenius_norm(R)
     return R.mul_((1 / size).to(X.dtype)), size
-
-
-def continue_rounded(X: Tensor, polynomials: Sequence[OddQuintic], dtype: torch.dtype) -> Tensor:
-    """Iterate as `iterate_rounded` does, after earlier polynomials, and overwrite X.
-
-    Those have left no singular value that needs scaling.
-    """
-    a, b, c = polynomials[0]
-    rounded, remainder = split(X, dtype)
-    P = polynomial(gram(rounded), a, b, c)
-    return torch.bmm(*_last_factors(remainder.baddbmm_(P, rounded, beta=a), polynomials[1:]))
 
 
 def _last_factors(X: Tensor, polynomials: Sequence[OddQuintic]) -> tuple[Tensor, Tensor]:

@@ -10,12 +10,21 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from modula.polar import PolarExpress, minimax_coefficients, orthogonalize
-from modula.polar.minimax import minimax_quintic, smallest_lower_bound
-from modula.polar.polar_express import FLOOR, MARGIN
+from modula.polar.minimax import (
+    minimax_composition,
+    minimax_cubic,
+    minimax_quintic,
+    smallest_lower_bound,
+)
+from modula.polar.polar_express import FLOOR as FLOORS
+from modula.polar.polar_express import MARGIN
 from tests.helpers import close, rand
+
+FLOOR = FLOORS["high"]
 
 ends = st.tuples(st.floats(1e-4, 0.95), st.floats(1.0, 2.0))
 step_counts = st.integers(1, 10)
+degree_lists = st.lists(st.sampled_from([3, 5]), min_size=1, max_size=8).map(tuple)
 lower_bounds = st.sampled_from([1e-5, 1e-3, 1e-2, 0.1, 0.5])
 
 
@@ -76,6 +85,26 @@ def test_no_polynomial_does_better_on_a_grid(lower):
     close(best.fun, abs(error(minimax_quintic(lower, 1.0), lower)), rtol=1e-3)
 
 
+@given(ends=ends)
+def test_the_error_of_degree_3_alternates_at_three_points(ends):
+    a, b, c = polynomial = minimax_cubic(*ends)
+    assert c == 0
+    extremum = np.sqrt(a / (-3 * b))
+    assert ends[0] < extremum < ends[1]
+    values = [error(polynomial, x) for x in (ends[0], extremum, ends[1])]
+    close(values, values[0] * np.array([1, -1, 1]), rtol=1e-6, atol=1e-13)
+
+
+@given(degrees=degree_lists, lower_bound=lower_bounds)
+def test_a_composition_of_both_degrees_maps_the_interval_around_one(degrees, lower_bound):
+    polynomials = minimax_composition(degrees, lower_bound)
+    assert [3 if c == 0 else 5 for _, _, c in polynomials] == list(degrees)
+    worst = 1 - applied(polynomials, np.array(lower_bound))
+    assert np.abs(1 - applied(polynomials, np.geomspace(lower_bound, 1, 5000))).max() <= (
+        worst * (1 + 1e-7) + 1e-9
+    )
+
+
 @given(steps=step_counts, lower_bound=lower_bounds)
 def test_composition_maps_the_interval_around_one(steps, lower_bound):
     x = np.geomspace(lower_bound, 1, 5000)
@@ -100,7 +129,7 @@ def test_values_below_the_bound_stay_between_zero_and_one(steps, lower_bound):
 def promised(method: PolarExpress) -> tuple[tuple[float, float, float], ...]:
     """The polynomials that the method should apply to float64 matrices."""
     lower_bound = (
-        smallest_lower_bound(method.steps or 7, 8e-4, MARGIN, FLOOR)
+        smallest_lower_bound((5,) * (method.steps or 7), 8e-4, MARGIN, FLOOR)
         if method.lower_bound is None
         else method.lower_bound
     )
@@ -132,13 +161,13 @@ def test_small_matrices_are_orthogonalised_with_high_accuracy(shape):
     assert torch.equal(orthogonalize(G), orthogonalize(G, accuracy="high"))
 
 
-@given(steps=step_counts, tolerance=st.sampled_from([1e-3, 1e-2, 0.1]))
+@given(degrees=degree_lists, tolerance=st.sampled_from([1e-3, 1e-2, 0.1]))
 def test_the_smallest_lower_bound_is_lifted_to_the_tolerance_and_nothing_smaller_is(
-    steps, tolerance
+    degrees, tolerance
 ):
-    bound = smallest_lower_bound(steps, tolerance, MARGIN, FLOOR)
+    bound = smallest_lower_bound(degrees, tolerance, MARGIN, FLOOR)
     reached = [
-        applied(minimax_coefficients(steps, lower, MARGIN, FLOOR), np.array(lower))
+        applied(minimax_composition(degrees, lower, MARGIN, FLOOR), np.array(lower))
         for lower in (bound, bound / 1.01)
     ]
     assert 1 - reached[0] <= tolerance < 1 - reached[1]
