@@ -1,6 +1,7 @@
 """Time type checkers on a file with a network of 200 modules, relative to one without modules.
 
     python -m benchmarks.typecheck [--checkers mypy pyright pyrefly ty zuban]
+                                   [--write docs/guides/type-errors.md]
 
 Both files import torch and modula; one builds a chain of 200 modules, with residual blocks, tuples
 and activations, the other has as many lines of plain torch. Each checker starts anew for every run,
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from tests.typing.checkers import CHECKERS, DEVELOPED_WITH, WITH_PLUGIN, Checker
 from tests.typing.installed import PROGRAMS, ROOT, Installation
+from tests.typing.tables import write_table
 
 HEAD = (
     "import torch\n"
@@ -99,11 +101,17 @@ def main() -> None:
         default=list(DEVELOPED_WITH),
         help="to time (default %(default)s)",
     )
+    parser.add_argument("--write", type=Path, help="write the table of all five into this page")
     options = parser.parse_args()
     texts = [without_modules(options.modules), with_modules(options.modules)]
-    checkers = {name: CHECKERS[name] for name in options.checkers}
-    if "mypy" in checkers:
-        checkers["mypy, modula.mypy"] = WITH_PLUGIN
+    names = CHECKERS if options.write else options.checkers
+    checkers = {CHECKERS[name].version(): CHECKERS[name] for name in names}
+    if "mypy" in names:
+        checkers["mypy with modula.mypy"] = WITH_PLUGIN
+    rows = [
+        f"| checker | seconds, no module | seconds, {options.modules} modules | times |",
+        "|---|---|---|---|",
+    ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "empty").mkdir()
@@ -111,10 +119,13 @@ def main() -> None:
         for shown, checker in checkers.items():
             none, many = seconds(checker, installation, texts, options.runs)
             print(
-                f"{shown:18} {none:6.2f} s with no module, {many:6.2f} s with {options.modules}: "
+                f"{shown:22} {none:6.2f} s with no module, {many:6.2f} s with {options.modules}: "
                 f"{many / none:.2f} times (at most 1.5)",
                 flush=True,
             )
+            rows.append(f"| {shown} | {none:.2f} | {many:.2f} | {many / none:.2f} |")
+    if options.write:
+        write_table(options.write, "speed", rows)
 
 
 if __name__ == "__main__":

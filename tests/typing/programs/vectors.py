@@ -69,6 +69,9 @@ assert_type(Weights({"weight": torch.ones(4, 4)}), Weights)
 assert_type(dict(w().items()), dict[str, Tensor])
 assert_type(dict(w()), dict[str, Tensor])
 assert_type(list(u()), list[str])
+assert_type(list(w().keys()), list[str])
+assert_type(dict(g()), dict[str, Tensor])
+assert_type("weight" in g(), bool)
 
 # In place.
 momentum = g()
