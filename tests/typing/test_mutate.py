@@ -21,7 +21,7 @@ def test_every_class_with_overloads_has_mutants():
 
 def test_composition_widened_to_any_is_caught(tmp_path):
     laboratory = Laboratory(tmp_path)
-    composition = "__matmul__(other: Takes[Z, X])"
+    composition = "__matmul__(other: Maps[Z, X])"
     chosen = [
         mutant
         for mutant in mutants(laboratory.source)
