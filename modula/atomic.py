@@ -36,8 +36,8 @@ def write_whole(
 
     Raises:
         OSError: the disk is full, the folder may not be written, the path is of a folder or a
-            device, and the like. The earlier file is
-            untouched then, as it is if `write` or `check` raises.
+            device, and the like. The earlier file is untouched then, as it is if `write` or `check`
+            raises.
     """
     path = Path(os.path.realpath(path))  # a link stays one, and its target is replaced
     if path.exists() and not path.is_file():

@@ -74,6 +74,7 @@ from modula.geometry import (
     Geometry,
     Intersection,
     Matrices,
+    Reshaped,
     Spectral,
     Stacked,
     Taps,
@@ -141,6 +142,7 @@ GEOMETRIES: list[tuple[Geometry, tuple[int, ...]]] = [
         for axis in (-1, -2)
     ],
     (Vectors(RMS, axes=1), (5,)),
+    (Reshaped(Vectors(RMS, axes=1), 0, (1,)), ()),
     (Vectors(RMS, axes=3, axis=-2), (2, 3, 4)),
     (Taps(), (3, 4, 2, 2)),
     (Taps(), (3, 2, 1, 1)),

@@ -42,15 +42,7 @@ def split_rows(rows: Tensor, counts: Tensor) -> tuple[Tensor, ...]:
         rows: [row, d], those of one expert side by side, in the order of the experts.
         counts: int64 [num], the numbers of their rows.
     """
-    return torch.split(rows, _numbers(counts))
-
-
-def _numbers(counts: Tensor) -> list[int]:
-    """The entries of a vector, in one transfer from its device where torch can do that."""
-    try:
-        return cast("list[int]", counts.tolist())
-    except RuntimeError:  # PyTorch 2.9 cannot inside torch.func
-        return [int(count) for count in counts.unbind()]
+    return torch.split(rows, counts.tolist())
 
 
 def multiply_rows(rows: Tensor, weight: Tensor, counts: Tensor) -> Tensor:

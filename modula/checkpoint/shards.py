@@ -164,7 +164,7 @@ class _Writer(FileSystemWriter):
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         super().finish(metadata, results)
         places = {one.index: one.storage_data for written in results for one in written}
-        self.metadata = replace(metadata, storage_data=places)  # PyTorch 2.9 sets it on a copy
+        self.metadata = replace(metadata, storage_data=places)  # PyTorch 2.11 sets it on a copy
 
     def storage_meta(self) -> StorageMeta:
         return StorageMeta()  # without the path, which changes when the folder is moved

@@ -56,12 +56,17 @@ def minimax_composition(
             3 costs two matrix products in place of three, and its c is 0.
         lower_bound, margin, floor: as for `minimax_coefficients`.
 
+    Raises:
+        ValueError: a degree is neither 3 nor 5.
+
     Example:
         >>> from modula.polar.minimax import minimax_composition
         >>> [round(a, 2) for a, b, c in minimax_composition((5, 3), 0.01)]
         [8.09, 2.39]
     """
     minimax = {3: minimax_cubic, 5: minimax_quintic}
+    if not minimax.keys() >= set(degrees):
+        raise ValueError(f"minimax_composition takes polynomials of degree 3 or 5, got {degrees}")
     coefficients = []
     lower, upper = lower_bound, 1.0
     for degree in degrees:

@@ -29,9 +29,11 @@ from modula.polar.minimax import (
 )
 from modula.polar.preparation import Matrices
 from modula.polar.rounded_iteration import (
+    MAX_SLOPE,
     factors_from_split,
     iterate_rounded,
     largest_entry,
+    slope_at_zero,
 )
 
 DEGREES: dict[Accuracy, Degrees] = {"default": (5, 5, 3, 3, 5, 5), "high": (5,) * 7}
@@ -70,7 +72,9 @@ class PolarExpress(Method):
         steps: the number of polynomials that are composed, each of degree 5; None takes the 6
             above, or 7 of degree 5 with accuracy "high".
         lower_bound: the smallest singular value to be brought to 1, relative to (Σσ⁸)^⅛. None takes
-            the smallest that these steps bring to within the tolerance, 0.012 or 0.0008.
+            the smallest that these steps bring to within the tolerance, 0.012 or 0.0008. Where
+            steps and bound make the polynomials multiply small values by more than 20,000, which 8
+            steps do, they are computed in float32 throughout.
         accuracy: "default" or "high".
 
     Raises:
@@ -129,8 +133,15 @@ class PolarExpress(Method):
     def _low_precision(
         self, rows: int, dtype: torch.dtype, device: torch.device
     ) -> torch.dtype | None:
-        """Return the 16-bit format in which to multiply matrices, or None if none is faster."""
-        return None if dtype == torch.float64 or is_small(rows) else low_precision(device)
+        """Return the 16-bit format in which to multiply matrices, or None to keep their dtype.
+
+        16 bits are taken where they are faster and hold what these polynomials need.
+        """
+        if dtype == torch.float64 or is_small(rows):
+            return None
+        is_too_steep = slope_at_zero(self._polynomials("default")) > MAX_SLOPE
+        is_rounded = self.accuracy == "default"
+        return None if is_rounded and is_too_steep else low_precision(device)
 
     def with_steps(self, steps: int) -> PolarExpress:
         return replace(self, steps=steps)

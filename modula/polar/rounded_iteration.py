@@ -14,6 +14,10 @@ multiply all small values: a hundredfold and more. Two observations keep the nul
 The result of that first step is rounded too, and the slopes of the polynomials after it multiply
 the error. Where their product is large, the result is kept as Ŷ and Y − Ŷ in its turn, which costs
 one product more: P·X̂ + a·Δ − Ŷ. `steps_with_remainder` returns how many steps need that.
+
+P is rounded as well, to P + E, so that uᵀ(P·X̂ + a·Δ)v is not zero but −uᵀEΔv, of second order.
+Where all slopes together exceed `MAX_SLOPE_OF_ADDEND`, even that would show, and P·Δ takes the
+place of a·Δ, for one product more: P·(X̂ + Δ)v = 0 for every P.
 """
 
 from __future__ import annotations
@@ -35,10 +39,24 @@ from modula.polar.minimax import OddQuintic
 from modula.polar.products import add_to_diagonal, gram, polynomial
 from modula.polar.rounding import split
 
-MAX_NOISE_GROWTH = 20.0
+MAX_NOISE_GROWTH = 15.0
 """The most by which the polynomials after a rounding may multiply its error.
 
 The noise of bfloat16 then ends at a few hundredths."""
+
+MAX_SLOPE_OF_ADDEND = 1e3
+"""The largest product of all slopes at zero for which a·Δ may stand for P·Δ."""
+
+MAX_SLOPE = 2e4
+"""The largest product of all slopes at zero for which two numbers in bfloat16 hold X well enough.
+
+Rounding the remainder is noise of 2⁻¹⁸, which these slopes bring to a few hundredths."""
+
+
+@constant
+def slope_at_zero(polynomials: Sequence[OddQuintic]) -> float:
+    """Return the factor by which the composition multiplies small singular values."""
+    return math.prod(a for a, _, _ in polynomials)
 
 
 @constant
@@ -92,12 +110,14 @@ def factors_from_split(
     Returns:
         [batch, m, m] and [batch, m, n], in the dtype of `rounded`.
     """
+    is_steep = slope_at_zero(polynomials) > MAX_SLOPE_OF_ADDEND
     P, slope = _first_multiplier(rounded, polynomials[0])
-    X, remainder = rounded, remainder.mul_(slope)
+    X, remainder = rounded, _addend(P, slope, remainder, is_steep)
     split_steps = steps_with_remainder(polynomials)
     for a, b, c in polynomials[1 : split_steps + 1]:
         X, remainder = _product_with_remainder(P, X, remainder)
-        P, remainder = polynomial(gram(X), a, b, c), remainder.mul_(a)
+        P = polynomial(gram(X), a, b, c)
+        remainder = _addend(P, a, remainder, is_steep)
     return _last_factors(remainder.baddbmm_(P, X), polynomials[split_steps + 1 :])
 
 
@@ -114,6 +134,11 @@ def _first_multiplier(X: Tensor, coefficients: OddQuintic) -> tuple[Tensor, Tens
     P = S.mul_((linear / bound * c).to(dtype)).addcmul_(R, (linear * b).to(dtype))
     slope = (unit * a).to(dtype)
     return add_to_diagonal(P, slope[..., 0]), slope
+
+
+def _addend(P: Tensor, slope: Tensor | float, remainder: Tensor, is_steep: bool) -> Tensor:
+    """Return P·Δ, which null spaces need, or a·Δ, which is as good there and costs no product."""
+    return torch.bmm(P, remainder) if is_steep else remainder.mul_(slope)
 
 
 def _product_with_remainder(P: Tensor, X: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:

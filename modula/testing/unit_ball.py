@@ -211,4 +211,4 @@ def column(numbers: Tensor, like: Tensor) -> Tensor:
 
 def paired(g: Tensor, t: Tensor) -> Tensor:
     """Return <g, t> for each item of two batches, in float64."""
-    return (g.double() * t.double()).flatten(1).sum(dim=1)
+    return (g.double() * t.double()).unsqueeze(-1).flatten(1).sum(dim=1)

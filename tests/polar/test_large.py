@@ -122,12 +122,12 @@ def test_a_broken_matrix_becomes_nan(method, entry, device):
 @few
 @given(seed=seeds, shape=shapes, rank=st.integers(1, 8))
 def test_null_spaces_stay_without_noise(method, seed, shape, rank):
-    """The bound follows from the noise of the first step, for G = A·B in float32.
+    """The bound follows from the noise of the first rounding whose error is not kept.
 
-    That step leaves singular values of about 1, and so a matrix of Frobenius norm √r, whose
-    rounding is noise of 2⁻⁹·√(r/3mn) an entry and (√m + √n) times that as a singular value. The
-    slopes after it, 3.7·2.6·1.9, make that 0.02 at m = n = 32 and r = 8; the rounding of the
-    polynomials adds as much again.
+    A matrix with r singular values of about 1 has the Frobenius norm √r. Its rounding is noise of
+    2⁻⁹·√(r/3mn) an entry and (√m + √n) times that as a singular value, 0.0011 at m = n = 32 and
+    r = 8. The slopes after it, 15 at most, make that 0.017; the rounding of the polynomials adds as
+    much again.
     """
     m, n = shape
     A, B = rand(seed, 2, m, rank), rand(seed + 1, 2, rank, n)

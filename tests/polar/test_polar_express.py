@@ -208,3 +208,9 @@ def test_one_triple_a_step():
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match=f"PolarExpress takes .*{next(iter(settings.values()))}"):
         PolarExpress(**settings)
+
+
+@pytest.mark.parametrize("degrees", [(4,), (5, 7), (1, 3)])
+def test_other_degrees_are_refused(degrees):
+    with pytest.raises(ValueError, match="degree 3 or 5"):
+        minimax_composition(degrees, 0.01)

@@ -20,9 +20,11 @@ from tests.polar.matrices import falling, largest, orthonormal, with_singular_va
 POLYNOMIALS = PolarExpress().compositions["default"]
 SHAPES = [(32, 32), (40, 61), (64, 256), (100, 150), (128, 128)]
 ROUNDING = {torch.bfloat16: 0.04, torch.float16: 0.015}
-"""The most by which rounding may move a singular value of about 1.
+"""The most by which rounding may move a singular value of about 1 in six steps.
 
-It rounds a few times, by 2⁻⁹ or 2⁻¹² each, at each of six steps."""
+It rounds a few times, by 2⁻⁹ or 2⁻¹² each, at each step."""
+ROUNDING_OF_FEW = {torch.bfloat16: 0.04, torch.float16: 0.01}
+"""The same for up to four steps."""
 NOISE = {torch.bfloat16: 0.05, torch.float16: 0.01}
 
 every_format = pytest.mark.parametrize("dtype", ROUNDING, ids=str)
@@ -64,17 +66,18 @@ def test_so_they_are_by_few_polynomials(dtype, shape, steps):
     polynomials = minimax_coefficients(steps, 0.1, 1.02)
     G = prepared(rand(0, 2, *shape))
     values, sizes = lifted(G, iterate_rounded(G.clone(), polynomials, dtype))
-    close(values, applied(polynomials, sizes), atol=ROUNDING[dtype])
+    close(values, applied(polynomials, sizes), atol=ROUNDING_OF_FEW[dtype])
 
 
 @every_format
 @every_shape
-@pytest.mark.parametrize("steps", [5, 6])
+@pytest.mark.parametrize("steps", [4, 5, 6])
 def test_so_they_are_by_more_polynomials(dtype, shape, steps):
     polynomials = PolarExpress(steps=steps).compositions["default"]
     G = prepared(with_singular_values(0, falling(shape[0], 1e-3), *shape, count=3))
     values, sizes = lifted(G, iterate_rounded(G.clone(), polynomials, dtype))
-    close(values, applied(polynomials, sizes), atol=2 * ROUNDING[dtype])
+    allowed = ROUNDING_OF_FEW if steps <= 4 else ROUNDING
+    close(values, applied(polynomials, sizes), atol=allowed[dtype])
 
 
 @given(slopes=st.lists(st.floats(1.0, 9.0), min_size=1, max_size=12))
@@ -86,19 +89,21 @@ def test_a_remainder_is_kept_as_long_as_later_slopes_would_multiply_it_too_far(s
 
 @every_format
 @every_shape
-@pytest.mark.parametrize("rank", [1, 3, 10])
-def test_null_spaces_stay_without_noise(dtype, shape, rank):
-    """The first step has to cancel the rounding error of X, which would grow a hundredfold.
+@pytest.mark.parametrize("method", [PolarExpress(), *map(PolarExpress().with_steps, (5, 6, 7))])
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_null_spaces_stay_without_noise(dtype, shape, method, rank):
+    """The first steps have to cancel the rounding error of X, which would grow a thousandfold.
 
-    2⁻⁹·√m/√(mn), times 7.5·3.7·2.6·1.9, is 0.3 at m = 32.
+    2⁻⁹·√m/√(mn), times slopes of 540 to 8,600, is more than 0.1 for every shape.
     """
     m, n = shape
+    polynomials = method.compositions["default"]
     G = prepared(rand(0, 3, m, rank) @ rand(1, 3, rank, n))
     left, right = (
         torch.linalg.svd(G.double())[0][..., rank:],
         torch.linalg.svd(G.double())[2][:, rank:],
     )
-    orthogonal = iterate_rounded(G.clone(), POLYNOMIALS, dtype).double()
+    orthogonal = iterate_rounded(G.clone(), polynomials, dtype).double()
     assert largest(left.mT @ orthogonal @ right.mT) <= NOISE[dtype]
 
 

@@ -56,6 +56,16 @@ ACCEPTED: tuple[Accepted, ...] = (
             ("tuples.py", "Take3() @ (Identity(), Identity(), Identity())"),
             ("tuples.py", "Take8() @ (a(), b(), a(), c(), a(), b(), a(), Identity())"),
             ("tuples.py", "Left() @ ((Identity(), Identity()), Identity())"),
+            ("tuples.py", "Take4() @ (Identity(), Identity(), Identity(), Identity())"),
+            ("tuples.py", "Take5() @ (Identity(), Identity(), Identity(), Identity(), Identity())"),
+            ("tuples.py", "Take6() @ (ReLU(), ReLU(), ReLU(), ReLU(), ReLU(), ReLU())"),
+            ("tuples.py", "Take7() @ (ReLU(), ReLU(), ReLU(), ReLU(), ReLU(), ReLU(), ReLU())"),
+            (
+                "tuples.py",
+                "Take8() @ (ReLU(), ReLU(), ReLU(), ReLU(), ReLU(), ReLU(), ReLU(), ReLU())",
+            ),
+            ("tuples.py", "Right() @ (Identity(), (Identity(), Identity()))"),
+            ("tuples.py", "Pairs() @ ((Identity(), Identity()), (Identity(), Identity()))"),
         ),
     ),
     Accepted(

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.typing import corpus
-from tests.typing.checkers import CHECKERS
+from tests.typing.checkers import CHECKERS, DEVELOPED_WITH
 from tests.typing.installed import ROOT, Installation
 
 TARGET = Path("modula/algebra/operators.pyi")
@@ -102,7 +102,7 @@ class Laboratory:
         checkers: the names of those that look for the mutants.
     """
 
-    def __init__(self, folder: Path, checkers: Iterable[str] = ("mypy", "pyright")) -> None:
+    def __init__(self, folder: Path, checkers: Iterable[str] = DEVELOPED_WITH) -> None:
         self._installation = Installation.make(ROOT / "modula", corpus.PROGRAMS, folder)
         self._checkers = tuple(checkers)
         self._target = self._installation.site_packages / TARGET
@@ -136,8 +136,8 @@ def main() -> int:
         "--checkers",
         nargs="+",
         choices=CHECKERS,
-        default=["mypy", "pyright"],
-        help="that look for the mutants, in this order (default: mypy pyright)",
+        default=list(DEVELOPED_WITH),
+        help="that look for the mutants, in this order (default %(default)s)",
     )
     options = parser.parse_args()
     only: str = options.only

@@ -338,6 +338,62 @@ Take8() @ (a(), b(), a(), c(), a(), b(), a(), Identity())  # E: Identity gives R
 Take9() @ (a(), ReLU(), a(), c(), a(), b(), a(), c(), a())  # E: ReLU gives RMS, taken is Linf
 Left() @ ((a(), Identity()), a())  # E: Identity gives RMS where Linf is taken
 Left() @ ((Identity(), Identity()), Identity())  # E: one input is not RMS and Linf at once
+Take4() @ (  # E: one input is not RMS and Linf at once
+    Identity(),
+    Identity(),
+    Identity(),
+    Identity(),
+)
+Take5() @ (  # E: one input is not RMS and Linf at once
+    Identity(),
+    Identity(),
+    Identity(),
+    Identity(),
+    Identity(),
+)
+Take6() @ (  # E: one input is not RMS and Linf at once
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+)
+Take7() @ (  # E: one input is not RMS and Linf at once
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+)
+Take8() @ (  # E: one input is not RMS and Linf at once
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+)
+Take9() @ (  # E: one input is not RMS and Linf at once
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+    ReLU(),
+)
+Right() @ (Identity(), (Identity(), Identity()))  # E: one input is not RMS and Linf at once
+Pairs() @ (  # E: one input is not RMS and Linf at once
+    (Identity(), Identity()),
+    (Identity(), Identity()),
+)
 Right() @ (a(), (ReLU(), a()))  # E: ReLU gives RMS where Linf is taken
 Pairs() @ ((a(), b()), (Identity(), a()))  # E: Identity gives RMS where Linf is taken
 Add() @ (a(), Identity(), b())  # E: Identity gives RMS, the last Linf
