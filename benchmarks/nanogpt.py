@@ -91,6 +91,8 @@ CHOICES = {
     "the default": Setting("the default", CHOSEN),
     "momentum 0.95": Setting("momentum 0.95", CHOSEN, momentum=0.95),
     "momentum 0.85": Setting("momentum 0.85", CHOSEN, momentum=0.85),
+    "momentum 0.8": Setting("momentum 0.8", CHOSEN, momentum=0.8),
+    "quick MLPs 4": Setting("momentum 0.85, MLPs 4", CHOSEN, momentum=0.85, masses={"matrix": 4.0}),
     "a warm-up": Setting("a warm-up of a tenth", CHOSEN, warmup=0.1),
     "attention 2": Setting("attention 2, MLPs 3", CHOSEN, masses={"attention": 2.0, "matrix": 3.0}),
     "attention 4": Setting("attention 4, MLPs 1", CHOSEN, masses={"attention": 4.0, "matrix": 1.0}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -224,3 +225,34 @@ def test_nanogpt_compares_settings_of_lifting(
     printed = capsys.readouterr().out
     assert "attention 2, MLPs 3" in printed
     assert "AdamW" not in printed
+
+
+def test_lifted_masses_writes_a_row_for_each_training_of_each_network(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import lifted_masses as benchmark
+
+    for name, training in benchmark.TRAININGS.items():
+        monkeypatch.setitem(benchmark.TRAININGS, name, replace(training, rates=training.rates[:2]))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- lifted_masses:begin -->\n<!-- lifted_masses:end -->\n")
+    few = ["--steps", "2", "--seeds", "2", "--batch", "2", "--context", "8"]
+    out = ["--out", str(tmp_path), "--write", str(page)]
+    benchmark.main(["--data", str(corpus), *few, *out])
+    rows = [line.split(" | ")[:2] for line in page.read_text().splitlines() if " ± " in line]
+    trainings = [training.name for training in benchmark.TRAININGS.values()]
+    expected = [[f"| {network}", name] for network in benchmark.NETWORKS for name in trainings]
+    assert rows == expected
+
+
+def test_the_masses_that_are_halved_and_doubled_are_the_defaults() -> None:
+    import modula
+    from benchmarks import lifted_masses as benchmark
+
+    ids = torch.zeros(2, 8, dtype=torch.long)
+    for build in benchmark.NETWORKS.values():
+        model = build(16)
+        default = modula.lift(model, ids).report()
+        given = modula.lift(model, ids, masses=model.masses).report()
+        for row in default:
+            assert given[row.name].mass_fraction == pytest.approx(row.mass_fraction)

@@ -100,9 +100,10 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--networks",
         nargs="+",
-        choices=["gpt", "resmlp", "plain", "scaled"],
-        help="which networks to train; by default gpt resmlp, with --lifted plain scaled, of which "
-        "the second divides its residual branches by the number of blocks",
+        choices=["gpt", "resmlp", "plain", "scaled", "tied"],
+        help="which networks to train; by default gpt resmlp, with --lifted plain scaled tied, of "
+        "which the second divides its residual branches by the number of blocks, and the third has "
+        "one matrix as table and head",
     )
     parser.add_argument(
         "--lifted",
@@ -145,7 +146,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(given)
     options.name = "lr_transfer_lifted" if options.lifted else "lr_transfer"
     options.networks = options.networks or (
-        ["plain", "scaled"] if options.lifted else ["gpt", "resmlp"]
+        ["plain", "scaled", "tied"] if options.lifted else ["gpt", "resmlp"]
     )
     options.systems = options.systems or [
         system for system in SYSTEMS if not (options.lifted and system == "normalize")
@@ -220,6 +221,7 @@ def task(network: str, options: argparse.Namespace) -> Task:
             width=size.width,
             heads=4,
             blocks=size.depth,
+            tied=network == "tied",
             scale=scale,
         )
         return lift(model, windows[:4])
@@ -266,11 +268,13 @@ def loss_of(model: Network, x: Tensor, y: Tensor, noise: float = 0.0) -> Tensor:
 def axes_of(network: str, options: argparse.Namespace) -> dict[str, list[Size]]:
     """Return the sizes along width and those along depth, each from small to large.
 
-    A scaled network differs from a plain one in its depth alone.
+    A scaled network is varied in its depth alone, and one with a tied head in its width.
     """
     wide = [Size(network, width, options.depths[0]) for width in options.widths]
     deep = [Size(network, options.width, depth) for depth in options.depths]
-    return {"depth": deep} if network == "scaled" else {"width": wide, "depth": deep}
+    both = {"width": wide, "depth": deep}
+    chosen = {"scaled": ["depth"], "tied": ["width"]}.get(network, list(both))
+    return {axis: both[axis] for axis in chosen}
 
 
 def sizes(network: str, options: argparse.Namespace) -> list[Size]:
@@ -284,7 +288,7 @@ RUNS_A_WALK = 6
 
 def cost(trial: Trial) -> float:
     """Estimate the time of a run, relative to other runs."""
-    per_block = {"gpt": 12, "plain": 12, "scaled": 12, "resmlp": 2}[trial.network] * trial.width**2
+    per_block = (2 if trial.network == "resmlp" else 12) * trial.width**2
     return trial.depth * (per_block + 2e4) + 1e5
 
 

@@ -354,8 +354,9 @@ def test_a_plain_gpt_is_lifted(corpus: Path, tmp_path: Path) -> None:
     small = [*LR_TRANSFER[:-2], "dualize", "muon"]
     options = [*small, "--lifted", "--data", str(corpus), "--seeds", "1", "--out", str(tmp_path)]
     runs = load("lr_transfer").main(options)
-    assert {trial.network for trial in runs.results} == {"plain", "scaled"}
+    assert {trial.network for trial in runs.results} == {"plain", "scaled", "tied"}
     assert {t.width for t in runs.results if t.network == "scaled"} == {16}
+    assert len({t.depth for t in runs.results if t.network == "tied"}) == 1
     assert {trial.system for trial in runs.results} == {"dualize", "muon"}
     assert (tmp_path / "lr_transfer_lifted.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "lr_transfer_lifted.json").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import modula
-from modula import LiftError, ParameterError, SteepestDescent
+from modula import LiftError, ParameterError, SteepestDescent, instruments
 from modula.lift import Inputs
 from tests.helpers import close
 from tests.lift.models import NanoGPT, ResNet, features, ids, vision
@@ -289,6 +289,29 @@ def test_gradients_in_all_forms_are_one(name: str) -> None:
     model(x).square().mean().backward()
     for mine, other in zip(by_loss.tensors, net.gradient().tensors, strict=True):
         close(mine, other)
+
+
+def test_a_run_that_is_watched_is_the_same_run() -> None:
+    def trained(is_watched: bool) -> tuple[list[Tensor], dict[int, Mapping[str, float]]]:
+        torch.manual_seed(0)
+        model, x = NanoGPT(), ids()
+        net = modula.lift(model, x)
+        written: dict[int, Mapping[str, float]] = {}
+        with instruments.watch(net, every=2, log=written.__setitem__) as watcher:
+            for _ in range(4):
+                loss = model(x).square().mean()
+                gradient = net.gradient(loss)
+                update = net.dualize(gradient, 0.05)
+                if is_watched:
+                    watcher.step(x, gradient=gradient, update=update, loss=loss)
+                net.weights -= update
+        return list(model.parameters()), written
+
+    watched, written = trained(True)
+    alone, _ = trained(False)
+    assert all(map(torch.equal, watched, alone))
+    assert sorted(written) == [0, 2]
+    assert written[2]["loss"] < written[0]["loss"]
 
 
 def test_a_compiled_step_is_the_step() -> None:
