@@ -89,10 +89,9 @@ CHOSEN = (0.226, 0.32, 0.45)
 LOWER = (0.08, 0.113, 0.16, 0.226, 0.32)
 CHOICES = {
     "the default": Setting("the default", CHOSEN),
-    "momentum 0.95": Setting("momentum 0.95", CHOSEN, momentum=0.95),
-    "momentum 0.85": Setting("momentum 0.85", CHOSEN, momentum=0.85),
-    "momentum 0.8": Setting("momentum 0.8", CHOSEN, momentum=0.8),
-    "quick MLPs 4": Setting("momentum 0.85, MLPs 4", CHOSEN, momentum=0.85, masses={"matrix": 4.0}),
+    "momentum 0.95": Setting("lifted, momentum 0.95", CHOSEN, momentum=0.95),
+    "momentum 0.85": Setting("lifted, momentum 0.85", CHOSEN, momentum=0.85),
+    "momentum 0.8": Setting("lifted, momentum 0.8", CHOSEN, momentum=0.8),
     "a warm-up": Setting("a warm-up of a tenth", CHOSEN, warmup=0.1),
     "attention 2": Setting("attention 2, MLPs 3", CHOSEN, masses={"attention": 2.0, "matrix": 3.0}),
     "attention 4": Setting("attention 4, MLPs 1", CHOSEN, masses={"attention": 4.0, "matrix": 1.0}),
@@ -101,8 +100,8 @@ CHOICES = {
     "small 15%": Setting("biases and gains 15%", CHOSEN, masses={"bias": 0.82, "gain": 0.41}),
     "MLPs 4": Setting("MLPs 4", CHOSEN, masses={"matrix": 4.0}),
     "weight decay": Setting("a weight decay of 0.03", CHOSEN, weight_decay=0.03),
-    "four steps": Setting("lifted, four steps of orthogonalisation", CHOSEN, polar_steps=4),
-    "six steps": Setting("lifted, six steps of orthogonalisation", CHOSEN, polar_steps=6),
+    "four steps": Setting("lifted, four steps of degree 5", CHOSEN, polar_steps=4),
+    "six steps": Setting("lifted, six steps of degree 5", CHOSEN, polar_steps=6),
     "init": Setting("calibrate='init'", LOWER, calibrate="init"),
     "flat": Setting("calibrate='flat'", CHOSEN, calibrate="flat"),
 }
