@@ -1,12 +1,12 @@
 """Widen each overload of the algebra to Any, one at a time, and report which the corpus catches.
 
-    python -m tests.typing.mutate [--only NAME] [--checkers NAME …]
+    python -m tests.typing.mutate [--only NAME] [--first NUMBER] [--checkers NAME …]
 
 The overloads are those of modula/algebra/operators.pyi. Each is widened in up to three ways: its
 operands, its self type where it names one, its result. (An operand of any object is as wide as Any
 already.) A mutant is caught if one of the checkers then disagrees with a mark or a pinned type of
-some program. The mutants that nothing
-catches are listed at the end, and fail the command. The whole takes about a quarter of an hour.
+some program. The mutants that nothing catches are listed at the end, and fail the command. The
+whole takes about a quarter of an hour; `--first` goes on with a run that ended early.
 """
 
 from __future__ import annotations
@@ -133,6 +133,13 @@ def main() -> int:
         "--only", default="", help="take only overloads whose class and name contain this"
     )
     parser.add_argument(
+        "--first",
+        type=int,
+        default=1,
+        metavar="NUMBER",
+        help="of the mutant to begin with (default %(default)s)",
+    )
+    parser.add_argument(
         "--checkers",
         nargs="+",
         choices=CHECKERS,
@@ -141,6 +148,8 @@ def main() -> int:
     )
     options = parser.parse_args()
     only: str = options.only
+    first: int = options.first
+    escaped = []
     with tempfile.TemporaryDirectory() as folder:
         laboratory = Laboratory(Path(folder), options.checkers)
         chosen = [
@@ -148,15 +157,17 @@ def main() -> int:
             for mutant in mutants(laboratory.source)
             if only in f"{mutant.owner}.{mutant.signature}"
         ]
-        escaped = []
-        for number, mutant in enumerate(chosen, 1):
+        if not 1 <= first <= len(chosen):
+            parser.error(f"--first {first}: there are mutants 1 to {len(chosen)}")
+        for number, mutant in enumerate(chosen[first - 1 :], first):
             caught = laboratory.catch(mutant)
             print(f"[{number}/{len(chosen)}] {mutant}\n    {caught or 'NOT CAUGHT'}", flush=True)
             if caught is None:
                 escaped.append(mutant)
+    tried = len(chosen) - first + 1
     print(
-        f"{len(chosen)} mutants of the overloads in {TARGET}: {len(chosen) - len(escaped)} caught, "
-        f"{len(escaped)} not"
+        f"mutants {first} to {len(chosen)} of the overloads in {TARGET}: "
+        f"{tried - len(escaped)} of {tried} caught"
     )
     print("\n".join(f"  not caught: {mutant}" for mutant in escaped))
     return 1 if escaped else 0

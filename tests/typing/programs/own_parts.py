@@ -363,6 +363,15 @@ tower.body = Linear(4, 4)  # E static: an attribute takes anything when the prog
 network = Linear(3, 4) @ ReLU() @ Linear(4, 2) @ Embed(2, 9)
 masses = [part.mass for part in network.children() if isinstance(part, AnyModule)]
 assert_type(masses, list[float])
+assert_type(network[0], AnyModule)
+assert_type([part.mass for part in network], list[float])
+assert_type(len(network), int)
+network[0] = Embed(2, 9)
+network["0"]  # E: components have numbers
+network[0] = nn.ReLU()  # E: a torch.nn module declares no norms
+network[0] = Linear(2, 9)  # E run: ids enter the network, not features
+network[1] @ network[0]  # E static: a checker does not know the spaces of a part
+Linear(3, 4)[0]  # E run: an atom has no components
 
 
 def inside(model: Composition[OneHot, RMS]) -> None:

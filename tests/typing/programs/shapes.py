@@ -127,6 +127,8 @@ assert_type(Parallel(a(), b(), e()), Parallel[tuple[RMS, RMS, OneHot], tuple[RMS
 assert_type(Parallel(a(), Keep(OneHot)), Parallel[tuple[RMS, OneHot], tuple[RMS, OneHot]])
 assert_type(Add() @ Parallel(a(), e()), Module[tuple[RMS, OneHot], RMS])
 assert_type(a() @ (Add() @ Parallel(a(), e())), Module[tuple[RMS, OneHot], RMS])
+assert_type(a() @ Add() @ Parallel(a(), e()), Module[tuple[RMS, OneHot], RMS])
+a() @ Add() @ Parallel(b(), e())  # E: Linf is not RMS
 assert_type(Parallel(a(), b()) @ (a(), a()), Module[RMS, tuple[RMS, Linf]])
 assert_type(Parallel(a(), b()) @ (a(), a()) @ e(), Module[OneHot, tuple[RMS, Linf]])
 assert_type(2 * Parallel(a(), b()), Module[tuple[RMS, RMS], tuple[RMS, Linf]])

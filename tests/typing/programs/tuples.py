@@ -451,8 +451,18 @@ a() @ Add() @ ((b(), b(), b(), b(), b(), b(), b(), b(), b()) @ e())  # E: Linf i
 Add() @ ((a(), b()) @ e())  # E: the codomains differ
 Add() @ ((a(), b(), b()) @ e())  # E: the codomains differ
 assert_type(a() @ (Add() @ ((a(), a()) @ e())), Module[OneHot, RMS])
-a() @ Add() @ ((a(), a()) @ e())  # E static: Add has met its codomain, and a tuple of
-# unknown length is not one of two
+assert_type(a() @ Add() @ ((a(),) @ e()), Module[OneHot, RMS])
+assert_type(a() @ Add() @ ((a(), a()) @ e()), Module[OneHot, RMS])
+assert_type(a() @ Add() @ ((a(), a(), a()) @ e()), Module[OneHot, RMS])
+assert_type(a() @ Add() @ ((a(), a(), a(), a()) @ e()), Module[OneHot, RMS])
+a() @ Add() @ ((b(),) @ e())  # E: Linf is not RMS
+a() @ Add() @ ((b(), b()) @ e())  # E: Linf is not RMS
+a() @ Add() @ ((b(), b(), b()) @ e())  # E: Linf is not RMS
+a() @ Add() @ ((b(), b(), b(), b()) @ e())  # E: Linf is not RMS
+a() @ Add() @ ((a(), b()) @ e())  # E: the codomains differ
+a() @ Add() @ ((a(), a(), a(), a(), a()) @ e())  # E static: Add has met its codomain, and a tuple
+# of unknown length is not one of five
+assert_type(a() @ (Add() @ ((a(), a(), a(), a(), a()) @ e())), Module[OneHot, RMS])
 (a(), e()) @ Add()  # E: the domains differ
 (a(), b(), e()) @ Add()  # E: the domains differ
 assert_type(Add() @ ((a(),) @ e()), Module[OneHot, RMS])
@@ -516,6 +526,19 @@ assert_type(
 assert_type(
     Concatenation(a(), a(), a(), a(), a(), a(), a(), a(), a()), Concatenation[RMS, tuple[RMS, ...]]
 )
+
+
+class Halves(Concatenation[RMS, tuple[RMS, Linf]]):
+    """A concatenation with arguments of its own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(Linear(width, 3), Linear(width, 3, codomain=Linf))
+
+
+assert_type(Halves(8), Halves)
+assert_type(Halves(8) @ a(), Module[RMS, tuple[RMS, Linf]])
+e() @ Halves(8)  # E: a tuple holds no ids
+Halves(a(), b())  # E: it takes a width
 Concatenation(a(), e())  # E: the last takes ids
 Concatenation(a(), b(), e())  # E: the last takes ids
 Concatenation(a(), b(), a(), e())  # E: the last takes ids
