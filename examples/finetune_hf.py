@@ -57,8 +57,8 @@ class Windows(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def __getitem__(self, i: int) -> dict[str, Tensor]:
-        return {"input_ids": self.inputs[i], "labels": self.inputs[i]}
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"input_ids": self.inputs[index], "labels": self.inputs[index]}
 
 
 class LowRank(nn.Module):

@@ -131,7 +131,7 @@ def run(name: str, seed: int, corpus: Corpus, options: argparse.Namespace) -> Ru
         dtype
     )
     step = begin(model)
-    losses = []
+    losses: list[float] = []
     for k in tqdm(range(options.steps), desc=f"{name}, seed {seed}", unit="step"):
         x, y = batch(corpus.train, options.batch, options.context, batches)
         context: AbstractContextManager[object] = (

@@ -19,7 +19,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,7 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         heads=options.heads,
         blocks=options.blocks,
     ).to(options.device)
-    forward = torch.compile(model, backend=options.compile) if options.compile else model
+    forward: Callable[[Tensor], Tensor] = (
+        torch.compile(model, backend=options.compile) if options.compile else model
+    )
     momentum = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
     optimizers = [] if options.optimizer == "modula" else torch_optimizers(settings, model)
     losses: list[float] = []

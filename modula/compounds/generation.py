@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Generic, TypeAlias, TypeVar, cast
+from typing import Generic, TypeAlias, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
@@ -12,12 +12,13 @@ from torch import Tensor
 from modula.algebra.core import AnyModule, Composition, Compound, Concatenation, Module
 from modula.algebra.parallel import Parallel
 from modula.bonds.incremental import Incremental
-from modula.norms import RMS, OneHot
+from modula.norms import RMS, Norm, OneHot
 from modula.progress import progress
 from modula.values import Value
 
 X = TypeVar("X")
 Y = TypeVar("Y")
+N = TypeVar("N", bound=Norm)
 
 Step: TypeAlias = Callable[[Value], Value]
 """A part of a network as a function of its input at the new positions."""
@@ -54,6 +55,10 @@ class KeyValueCache(Generic[X, Y]):
     def __init__(self, model: Module[X, Y]) -> None:
         self._step = _step_of(model)
 
+    @overload
+    def extend(self: KeyValueCache[X, N], x: Value) -> Tensor: ...
+    @overload
+    def extend(self, x: Value) -> Value: ...
     @torch.no_grad()
     def extend(self, x: Value) -> Value:
         """Return the output at the next positions, as it is in the whole sequence.

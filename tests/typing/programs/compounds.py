@@ -123,6 +123,7 @@ model = GPT(9, d_embed=8, num_heads=2, num_blocks=1)
 assert_type(generate(model, ids, 3, temperature=0.5, top_k=2), torch.Tensor)
 assert_type(KeyValueCache(model), KeyValueCache[OneHot, RMS])
 assert_type(KeyValueCache(attention()), KeyValueCache[RMS, RMS])
+assert_type(KeyValueCache(model).extend(ids), torch.Tensor)
 generate(mlp(), ids, 3)  # E: an MLP reads no ids
 generate(model, [[0, 1]], 3)  # E: ids are a tensor
 generate(model, ids)  # E: how many tokens
