@@ -433,9 +433,8 @@ class Network(ABC):
         """Return the update with each tensor rescaled to norm target_norm · c_i.
 
         c_i is the coefficient of the weight. This is the normalisation of Large et al. 2024
-        (arXiv:2405.14813), algorithm 1, for any direction, such as Adam's. The rows of a table and
-        the taps of a kernel keep their shares, where the authors' package rescales each. Zero stays
-        zero.
+        (arXiv:2405.14813), for any direction, such as Adam's. The rows of a table and the taps of a
+        kernel keep their shares, where the authors' package rescales each. Zero stays zero.
 
         Raises:
             TypeError: `update` is not an Update.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from modula.bonds.base import SameSpace
-from modula.checks import Claim
+from modula.checks import Claim, is_number
 from modula.norms import RMS
 
 
@@ -26,6 +28,7 @@ class TokenShift(SameSpace[RMS, RMS]):
             features.
 
     Raises:
+        TypeError: the share is not a number.
         ValueError: the share is not between 0 and 1; in the forward pass, a tensor without an axis
             of positions.
 
@@ -45,6 +48,8 @@ class TokenShift(SameSpace[RMS, RMS]):
 
     def __init__(self, share: float = 0.5) -> None:
         super().__init__()
+        if not is_number(share):
+            raise TypeError(f"TokenShift takes a number for its share, got {type(share).__name__}")
         if not 0 <= share <= 1:
             raise ValueError(f"TokenShift takes a share between 0 and 1, got {share}")
         self.share = share
@@ -54,6 +59,8 @@ class TokenShift(SameSpace[RMS, RMS]):
             raise ValueError(
                 f"{self!r} takes [..., position, d], got a tensor of shape {list(x.shape)}"
             )
+        if x.shape[-2] == 0:
+            return x
         taken = self._taken(x)
         return torch.cat((F.pad(x[..., :taken], (0, 0, 1, -1)), x[..., taken:]), dim=-1)
 
@@ -75,4 +82,5 @@ class TokenShift(SameSpace[RMS, RMS]):
 
     def _taken(self, x: Tensor) -> int:
         """How many features are taken."""
-        return int(self.share * x.shape[-1])
+        # 0.29 · 100 is 28.999999999999996 in floating point, and means 29.
+        return math.floor(round(self.share * x.shape[-1], 6))

@@ -66,7 +66,8 @@ class Ball(Constraint):
 
     def __call__(self, weights: Weights, step: Step) -> None:
         norms = step.plan.norms(weights.tensors)
-        _rescale(weights.tensors, (self.radius / norms).clamp(max=1), step)
+        roots = torch.where(norms > self.radius, _roots(self.radius, norms), 1)
+        _rescale(weights.tensors, roots, step)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ class Sphere(Constraint):
 
     def __call__(self, weights: Weights, step: Step) -> None:
         norms = step.plan.norms(weights.tensors)
-        _rescale(weights.tensors, torch.where(norms == 0, 1, self.radius / norms), step)
+        roots = torch.where(norms == 0, 1, _roots(self.radius, norms))
+        _rescale(weights.tensors, roots, step)
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,14 @@ def _check_radius(owner: str, radius: object) -> None:
         raise ValueError(f"{owner} takes a finite radius above 0, got {radius}")
 
 
-def _rescale(tensors: Sequence[Tensor], factors: Tensor, step: Step) -> None:
-    """Multiply each tensor by its factor in place, if the step is taken."""
+def _roots(radius: float, norms: Tensor) -> Tensor:
+    """√(radius/norm) of each norm; the ratio to a subnormal norm can be beyond float32."""
+    return math.sqrt(radius) / norms.sqrt()
+
+
+def _rescale(tensors: Sequence[Tensor], roots: Tensor, step: Step) -> None:
+    """Multiply each tensor by the square of its root in place, if the step is taken."""
     own = all_to_local(tensors)
-    for w, factor in zip(own, factors.unbind(), strict=True):
-        w *= torch.as_tensor(step.choose(factor, 1.0), device=w.device).to(w)
+    for w, root in zip(own, roots.unbind(), strict=True):
+        factor = torch.as_tensor(step.choose(root, 1.0), device=w.device).to(w)
+        w.mul_(factor).mul_(factor)

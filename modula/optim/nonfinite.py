@@ -1,4 +1,4 @@
-"""Policies for gradients that contain a NaN or an infinity.
+"""Policies for gradients that contain a NaN or an infinity, or whose running sums would.
 
 A policy looks at the gradients and returns a verdict. A rejected step still runs, as a no-op: zero
 gradient, learning rate 0, momentum 1. So the verdict stays on the device, and nothing waits for it.
@@ -6,6 +6,7 @@ gradient, learning rate 0, momentum 1. So the verdict stays on the device, and n
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +17,14 @@ from torch import Tensor
 
 from modula.checks import listed
 from modula.scaling import working_dtype
-from modula.sharding import all_to_local, dot, from_local_like
+from modula.sharding import all_to_local, dot, from_local_like, to_full
 from modula.vector import Gradient, Scalar
 
 NonFinite: TypeAlias = Literal["propagate", "skip", "raise"]
+
+
+HEADROOM = 2.0**14
+"""How much larger than a gradient the sums of many like it may be, as momentum makes them."""
 
 
 class Verdict(ABC):
@@ -92,20 +97,21 @@ def propagate(gradient: Gradient) -> Verdict:
 
 
 def skip(gradient: Gradient) -> Verdict:
-    """Take the step only if every entry of every parameter's gradient is finite."""
+    """Take the step only if every gradient is finite, and as many like it have a finite sum."""
     return TakenIf(all_finite(gradient), working_dtype(gradient.tensors[0].dtype))
 
 
 def refuse(gradient: Gradient) -> Verdict:
-    """Raise if an entry is not finite, naming the parameters. This waits for the device.
+    """Raise if an entry is not finite or too large, naming the parameters. Waits for the device.
 
     Raises:
-        FloatingPointError: some gradient is not finite.
+        FloatingPointError: some gradient is not finite, or sums of such gradients would not be.
     """
     if not all_finite(gradient):
-        bad = [name for name, g in gradient.items() if not g.isfinite().all()]
+        bad = [name for name, g in gradient.items() if _has_nonfinite(to_full(g), g)]
         raise FloatingPointError(
-            f"NaN or infinity in the gradient of {listed(bad, 8)}; nothing was changed. Look for "
+            f"NaN or infinity in the gradient of {listed(bad, 8)}, or an entry so large that a sum "
+            "of such gradients would overflow; nothing was changed. Look for "
             "an overflow in the loss, lower the rate, or "
             'pass nonfinite="skip" to leave such steps out'
         )
@@ -116,10 +122,16 @@ POLICIES: dict[str, Policy] = {"propagate": propagate, "skip": skip, "raise": re
 
 
 def all_finite(gradient: Gradient) -> Tensor:
-    """Return whether every entry on every process is finite, as a boolean scalar tensor."""
+    """Return whether every entry on every process is finite, as a boolean scalar tensor.
+
+    A finite entry counts as infinite if `HEADROOM` times it is, in the dtype of averages.
+    """
     counts = dot(gradient.tensors, gradient.tensors, _has_nonfinite)
     return torch.stack([count.to(counts[0].device) for count in counts]).sum() == 0
 
 
 def _has_nonfinite(g: Tensor, _: Tensor) -> Tensor:
-    return g.isfinite().all().logical_not()
+    if not g.numel():
+        return torch.zeros((), dtype=torch.bool, device=g.device)
+    largest: Tensor = torch.linalg.vector_norm(g, math.inf).to(working_dtype(g.dtype))
+    return (largest * HEADROOM).isfinite().logical_not()

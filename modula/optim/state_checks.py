@@ -12,14 +12,7 @@ from modula.checks import is_finite, is_number
 from modula.errors import StateMismatchError
 from modula.optim.adaptive_masses import LAST_UPDATE, LOG_MASS
 from modula.optim.master_weights import MASTER
-from modula.optim.settings import (
-    check_adam,
-    check_adapt_masses,
-    check_lr,
-    check_momentum,
-    check_nesterov,
-    check_weight_decay,
-)
+from modula.optim.settings import check_adapt_masses, check_lr, check_weight_decay
 from modula.vector import is_trainable, kind_of
 
 FLOAT32 = torch.float32.itemsize
@@ -32,6 +25,7 @@ def check_state_dict(
     names: Sequence[str],
     params: Sequence[Tensor],
     buffers: Sequence[str],
+    check_rule_settings: Callable[[Mapping[str, object]], None],
 ) -> None:
     """Raise if a state dict does not fit.
 
@@ -39,6 +33,8 @@ def check_state_dict(
         state_dict: as `optimizer.state_dict()` returns it.
         names, params: the optimizer's own, in parameter order.
         buffers: the names of its buffers of each parameter, which are shaped like it.
+        check_rule_settings: raises a TypeError or a ValueError for a parameter group with a setting
+            that the optimizer's rule cannot use.
 
     Raises:
         StateMismatchError: the first difference, and what was expected.
@@ -66,11 +62,14 @@ def check_state_dict(
                 f"the saved state of {name!r} is a dict, got {type(saved).__name__}"
             )
         _check_parameter(saved, name, param, buffers)
-    _check_settings(group)
+    _check_settings(group, check_rule_settings)
 
 
 def check_state(
-    state: Mapping[str, Tensor], param: Tensor, kept: Mapping[str, torch.dtype]
+    state: Mapping[str, object],
+    param: Tensor,
+    kept: Mapping[str, torch.dtype],
+    numbers: Sequence[str],
 ) -> None:
     """Raise if what an optimizer keeps for a parameter has been changed from outside.
 
@@ -79,30 +78,61 @@ def check_state(
         param: the parameter.
         kept: the buffers that a step needs, by name, and their dtypes. A buffer may have another
             dtype than these, as after `model.double()`, but not 16 bits in place of 32.
+        numbers: the names of the single numbers that a step needs.
 
     Raises:
-        StateMismatchError: a buffer is missing, or of another shape or kind.
+        StateMismatchError: an entry is missing, or of another shape, kind or device.
     """
+    owner = f"a parameter of shape {list(param.shape)}"
+    if MASTER in state:
+        kept = {**kept, MASTER: torch.float32}
+    missing = [name for name in (*kept, *numbers) if name not in state]
+    if missing:
+        raise StateMismatchError(
+            f"the state of {owner} lacks {missing[0]!r}, which a step needs: to begin anew remove "
+            "the whole state, optimizer.state.clear()"
+        )
+    for name in numbers:
+        number = state[name]
+        if not isinstance(number, Tensor) or number.dim() or not _is_real(number):
+            raise StateMismatchError(
+                f"{name!r} of {owner} is a tensor of a real number without axes, got "
+                f"{number!s:.60}: someone has replaced it"
+            )
     for name, dtype in kept.items():
-        buffer = state.get(name)
-        if buffer is None:
-            raise StateMismatchError(
-                f"the state of a parameter of shape {list(param.shape)} lacks {name!r}, which a "
-                "step needs: to begin anew remove the whole state, optimizer.state.clear()"
-            )
-        if buffer.shape != param.shape:
-            raise StateMismatchError(
-                f"{name!r} of a parameter of shape {list(param.shape)} has the shape "
-                f"{list(buffer.shape)}: someone has replaced it"
-            )
-        if buffer.dtype.itemsize < min(FLOAT32, dtype.itemsize):
-            raise StateMismatchError(
-                f"{name!r} of a parameter of shape {list(param.shape)} is {buffer.dtype}, and 16 "
-                f"bits lose a small gradient beside a large average: leave it in {dtype}"
-            )
+        _check_buffer(f"{name!r} of {owner}", state[name], param, dtype)
 
 
-def _check_settings(group: Mapping[str, object]) -> None:
+def _is_real(number: Tensor) -> bool:
+    return not number.is_complex() and number.dtype != torch.bool
+
+
+def _check_buffer(buffer: str, value: object, param: Tensor, dtype: torch.dtype) -> None:
+    """Raise if this value cannot be the buffer of a parameter that is kept in this dtype."""
+    if not isinstance(value, Tensor) or not is_trainable(value):
+        raise StateMismatchError(
+            f"{buffer} is {kind_of(value)[0]}, and a step needs a dense tensor of floating-point "
+            "numbers: someone has replaced it"
+        )
+    if value.shape != param.shape:
+        raise StateMismatchError(
+            f"{buffer} has the shape {list(value.shape)}: someone has replaced it"
+        )
+    if value.device != param.device:
+        raise StateMismatchError(
+            f"{buffer} is on {value.device} and the parameter on {param.device}: after a move of "
+            "the model load the state that was saved before it"
+        )
+    if value.dtype.itemsize < min(FLOAT32, dtype.itemsize):
+        raise StateMismatchError(
+            f"{buffer} is {value.dtype}, and 16 bits lose a small gradient beside a large average: "
+            f"leave it in {dtype}"
+        )
+
+
+def _check_settings(
+    group: Mapping[str, object], check_rule_settings: Callable[[Mapping[str, object]], None]
+) -> None:
     if "skipped" not in group:
         raise StateMismatchError(
             "the saved state does not count skipped steps, as a SteepestDescent's does: another "
@@ -117,18 +147,14 @@ def _check_settings(group: Mapping[str, object]) -> None:
         ("lr", check_lr),
         ("weight_decay", check_weight_decay),
         ("adapt_masses", check_adapt_masses),
-        ("momentum", check_momentum),
-        ("nesterov", check_nesterov),
-        ("betas", lambda betas: check_adam(betas, 0.0)),
-        ("eps", lambda eps: check_adam((0.0, 0.0), eps)),
     )
-    for name, check in checks:
-        if name not in group:
-            continue
-        try:
-            check(group[name])
-        except (TypeError, ValueError) as error:
-            raise StateMismatchError(f"the saved state is damaged: {error}") from None
+    try:
+        for name, check in checks:
+            if name in group:
+                check(group[name])
+        check_rule_settings(group)
+    except (TypeError, ValueError) as error:
+        raise StateMismatchError(f"the saved state is damaged: {error}") from None
 
 
 def _check_names(saved: object, count: int, names: Sequence[str]) -> None:

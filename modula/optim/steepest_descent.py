@@ -125,7 +125,7 @@ class SteepestDescent(torch.optim.Optimizer):
         True
 
     Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 3; with normalize=True, Large et
-    al. 2024 (arXiv:2405.14813), algorithm 1.
+    al. 2024 (arXiv:2405.14813).
     """
 
     def __init__(
@@ -236,7 +236,7 @@ class SteepestDescent(torch.optim.Optimizer):
                 a setting in the parameter group is of the wrong kind.
             ValueError: a setting in the parameter group, as a schedule may have written it, is out
                 of range, or missing.
-            StateMismatchError: a buffer in `state` was removed or replaced by one of another kind.
+            StateMismatchError: an entry of `state` was removed, or replaced by one of another kind.
             FloatingPointError: with nonfinite="raise", a gradient is not finite.
             StepError: the step failed on another process, or processes have gradients of different
                 weights.
@@ -283,10 +283,12 @@ class SteepestDescent(torch.optim.Optimizer):
         settings = self._settings
         names = tuple(plan.names)
         check_settings(settings, (*SETTINGS, *self.rule.defaults()), adapts=self._adapts)
+        self.rule.check_settings(cast("dict[str, object]", settings))
         grads = [dense(p.grad) for p in plan.weights if p.grad is not None]
         for name, g in zip(names, grads, strict=True):
             if not is_trainable(g):
                 check_kind("SteepestDescent", f"{name}.grad", g)
+        self._check_states(plan.weights)
         gradient = Gradient.from_tensors(names, apart(grads, self._all_kept(plan.weights)))
         verdict = self._judge(gradient)
         if self._before is not None:
@@ -345,16 +347,10 @@ class SteepestDescent(torch.optim.Optimizer):
         return plan
 
     def _begin(self, params: Sequence[Tensor]) -> None:
-        """Averages of zero and master copies, for the parameters that have none yet.
-
-        Raises:
-            StateMismatchError: a parameter's state was changed from outside and lacks a buffer.
-        """
+        """Averages of zero and master copies, for the parameters that have none yet."""
         for p in params:
             state = self.state[p]
-            if state:
-                check_state(state, p, self._kept_for(p))
-            else:
+            if not state:
                 state["step"] = torch.zeros((), device=p.device)
                 state.update(
                     {
@@ -366,6 +362,13 @@ class SteepestDescent(torch.optim.Optimizer):
                     state[LOG_MASS] = torch.zeros((), device=p.device)
             if needs_master(p) and MASTER not in state:
                 state[MASTER] = master_of(p)
+
+    def _check_states(self, params: Sequence[Tensor]) -> None:
+        """Raise a StateMismatchError if what is kept for them was changed from outside."""
+        numbers = ("step", LOG_MASS) if self._adapts else ("step",)
+        for p in params:
+            if self.state.get(p):
+                check_state(self.state[p], p, self._kept_for(p), numbers)
 
     def _all_kept(self, params: Sequence[Tensor]) -> list[Tensor]:
         """All that is kept for these parameters."""
@@ -426,6 +429,7 @@ class SteepestDescent(torch.optim.Optimizer):
                 self._settings["param_names"],
                 params,
                 list(self._kept_for(params[0])) if params else [],
+                lambda group: self.rule.check_settings({**self.defaults, **group}),
             )
             taken.update(given)
 

@@ -16,7 +16,7 @@ shares = st.floats(0.0, 1.0)
 @given(share=shares, width=st.integers(1, 9), positions=st.integers(1, 5))
 def test_the_first_features_come_from_the_position_before(share, width, positions):
     x = rand(0, 2, positions, width)
-    y, taken = TokenShift(share)(x), int(share * width)
+    y, taken = TokenShift(share)(x), math.floor(round(share * width, 6))
     assert torch.equal(y[..., taken:], x[..., taken:])
     assert torch.equal(y[:, 1:, :taken], x[:, :-1, :taken])
     assert not y[:, 0, :taken].any()
@@ -54,6 +54,23 @@ def test_pieces_give_the_numbers_of_the_whole_sequence(cuts, share):
     cache = KeyValueCache(model)
     pieces = [cache.extend(x[:, a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
     close(torch.cat(pieces, dim=1), model(x))
+
+
+@pytest.mark.parametrize("hundredths", range(101))
+def test_a_share_in_hundredths_takes_as_many_features_of_a_hundred(hundredths):
+    y = TokenShift(hundredths / 100)(torch.ones(1, 100))
+    assert int((y == 0).sum()) == hundredths
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 4), (0, 3, 4), (2, 3, 0), (0, 0)])
+def test_tensors_without_entries(shape):
+    assert TokenShift()(torch.ones(shape)).shape == shape
+
+
+@pytest.mark.parametrize("share", ["0.5", None, True, torch.tensor(0.5)], ids=str)
+def test_a_share_that_is_not_a_number_is_refused(share):
+    with pytest.raises(TypeError, match="takes a number for its share"):
+        TokenShift(share)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])

@@ -17,10 +17,26 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from modula import Bias, Embed, Linear, Module, ReLU, SteepestDescent
 from modula.errors import StateMismatchError
+from modula.optim import (
+    Adam,
+    Ball,
+    Cautious,
+    CautiousDecay,
+    Normalized,
+    Projected,
+    SecondMoments,
+    Sphere,
+    Steepest,
+)
 from tests.hostile.draws import awkward, choice, failures, generator
 
 RULES: tuple[dict[str, object], ...] = (
     {},
+    {"rule": SecondMoments()},
+    {"rule": Cautious(Normalized(Adam())), "decay": CautiousDecay(), "weight_decay": 0.1},
+    {"rule": Steepest(), "constraint": Ball(0.5)},
+    {"constraint": Sphere(2.0)},
+    {"constraint": Projected()},
     {"normalize": True},
     {"normalize": True, "base": "adam"},
     {"adapt_masses": 0.1},

@@ -315,9 +315,10 @@ def test_a_run_that_is_watched_is_the_same_run() -> None:
 
 
 def test_a_compiled_step_is_the_step() -> None:
-    model = mlp()
-    net = modula.lift(model, X)
-    gradient = net.gradient(model(X).square().mean())
+    # in float64, since PyTorch 2.11 rounds products in a compiled step in another order
+    model, x = mlp().double(), X.double()
+    net = modula.lift(model, x)
+    gradient = net.gradient(model(x).square().mean())
     compiled = torch.compile(net.dualize, backend="eager")(gradient)
     for mine, other in zip(compiled.tensors, net.dualize(gradient).tensors, strict=True):
         close(mine, other)

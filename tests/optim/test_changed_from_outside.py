@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -68,6 +69,46 @@ def test_a_buffer_that_was_removed_or_replaced(arguments, name):
     refused(model, optimizer, StateMismatchError, rf"'{name}' of {shape} has the shape \[1, 1\]")
     state[name] = kept.half()
     refused(model, optimizer, StateMismatchError, f"'{name}' of {shape} is torch.float16")
+    state[name] = kept
+    optimizer.step()
+
+
+KINDS = {
+    "integers": torch.zeros(6, 4, dtype=torch.int64),
+    "complex": torch.zeros(6, 4, dtype=torch.complex64),
+    "sparse": torch.zeros(6, 4).to_sparse(),
+    "meta": torch.zeros(6, 4, device="meta"),
+    "array": numpy.zeros((6, 4)),
+    "list": [0.0],
+    "None": None,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["momentum_buffer", "last_update", "master_weight"])
+def test_a_buffer_of_another_kind(name, kind):
+    model = (Linear(6, 4)).bfloat16()
+    optimizer = SteepestDescent(model, 0.1, adapt_masses=0.1)
+    model.weight.grad = torch.ones_like(model.weight)
+    optimizer.step()
+    before = snapshot(model)
+    optimizer.state[model.weight][name] = KINDS[kind]
+    with pytest.raises(StateMismatchError, match=f"'{name}' of a parameter"):
+        optimizer.step()
+    assert_unchanged(model, before)
+
+
+@pytest.mark.parametrize("name", ["step", "log_mass"])
+@pytest.mark.parametrize("value", [torch.ones(3), 1, "1", None, torch.tensor(1j)], ids=str)
+def test_a_number_that_was_removed_or_replaced(name, value):
+    model, optimizer = begun(adapt_masses=0.1)
+    state, before = optimizer.state[model[0].weight], snapshot(model)
+    kept = state[name]
+    for broken in (lambda: state.pop(name), lambda: state.update({name: value})):
+        broken()
+        with pytest.raises(StateMismatchError, match=f"'{name}'"):
+            optimizer.step()
+        assert_unchanged(model, before)
     state[name] = kept
     optimizer.step()
 

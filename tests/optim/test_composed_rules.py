@@ -116,6 +116,32 @@ def test_second_moments_of_a_matrix(of, dim):
         close(model.weight, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("factor", [1e-35, 1e-20, 1e20, 1e35])
+@pytest.mark.parametrize("rule", [SecondMoments(), Cautious(SecondMoments(lines="columns"))])
+def test_second_moments_under_coefficients_of_any_size(rule, factor):
+    plain = Linear(6, 4)
+    scaled = factor * copy.deepcopy(plain)  # whose coefficient is 1/factor
+    one = SteepestDescent(plain, 0.1, rule=rule)
+    other = SteepestDescent(scaled, 0.1 * factor, rule=rule)
+    for seed in range(4):
+        for model, optimizer in ((plain, one), (scaled, other)):
+            assign(model, random_gradient(model, seed))
+            optimizer.step()
+    close(scaled.weights.tensors[0], plain.weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e20, 1e30, 3e37])
+def test_an_average_of_squares_that_overflows_forgets(size):
+    model = Linear(6, 4)
+    optimizer = SteepestDescent(model, 0.1, rule=Normalized(Adam(betas=(0.5, 0.5))))
+    for k in range(300):
+        before = frozen_copy(model)
+        assign(model, random_gradient(model, k) * (size if k < 3 else 1.0))
+        optimizer.step()
+        assert model.norm(before - model.weights).item() == pytest.approx(0.1, rel=1e-3)
+    assert optimizer.state[model.weight]["exp_avg_sq"].max() < 100
+
+
 def test_second_moments_make_rows_of_equal_length_if_they_forget_at_once():
     model = Linear(5, 3).double()
     optimizer = SteepestDescent(model, 0.1, rule=SecondMoments(beta=0.0))

@@ -146,6 +146,21 @@ def test_a_constraint_keeps_the_direction_of_a_step_that_was_taken(constraint):
         close(w / w.norm(), e / e.norm(), rtol=1e-9)
 
 
+@pytest.mark.parametrize("radius", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("size", [1e-40, 1e-20, 1.0, 1e20, 1e38])
+@pytest.mark.parametrize("kind", [Ball, Sphere])
+def test_weights_and_radii_of_any_size(kind, size, radius):
+    model = Linear(6, 4)
+    with torch.no_grad():
+        model.weight.copy_(size * torch.rand(6, 4))
+    before = model.weight.detach().double()
+    assign(model, random_gradient(model, 0))
+    SteepestDescent(model, 0.0, constraint=kind(radius)).step()
+    norm = Linear(6, 4).double().plan().norms([before]).item()
+    factor = radius / norm if kind is Sphere or norm > radius else 1.0
+    close(model.weight.double(), factor * before, rtol=1e-4, atol=0.0)
+
+
 def test_a_zero_weight_stays_zero_on_the_sphere():
     model = Linear(3, 3).double()
     with torch.no_grad():

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modula import SteepestDescent
+from modula import Gradient, Linear, SteepestDescent
 from modula.optim import (
     Ball,
     Cautious,
@@ -112,6 +112,37 @@ def test_finite_gradients_are_handled_as_by_propagate(rule, nonfinite, dtype):
     train(model, SteepestDescent(model, 0.1, nonfinite=nonfinite, **RULES[rule]), range(3))
     train(twin, SteepestDescent(twin, 0.1, **RULES[rule]), range(3))
     assert same(model.weights, twin.weights)
+
+
+@every_rule
+@pytest.mark.parametrize("size", [1e34, 1e36, 3e38])
+def test_sums_of_gradients_that_pass_do_not_overflow(rule, size):
+    if rule == "steepest":
+        return  # its steps are as long as the gradient is large
+    model = mlp(torch.float32)
+    optimizer = SteepestDescent(model, 0.1, nonfinite="skip", **RULES[rule])
+    for _ in range(30):
+        gradient = {n: g.tanh() for n, g in random_gradient(model, 0).items()}
+        assign(model, size * Gradient(gradient))
+        optimizer.step()
+    assert all(w.isfinite().all() for w in model.weights.tensors)
+    kept = [t for state in state_of(optimizer) for t in state.values()]
+    assert all(t.isfinite().all() for t in kept)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_largest_gradient_that_passes(dtype):
+    # in the dtype of averages, which for 16 bits is float32
+    average = torch.float32 if dtype.itemsize == 2 else dtype
+    model = Linear(2, 2).to(dtype)
+    optimizer = SteepestDescent(model, 0.1, nonfinite="skip")
+    values = [torch.finfo(dtype).max, torch.finfo(average).max / 2**15]
+    skipped = [0.0 if dtype == torch.float16 else 1.0, 0.0]
+    for value, expected in zip(values, skipped, strict=True):
+        before = optimizer.skipped.item()
+        model.weight.grad = torch.full((2, 2), min(value, torch.finfo(dtype).max), dtype=dtype)
+        optimizer.step()
+        assert optimizer.skipped.item() - before == expected
 
 
 def test_propagate_lets_it_through():

@@ -20,6 +20,8 @@ from modula.vector import Update
 class Adam(Direction):
     """m̂ / (√v̂ + ε), with averages of gradients and of their squares.
 
+    An average of squares that would overflow stays at the largest number of its dtype.
+
     Args:
         betas: the shares of the two averages that a step keeps.
         eps: ε.
@@ -43,8 +45,10 @@ class Adam(Direction):
     def defaults(self) -> Mapping[str, object]:
         return {"betas": self.betas, "eps": self.eps}
 
+    def check_settings(self, settings: Mapping[str, object]) -> None:
+        check_adam(settings["betas"], settings["eps"])
+
     def __call__(self, step: Step) -> Update:
-        check_adam(step.settings["betas"], step.number("eps"))
         averages = step.buffers("exp_avg")
         m, v = all_to_local(averages), all_to_local(step.buffers("exp_avg_sq"))
         g = [
@@ -56,10 +60,13 @@ class Adam(Direction):
         torch._foreach_add_(m, g, alpha=1 - beta1)
         torch._foreach_mul_(v, step.choose(beta2, 1.0))
         torch._foreach_addcmul_(v, g, g, value=1 - beta2)
+        # An infinite average would never forget.
+        torch._foreach_clamp_max_(v, [torch.finfo(kept.dtype).max for kept in v])
 
         # The count is still 0 if the first step is not taken.
         t = torch._foreach_maximum(step.buffers("step"), 1.0)
-        root = torch._foreach_sqrt(torch._foreach_div(v, _remaining(beta2, t)))
+        root = torch._foreach_sqrt(v)  # before it is divided, since v may be the largest float
+        torch._foreach_div_(root, torch._foreach_sqrt(_remaining(beta2, t)))
         torch._foreach_add_(root, step.number("eps"))
         direction = torch._foreach_div(torch._foreach_div(m, _remaining(beta1, t)), root)
         return Update.from_tensors(step.gradient.names, from_local_like(direction, averages))

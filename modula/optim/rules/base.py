@@ -115,6 +115,21 @@ class Stateful:
         """
         return {} if self.inner is None else self.inner.defaults()
 
+    def check_settings(self, settings: Mapping[str, object]) -> None:
+        """Raise if a setting has a value that is none, as a schedule or a checkpoint may bring.
+
+        It is asked before anything changes, in a step and when a state is loaded.
+
+        Args:
+            settings: the parameter group, with all that `defaults` names.
+
+        Raises:
+            TypeError: a setting is of the wrong kind.
+            ValueError: a setting is out of range.
+        """
+        if self.inner is not None:
+            self.inner.check_settings(settings)
+
     @property
     def kind(self) -> str:
         """The class and those that it holds, by which checkpoints tell rules apart."""

@@ -42,9 +42,11 @@ class Momentum(Average):
     def defaults(self) -> Mapping[str, object]:
         return {"momentum": self.momentum, "nesterov": self.nesterov}
 
+    def check_settings(self, settings: Mapping[str, object]) -> None:
+        check_momentum(settings["momentum"])
+        check_nesterov(settings["nesterov"])
+
     def __call__(self, step: Step) -> Gradient:
-        check_momentum(step.settings["momentum"])
-        check_nesterov(step.settings["nesterov"])
         sums = step.buffers(BUFFER)
         m = all_to_local(sums)
         g = [

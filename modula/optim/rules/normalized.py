@@ -40,7 +40,7 @@ class Normalized(Rule):
         >>> from modula.optim import Adam, Normalized
         >>> optimizer = SteepestDescent(Linear(2, 2), lr=0.1, rule=Normalized(Adam()))
 
-    Source: Large et al. 2024 (arXiv:2405.14813), algorithm 1.
+    Source: Large et al. 2024 (arXiv:2405.14813).
     """
 
     direction: Direction

@@ -28,7 +28,8 @@ class SecondMoments(Rule):
 
     The singular values of a dualized update are 1, but its rows need not be equally long, and over
     many steps some outputs move further than others. This rule keeps v ← β·v + (1−β)·u² of the
-    update u of another rule, at norm 1, and multiplies row i of each matrix by √(mean(v)/mean(vᵢ)).
+    update u of another rule, each weight's at norm 1, and multiplies row i of each matrix by
+    √(mean(v)/mean(vᵢ)).
     Then each weight's part is rescaled to its share of the step, so that the norm of the step is
     `lr`. Weights that do not consist of matrices are left as the other rule moves them.
 
@@ -89,8 +90,11 @@ class SecondMoments(Rule):
     def _setting(self) -> str:
         return f"beta_{self.lines}"
 
+    def check_settings(self, settings: Mapping[str, object]) -> None:
+        self.rule.check_settings(settings)
+        check_share(self._setting, settings[self._setting])
+
     def __call__(self, step: Step) -> Update:
-        check_share(self._setting, step.settings[self._setting])
         update = self.rule(step.at_rate(1.0))
         moments = step.buffers(self._buffer)
         v = all_to_local(moments)
@@ -98,6 +102,8 @@ class SecondMoments(Rule):
             t.to(kept.dtype)
             for t, kept in zip(all_to_local_like(update.tensors, moments), v, strict=True)
         ]
+        # At norm 1 in the weight's own norm: squares of a coefficient can leave float32's range.
+        u = list(torch._foreach_mul(u, [1 / c if c else 0.0 for c in step.plan.coefficients]))
         beta = step.number(self._setting)
         torch._foreach_mul_(v, step.choose(beta, 1.0))
         squares = torch._foreach_mul(torch._foreach_mul(u, u), 1 - beta)
