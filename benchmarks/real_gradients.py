@@ -133,9 +133,9 @@ def table(works: dict[str, Work], rounds: int, device: torch.device) -> str:
 MUON = "torch.optim.Muon"
 
 
-def parse() -> argparse.Namespace:
+def parse(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -167,7 +167,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    options = parse()
+    options = parse(__doc__)
     recorded = recorded_or_read(options)
     works = {
         name: [batch.to(options.device) for batch in in_batches(matrices)]

@@ -91,8 +91,10 @@ class Batch:
     def touched(self, tensors: list[Tensor]) -> Tensor:
         """Return 1 for each of these tensors that is not zero, and 0 for others: [batch]."""
         # on a CPU ten times as fast as (t != 0).any(), and never beyond the range of floats
-        extremes = [torch.stack(t.aminmax()) if t.numel() else t.new_zeros(2) for t in tensors]
-        touched = (torch.stack(extremes) != 0).any(dim=1).float()
+        extremes = [
+            extreme for t in tensors for extreme in (t if t.numel() else t.new_zeros(1)).aminmax()
+        ]
+        touched = (torch.stack(extremes).view(-1, 2) != 0).any(dim=1).float()
         return touched if self.sharding is None else self.sharding.combine(touched, _max)
 
     def map(self, f: BatchMap) -> Tensor:

@@ -22,6 +22,9 @@ SMALL = {
     "lift_zoo": ["experts", "state space", "--report"],
     "plan": ["--atoms", "20", "--repeats", "2"],
     "projection": [],
+    "compositions": [
+        *["--steps", "0", "--width", "32", "--blocks", "1", "--batch", "2", "--context", "8"],
+    ],
     "real_gradients": [
         "--steps",
         "0",
@@ -58,6 +61,7 @@ SMALL = {
 }
 TINY = ["--width", "8", "--blocks", "1", "--steps", "2", "--batch", "2", "--context", "8"]
 WRITES = [
+    "compositions",
     "generation",
     "heads",
     "lift_zoo",
@@ -190,3 +194,20 @@ def test_choices_are_compared_at_the_best_rate_of_each(
     for seeds in by_choice.values():
         assert f"{(min(seeds[0]) + seeds[1][0]) / 2:.3f} (" in out
     assert (tmp_path / f"{name}.png").exists()
+
+
+def test_the_losses_over_byte_pairs_go_onto_a_page(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- byte_pairs:begin -->\nold\n<!-- byte_pairs:end -->\nafter\n")
+    size = [*TINY, "--data", str(corpus), "--vocabulary", "300", "--seeds", "1"]
+    run("byte_pairs", [*size, "--out", str(tmp_path), "--write", str(page)], monkeypatch)
+    written = page.read_text()
+    runs = json.loads((tmp_path / "byte_pairs.json").read_text())["runs"]
+    for choice in {one["trial"]["choice"] for one in runs}:
+        best = min(one["result"]["loss"] for one in runs if one["trial"]["choice"] == choice)
+        (row,) = [line for line in written.splitlines() if line.startswith(f"| {choice} ")]
+        assert f"| {best:.3f} (" in row
+    assert "old" not in written
+    assert written.endswith("after\n")

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from modula.sharding import all_to_local
 
@@ -35,6 +34,8 @@ def apart(tensors: Sequence[Tensor], written: Iterable[Tensor]) -> list[Tensor]:
 
 
 def _memory_of(t: Tensor) -> int:
-    """Return a number for the memory that a tensor is a view of, a fake tensor's too."""
-    reference = StorageWeakRef(t.untyped_storage())  # type: ignore[no-untyped-call] # torch does not annotate it
-    return int(reference.cdata)
+    """Return a number for the memory that a tensor is a view of, a fake tensor's too.
+
+    It holds while the tensor lives.
+    """
+    return int(t.untyped_storage()._cdata)

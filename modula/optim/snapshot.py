@@ -25,16 +25,16 @@ class Snapshot:
 
     def keep(self, tensors: Sequence[Tensor]) -> None:
         """Copy tensors before they are changed; of DTensors this process's shards."""
-        for local in all_to_local(tensors):
-            self._copies.append((local.detach(), local.detach().clone()))
+        detached = [local.detach() for local in all_to_local(tensors)]
+        self._copies += [(local, local.clone()) for local in detached]
 
     def keep_states(self, states: MutableMapping[Tensor, State], params: Sequence[Tensor]) -> None:
         """Copy the states of parameters, of which some may not have been begun."""
-        for p in params:
-            state = states.get(p)
-            self._states.append((states, p, None if state is None else dict(state)))
-            if state is not None:
-                self.keep(list(state.values()))
+        begun = {p: states.get(p) for p in params}
+        self._states += [
+            (states, p, None if state is None else dict(state)) for p, state in begun.items()
+        ]
+        self.keep([t for state in begun.values() if state is not None for t in state.values()])
 
     def forget(self) -> None:
         """Keep the step: `restore` writes nothing back any more."""

@@ -18,6 +18,10 @@ one product more: P·X̂ + a·Δ − Ŷ. `steps_with_remainder` returns how many
 P is rounded as well, to P + E, so that uᵀ(P·X̂ + a·Δ)v is not zero but −uᵀEΔv, of second order.
 Where all slopes together exceed `MAX_SLOPE_OF_ADDEND`, even that would show, and P·Δ takes the
 place of a·Δ, for one product more: P·(X̂ + Δ)v = 0 for every P.
+
+Where only the first result would have to be kept in two parts, it is not kept at all. P₁·X̂ is
+rounded for the next Gram product alone, which gives P₂, and (P₂P₁)·X̂ + a₁a₂·Δ is the result of
+both polynomials. For a wide matrix P₂P₁ is a smaller product than the one that it saves.
 """
 
 from __future__ import annotations
@@ -51,6 +55,10 @@ MAX_SLOPE = 2e4
 """The largest product of all slopes at zero for which two numbers in bfloat16 hold X well enough.
 
 Rounding the remainder is noise of 2⁻¹⁸, which these slopes bring to a few hundredths."""
+
+
+MOST_ON_ROUGH_GRAM = 2
+"""The most last polynomials that one Gram matrix in bfloat16 is good enough for."""
 
 
 @constant
@@ -112,13 +120,16 @@ def factors_from_split(
     """
     is_steep = slope_at_zero(polynomials) > MAX_SLOPE_OF_ADDEND
     P, slope = _first_multiplier(rounded, polynomials[0])
+    kept, multiplied = steps_with_remainder(polynomials), 1
+    if kept == 1:
+        P, slope = _multiplier_of_two(P, slope, rounded, polynomials[1])
+        multiplied = 2
     X, remainder = rounded, _addend(P, slope, remainder, is_steep)
-    split_steps = steps_with_remainder(polynomials)
-    for a, b, c in polynomials[1 : split_steps + 1]:
+    for a, b, c in polynomials[multiplied : kept + 1]:
         X, remainder = _product_with_remainder(P, X, remainder)
         P = polynomial(gram(X), a, b, c)
         remainder = _addend(P, a, remainder, is_steep)
-    return _last_factors(remainder.baddbmm_(P, X), polynomials[split_steps + 1 :])
+    return _last_factors(remainder.baddbmm_(P, X), polynomials[kept + 1 :])
 
 
 def _first_multiplier(X: Tensor, coefficients: OddQuintic) -> tuple[Tensor, Tensor]:
@@ -134,6 +145,14 @@ def _first_multiplier(X: Tensor, coefficients: OddQuintic) -> tuple[Tensor, Tens
     P = S.mul_((linear / bound * c).to(dtype)).addcmul_(R, (linear * b).to(dtype))
     slope = (unit * a).to(dtype)
     return add_to_diagonal(P, slope[..., 0]), slope
+
+
+def _multiplier_of_two(
+    P: Tensor, slope: Tensor, X: Tensor, coefficients: OddQuintic
+) -> tuple[Tensor, Tensor]:
+    """Return the multiplier of X and the slope of two polynomials, given those of the first."""
+    second = polynomial(gram(torch.bmm(P, X)), *coefficients)
+    return torch.bmm(second, P), slope * coefficients[0]
 
 
 def _addend(P: Tensor, slope: Tensor | float, remainder: Tensor, is_steep: bool) -> Tensor:
@@ -168,14 +187,16 @@ def _last_factors(X: Tensor, polynomials: Sequence[OddQuintic]) -> tuple[Tensor,
     """Apply the polynomials after the first, except for the last product: return its two factors.
 
     Where it is cheaper, they are applied to the Gram matrix. Rounding to bfloat16 leaves the
-    eigenvalues of that matrix uncertain by 2⁻⁸, and moves singular values whose squares are as
-    small to 1.2 and beyond. The last polynomial, on a Gram matrix computed anew, brings them back.
+    eigenvalues of that matrix uncertain by 2⁻⁸, and three polynomials move singular values whose
+    squares are as small to 1.2 and beyond. Of three or more the last one, on a Gram matrix computed
+    anew, brings them back.
     """
     if not polynomials:
         return torch.eye(X.shape[1], dtype=X.dtype, device=X.device).expand(len(X), -1, -1), X
     together = 1
     if is_cheaper_through_gram(X):
-        together = max(1, len(polynomials) - (X.dtype == torch.bfloat16))
+        is_rough = X.dtype == torch.bfloat16 and len(polynomials) > MOST_ON_ROUGH_GRAM
+        together = len(polynomials) - is_rough
     while len(polynomials) > together:
         X = torch.bmm(multiplier(X, polynomials[:together]), X)
         polynomials = polynomials[together:]
