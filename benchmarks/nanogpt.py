@@ -6,7 +6,7 @@
     python -m benchmarks.nanogpt --only muon --rates 0.02   # one system, at some rates
     python -m benchmarks.nanogpt --table                # the runs that were made so far
     python -m benchmarks.nanogpt --choose               # the settings that were compared
-    python -m benchmarks.nanogpt --times                # the time of a step of each system
+    python -m benchmarks.nanogpt --times                # the processor time of a step of each
     python -m benchmarks.nanogpt --write docs/guides/lifting.md
 
 The network is `examples/plain_gpt.py`, with a head of its own and with a tied one. Every system
@@ -309,7 +309,7 @@ def conditions(options: argparse.Namespace) -> str:
 
 
 def times(options: argparse.Namespace) -> str:
-    """Return the median seconds of a step of each system, over AdamW's, as a sentence.
+    """Return the median processor time of a step of each system, over AdamW's, as a sentence.
 
     The systems take turns of a few steps, so that each finds the machine as the others do.
     """
@@ -318,17 +318,18 @@ def times(options: argparse.Namespace) -> str:
     taken: dict[str, list[float]] = {name: [] for name in SYSTEMS}
     models = {name: build(vocabulary, False, options) for name in SYSTEMS}
     optimizers = {name: made(name, models[name], x, 1e-3) for name in SYSTEMS}
-    for _ in tqdm(range(options.turns), leave=False, desc="time of a step"):
+    for _ in tqdm(range(options.turns), leave=False, desc="processor time of a step"):
         for name in SYSTEMS:
             one_step(models[name], optimizers[name], x, y)  # finds the caches as others left them
             for _ in range(STEPS_A_TURN):
-                start = time.perf_counter()
+                start = time.process_time()
                 one_step(models[name], optimizers[name], x, y)
-                taken[name].append(time.perf_counter() - start)
+                taken[name].append(time.process_time() - start)
     medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
     lifted, muon = (medians[name] / medians["adamw"] for name in ("lifted", "muon"))
     return (
-        f"A step takes {lifted:.2f} of AdamW's time lifted, and {muon:.2f} by Muon, on {machine()}."
+        f"A step takes {lifted:.2f} of AdamW's processor time lifted, and {muon:.2f} by Muon, on "
+        f"{machine()}."
     )
 
 
@@ -387,7 +388,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
         "--heads", type=int, default=4, help="attention heads (default %(default)s)"
     )
     parser.add_argument(
-        "--times", action="store_true", help="measure the time of a step alone, and train nothing"
+        "--times", action="store_true", help="measure processor time alone, and train nothing"
     )
     parser.add_argument(
         "--turns",

@@ -169,7 +169,7 @@ def test_nanogpt_measures_the_time_of_a_step_and_trains_nothing(
     page = tmp_path / "page.md"
     page.write_text("<!-- nanogpt-times:begin -->\n<!-- nanogpt-times:end -->\n")
     nanogpt(corpus, tmp_path / "runs", "--times", "--write", str(page))
-    assert "of AdamW's time lifted" in page.read_text()
+    assert "of AdamW's processor time lifted" in page.read_text()
     assert not (tmp_path / "runs").exists()
 
 
