@@ -6,8 +6,12 @@ import copy
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -152,6 +156,38 @@ def test_a_compiled_step_follows_a_schedule_without_compiling_anew(rule, nonfini
     assert counter.frame_count == 1
     for w, e in zip(model.weights.tensors, twin.weights.tensors, strict=True):
         close(w, e, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def mesh(tmp_path):
+    """A mesh of this process alone."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+# the cache of submeshes, which dynamo looks through
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a .functools.lru_cache.:UserWarning")
+def test_a_compiled_step_of_dtensors_follows_a_schedule_without_compiling_anew(mesh):
+    model, counter = mlp(torch.float32), CompileCounter()
+    twin = copy.deepcopy(model)
+    fully_shard(model, mesh=mesh)
+    optimizer, other = (
+        SteepestDescent(m, torch.tensor(0.1), weight_decay=0.1) for m in (model, twin)
+    )
+    step = torch.compile(optimizer.step, backend=counter, fullgraph=True)
+    schedules = [LambdaLR(o, lambda k: 1 - k / 4) for o in (optimizer, other)]
+    for seed in range(3):
+        for m, o, take in ((model, optimizer, step), (twin, other, other.step)):
+            o.zero_grad()
+            loss_of(m, seed).backward()
+            take()
+        for schedule in schedules:
+            schedule.step()
+    assert counter.frame_count == 1
+    for w, e in zip(model.weights.tensors, twin.weights.tensors, strict=True):
+        assert isinstance(w, DTensor)
+        close(w.full_tensor(), e, rtol=1e-4, atol=1e-4)
 
 
 def test_a_compiled_step_skips():
