@@ -1,16 +1,17 @@
 """Measure rules of the optimizer, each alone and some together, at the best rate of each.
 
-    python -m benchmarks.rules                          # half an hour
+    python -m benchmarks.rules                          # an hour
     python -m benchmarks.rules --out docs/results/experiments   # and update docs/guides/rules.md
 
 Trains a GPT on text with each choice at five rates with the first seed, and with the other seeds at
-the best of them, from the same initial weights on the same batches. Leaves rules.json and rules.png
-in --out.
+the best of them, from the same initial weights on the same batches. Notes after how many steps the
+validation loss is first at most --target. Leaves rules.json and rules.png in --out.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,30 +23,47 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from modula import GPT, SteepestDescent
 from modula.optim import (
+    AsDirection,
     Ball,
     Cautious,
     CautiousDecay,
     Constraint,
     Decay,
     Dualized,
+    KeepFrobenius,
     Momentum,
+    Normalized,
     Projected,
     Rule,
     SecondMoments,
     Sphere,
     Steepest,
+    Whitened,
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "experiments"))
 from best_rates import Comparison, Outcome, Trial
-from gpt_on_text import SETTINGS, add_options, add_size, loss_after_training, model_of, text
+from gpt_on_text import (
+    SETTINGS,
+    add_options,
+    add_size,
+    loss_after_training,
+    model_of,
+    text,
+    validation_loss,
+)
 from trials import DOCS, Runs, arguments, powers, publish
 
 RATES = powers(2**-4, 2**0)
 STEEPEST_RATES = powers(2**-7, 2**-3)
 """For steps that are ‖m‖† times as long as their rate."""
 
-DUALIZED = Dualized(Momentum(0.85))
+WATCHED = 10
+"""Steps from one look at the validation loss to the next."""
+
+MOMENTUM = Momentum(0.85)
+DUALIZED = Dualized(MOMENTUM)
+WHITENED = Dualized(Whitened(MOMENTUM))
 DEFAULT = "the default"
 
 
@@ -87,6 +105,12 @@ CHOICES: dict[str, Choice] = {
     DEFAULT: Choice(),
     "SecondMoments of rows": by_rule(SecondMoments(DUALIZED)),
     "SecondMoments of columns": by_rule(SecondMoments(DUALIZED, lines="columns")),
+    "rows, KeepFrobenius": by_rule(SecondMoments(DUALIZED, rescaling=KeepFrobenius())),
+    "columns, KeepFrobenius": by_rule(
+        SecondMoments(DUALIZED, lines="columns", rescaling=KeepFrobenius())
+    ),
+    "Whitened": by_rule(WHITENED),
+    "Whitened, normalized": by_rule(Normalized(AsDirection(Whitened(MOMENTUM)))),
     "Cautious": by_rule(Cautious(DUALIZED)),
     "Cautious, SecondMoments of rows": by_rule(Cautious(SecondMoments(DUALIZED))),
     "weight decay 0.1": Choice(Arguments(rule=DUALIZED, weight_decay=0.1)),
@@ -94,49 +118,77 @@ CHOICES: dict[str, Choice] = {
     "Ball(2)": within(Ball(2.0)),
     "Sphere(1)": within(Sphere(1.0)),
     "Projected": within(Projected()),
-    "Steepest": Choice(Arguments(rule=Steepest(Momentum(0.85))), rates=STEEPEST_RATES),
+    "Steepest": Choice(Arguments(rule=Steepest(MOMENTUM)), rates=STEEPEST_RATES),
     "average of weights, 0.95": Choice(average=exponential(0.95)),
 }
 
 
+@dataclass(frozen=True)
+class Reached(Outcome):
+    """The loss at the end, and the steps to the target; None if it was not reached."""
+
+    steps: int | None
+
+
 def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
-    parser = arguments(__doc__, seeds=3)
+    parser = arguments(__doc__, seeds=5)
     add_options(parser)
     add_size(parser)
     parser.add_argument(
         "--only", nargs="+", choices=list(CHOICES), help="these choices (default all)"
     )
+    parser.add_argument(
+        "--target",
+        type=float,
+        default=2.4,
+        help="validation loss to which steps are counted (default %(default)s)",
+    )
     options = parser.parse_args(given)
-    options.steps = options.steps or (60 if options.quick else 200)
+    options.steps = options.steps or (60 if options.quick else 100)
 
-    settings = {key: getattr(options, key) for key in SETTINGS}
-    runs = Runs(options.out / "rules.json", Trial, Outcome, settings, fresh=options.fresh)
+    settings = {key: getattr(options, key) for key in (*SETTINGS, "target")}
+    runs: Runs[Trial, Outcome] = Runs(
+        options.out / "rules.json", Trial, Reached, settings, fresh=options.fresh
+    )
     rates = {name: CHOICES[name].rates for name in options.only or CHOICES}
     comparison = Comparison(runs, {DEFAULT: RATES, **rates}, options.seeds)
     corpus = text.load(options.data)
     comparison.make(lambda trial: train(trial, corpus, options))
-    summary = comparison.summary("rule", DEFAULT)
+    summary = comparison.summary("rule", DEFAULT, {f"steps to {options.target:g}": steps_of})
     publish("rules", comparison.plot(), summary, options.out, page=DOCS / "guides" / "rules.md")
     return runs
 
 
-def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Outcome:
+def train(trial: Trial, corpus: text.Corpus, options: argparse.Namespace) -> Reached:
     torch.manual_seed(trial.seed)
     choice = CHOICES[trial.choice]
     model = model_of(corpus, options)
     optimizer = SteepestDescent(model, trial.lr, **choice.arguments)
     average = None if choice.average is None else choice.average(model)
-    return Outcome(
-        loss_after_training(
-            model,
-            [optimizer],
-            corpus,
-            options,
-            seed=trial.seed,
-            windows=512,
-            average=average,
-        )
+    reached: list[int] = []
+
+    def watch(step: int) -> None:
+        if not reached and step % WATCHED == 0:
+            loss = validation_loss(average or model, corpus, options.context, windows=64)
+            reached.extend([step] * (loss <= options.target))
+
+    loss = loss_after_training(
+        model,
+        [optimizer],
+        corpus,
+        options,
+        seed=trial.seed,
+        windows=512,
+        average=average,
+        after_step=watch,
     )
+    return Reached(loss, reached[0] if reached else None)
+
+
+def steps_of(outcomes: Sequence[Outcome]) -> str:
+    """The mean number of steps to the target; a dash if a seed does not reach it."""
+    steps = [one.steps for one in outcomes if isinstance(one, Reached) and one.steps is not None]
+    return f"{statistics.fmean(steps):.0f}" if len(steps) == len(outcomes) else "–"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import modula
 from modula import GPT, L1, RMS, Embed, FunctionBond, Linear, Linf, ReLU, SteepestDescent
 from modula.geometry import operator_geometry
 from modula.instruments import sensitivity
-from modula.optim import Adam, Cautious, Dualized, Normalized, SecondMoments, Sphere
+from modula.optim import Adam, Cautious, Dualized, Normalized, SecondMoments, Sphere, Whitened
 from modula.polar import orthogonalize
 from modula.testing import (
     check_atom,
@@ -120,6 +120,7 @@ RULES = {
     "Adam": {"rule": Normalized(Adam())},
     "a cautious rule on a sphere": {"rule": Cautious(Dualized()), "constraint": Sphere(1.0)},
     "second moments": {"rule": SecondMoments(), "nonfinite": "skip"},
+    "whitening": {"rule": Dualized(Whitened(every=2))},
 }
 
 

@@ -60,22 +60,35 @@ class Comparison:
         lr = self.best_rate(choice)
         return [self._loss(Trial(choice, lr, seed)) for seed in range(self.seeds)]
 
-    def summary(self, name: str, reference: str) -> str:
+    def outcomes(self, choice: str) -> list[Outcome]:
+        """Return the results of all seeds at the best rate."""
+        lr = self.best_rate(choice)
+        return [self.runs.results[Trial(choice, lr, seed)] for seed in range(self.seeds)]
+
+    def summary(
+        self,
+        name: str,
+        reference: str,
+        columns: Mapping[str, Callable[[Sequence[Outcome]], str]] | None = None,
+    ) -> str:
         """Return the losses as a table, how far they are above those of one choice, and the size.
 
         Args:
             name: of the first column.
             reference: the choice with which the others are compared, seed by seed.
+            columns: more of them by name, each a function of the results of all seeds.
         """
+        more = columns or {}
         rows = []
         for choice in self.rates:
             pairs = zip(self.losses(choice), self.losses(reference), strict=True)
             above = [loss - other for loss, other in pairs]
             rate = f"{self.best_rate(choice):.3g}"
-            rows.append([choice, rate, _spread(self.losses(choice)), _spread(above)])
+            cells = [cell(self.outcomes(choice)) for cell in more.values()]
+            rows.append([choice, rate, _spread(self.losses(choice)), _spread(above), *cells])
         settings = ", ".join(f"{key} {value}" for key, value in self.runs.settings.items())
         return (
-            f"{table([name, 'best rate', 'validation loss', f'above {reference}'], rows)}\n"
+            f"{table([name, 'best rate', 'validation loss', f'above {reference}', *more], rows)}\n"
             "\n"
             f"GPT: {settings}; {self.seeds} seeds; {len(self.rates[reference])} rates each. In "
             "brackets the lowest and the highest of the seeds."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -44,6 +45,7 @@ __all__ = [
     "loss_of",
     "model_of",
     "text",
+    "validation_loss",
 ]
 
 SETTINGS = ("data", "width", "heads", "blocks", "steps", "batch", "context")
@@ -88,6 +90,7 @@ def loss_after_training(
     seed: int,
     windows: int,
     average: AveragedModel | None = None,
+    after_step: Callable[[int], None] | None = None,
 ) -> float | None:
     """Train, at a rate that falls linearly to zero, and return the validation loss.
 
@@ -99,6 +102,7 @@ def loss_after_training(
         seed: of the batches.
         windows: the number of windows of the validation split that the loss is taken over.
         average: of the weights over the steps, whose loss is taken in place of the model's.
+        after_step: called with the number of steps that have been taken.
 
     Returns:
         The loss at the end, None if the run diverged.
@@ -111,10 +115,17 @@ def loss_after_training(
         systems.step(optimizers, loss, 1 - k / options.steps)
         if average is not None:
             average.update_parameters(model)
-    with torch.no_grad():
-        x, y = text.windows(corpus.validation, options.context)
-        some = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:windows]
-        return finite(loss_of(average or model, x[some], y[some]).item())
+        if after_step is not None:
+            after_step(k + 1)
+    return finite(validation_loss(average or model, corpus, options.context, windows))
+
+
+@torch.no_grad()
+def validation_loss(model: nn.Module, corpus: text.Corpus, context: int, windows: int) -> float:
+    """Return the loss over the same windows of the validation split in every call."""
+    x, y = text.windows(corpus.validation, context)
+    some = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:windows]
+    return loss_of(model, x[some], y[some]).item()
 
 
 def loss_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from modula.checks import is_finite, is_number
 from modula.errors import StateMismatchError
 from modula.optim.adaptive_masses import LAST_UPDATE, LOG_MASS
 from modula.optim.master_weights import MASTER
+from modula.optim.rules import Buffer
 from modula.optim.settings import check_adapt_masses, check_lr, check_weight_decay
 from modula.vector import is_trainable, kind_of
 
@@ -24,7 +25,7 @@ def check_state_dict(
     state_dict: Mapping[str, object],
     names: Sequence[str],
     params: Sequence[Tensor],
-    buffers: Sequence[str],
+    buffers: Sequence[Mapping[str, Buffer]],
     check_rule_settings: Callable[[Mapping[str, object]], None],
 ) -> None:
     """Raise if a state dict does not fit.
@@ -32,7 +33,7 @@ def check_state_dict(
     Args:
         state_dict: as `optimizer.state_dict()` returns it.
         names, params: the optimizer's own, in parameter order.
-        buffers: the names of its buffers of each parameter, which are shaped like it.
+        buffers: what it keeps for each parameter, by name.
         check_rule_settings: raises a TypeError or a ValueError for a parameter group with a setting
             that the optimizer's rule cannot use.
 
@@ -55,20 +56,20 @@ def check_state_dict(
     if not isinstance(indices, list) or not all(isinstance(i, int | str) for i in indices):
         raise StateMismatchError("the saved state does not list its parameters: it is damaged")
     _check_names(group.get("param_names"), len(indices), names)
-    for index, name, param in zip(indices, names, params, strict=True):
+    for index, name, param, own in zip(indices, names, params, buffers, strict=True):
         saved = state.get(index, {})
         if not isinstance(saved, Mapping):
             raise StateMismatchError(
                 f"the saved state of {name!r} is a dict, got {type(saved).__name__}"
             )
-        _check_parameter(saved, name, param, buffers)
+        _check_parameter(saved, name, param, own)
     _check_settings(group, check_rule_settings)
 
 
 def check_state(
     state: Mapping[str, object],
     param: Tensor,
-    kept: Mapping[str, torch.dtype],
+    kept: Mapping[str, Buffer],
     numbers: Sequence[str],
 ) -> None:
     """Raise if what an optimizer keeps for a parameter has been changed from outside.
@@ -76,8 +77,8 @@ def check_state(
     Args:
         state: of the parameter.
         param: the parameter.
-        kept: the buffers that a step needs, by name, and their dtypes. A buffer may have another
-            dtype than these, as after `model.double()`, but not 16 bits in place of 32.
+        kept: the buffers that a step needs, by name. A buffer may have another dtype than theirs,
+            as after `model.double()`, but not 16 bits in place of 32.
         numbers: the names of the single numbers that a step needs.
 
     Raises:
@@ -85,7 +86,7 @@ def check_state(
     """
     owner = f"a parameter of shape {list(param.shape)}"
     if MASTER in state:
-        kept = {**kept, MASTER: torch.float32}
+        kept = {**kept, MASTER: Buffer(tuple(param.shape), torch.float32)}
     missing = [name for name in (*kept, *numbers) if name not in state]
     if missing:
         raise StateMismatchError(
@@ -99,34 +100,35 @@ def check_state(
                 f"{name!r} of {owner} is a tensor of a real number without axes, got "
                 f"{number!s:.60}: someone has replaced it"
             )
-    for name, dtype in kept.items():
-        _check_buffer(f"{name!r} of {owner}", state[name], param, dtype)
+    for name, expected in kept.items():
+        _check_buffer(f"{name!r} of {owner}", state[name], param, expected)
 
 
 def _is_real(number: Tensor) -> bool:
     return not number.is_complex() and number.dtype != torch.bool
 
 
-def _check_buffer(buffer: str, value: object, param: Tensor, dtype: torch.dtype) -> None:
-    """Raise if this value cannot be the buffer of a parameter that is kept in this dtype."""
+def _check_buffer(buffer: str, value: object, param: Tensor, expected: Buffer) -> None:
+    """Raise if this value cannot be what is kept for a parameter."""
     if not isinstance(value, Tensor) or not is_trainable(value):
         raise StateMismatchError(
             f"{buffer} is {kind_of(value)[0]}, and a step needs a dense tensor of floating-point "
             "numbers: someone has replaced it"
         )
-    if value.shape != param.shape:
+    if value.shape != expected.shape:
         raise StateMismatchError(
-            f"{buffer} has the shape {list(value.shape)}: someone has replaced it"
+            f"{buffer} has the shape {list(value.shape)}, and a step needs "
+            f"{list(expected.shape)}: someone has replaced it"
         )
     if value.device != param.device:
         raise StateMismatchError(
             f"{buffer} is on {value.device} and the parameter on {param.device}: after a move of "
             "the model load the state that was saved before it"
         )
-    if value.dtype.itemsize < min(FLOAT32, dtype.itemsize):
+    if value.dtype.itemsize < min(FLOAT32, expected.dtype.itemsize):
         raise StateMismatchError(
             f"{buffer} is {value.dtype}, and 16 bits lose a small gradient beside a large average: "
-            f"leave it in {dtype}"
+            f"leave it in {expected.dtype}"
         )
 
 
@@ -181,7 +183,7 @@ def _check_names(saved: object, count: int, names: Sequence[str]) -> None:
 
 
 def _check_parameter(
-    saved: Mapping[str, object], name: str, param: Tensor, buffers: Sequence[str]
+    saved: Mapping[str, object], name: str, param: Tensor, buffers: Mapping[str, Buffer]
 ) -> None:
     if not saved:
         return
@@ -207,8 +209,10 @@ def _check_parameter(
                 f"{scalar} of {name!r} is a finite number, the saved state has {number!r}: it is "
                 "damaged"
             )
-    buffers = [*buffers, *[MASTER] * (MASTER in saved)]
-    for buffer in buffers:
+    shapes = {buffer: list(one.shape) for buffer, one in buffers.items()}
+    if MASTER in saved:
+        shapes[MASTER] = list(param.shape)
+    for buffer, shape in shapes.items():
         value = saved[buffer]
         if not isinstance(value, Tensor) or not is_trainable(value):
             got = type(value).__name__
@@ -217,8 +221,9 @@ def _check_parameter(
             raise StateMismatchError(
                 f"{buffer} of {name!r} is a floating-point tensor, the saved state has {got}"
             )
-        if value.shape != param.shape:
+        if list(value.shape) != shape:
+            here = "its parameter is" if shape == list(param.shape) else "this optimizer keeps"
             raise StateMismatchError(
-                f"{buffer} of {name!r} is {list(value.shape)} in the saved state and its parameter "
-                f"is {list(param.shape)}: it is of another model"
+                f"{buffer} of {name!r} is {list(value.shape)} in the saved state and {here} "
+                f"{shape}: it is of another model"
             )

@@ -33,7 +33,8 @@ from modula.optim.rule_of_arguments import (
     Base,
     rule_of_arguments,
 )
-from modula.optim.rules import Rule, State, Step
+from modula.optim.rules import Buffer, Rule, State, Step
+from modula.optim.rules.base import factors_of, merged
 from modula.optim.settings import (
     SETTINGS,
     Settings,
@@ -175,6 +176,7 @@ class SteepestDescent(torch.optim.Optimizer):
         self._before: Snapshot | None = None
         self._process_group: ProcessGroup | None = process_group
         self._votes: Votes | None = None
+        self._factors: dict[Tensor, Mapping[str, Buffer]] = factors_of(self.rule, model.plan())
         defaults = {
             "lr": lr,
             **self.rule.defaults(),
@@ -355,7 +357,13 @@ class SteepestDescent(torch.optim.Optimizer):
                 state.update(
                     {
                         name: torch.zeros_like(p, dtype=dtype)
-                        for name, dtype in self._kept_for(p).items()
+                        for name, dtype in self._buffers_of(p).items()
+                    }
+                )
+                state.update(
+                    {
+                        name: torch.zeros(one.shape, dtype=one.dtype, device=p.device)
+                        for name, one in self._factors[p].items()
                     }
                 )
                 if self._adapts:
@@ -374,10 +382,15 @@ class SteepestDescent(torch.optim.Optimizer):
         """All that is kept for these parameters."""
         return [t for p in params for t in self.state.get(p, {}).values()]
 
-    def _kept_for(self, p: Tensor) -> dict[str, torch.dtype]:
-        """The buffers of a parameter, by name, and their dtypes."""
+    def _buffers_of(self, p: Tensor) -> dict[str, torch.dtype]:
+        """The buffers of a parameter that are shaped like it, by name, and their dtypes."""
         kept = dict(self.rule.buffers(p))
         return {**kept, LAST_UPDATE: p.dtype} if self._adapts else kept
+
+    def _kept_for(self, p: Tensor) -> dict[str, Buffer]:
+        """All buffers of a parameter, by name."""
+        like = {name: Buffer(tuple(p.shape), d) for name, d in self._buffers_of(p).items()}
+        return merged(like, self._factors[p], type(self.rule).__name__)
 
     # State
 
@@ -428,7 +441,7 @@ class SteepestDescent(torch.optim.Optimizer):
                 given,
                 self._settings["param_names"],
                 params,
-                list(self._kept_for(params[0])) if params else [],
+                [self._kept_for(p) for p in params],
                 lambda group: self.rule.check_settings({**self.defaults, **group}),
             )
             taken.update(given)
@@ -450,7 +463,7 @@ class SteepestDescent(torch.optim.Optimizer):
                 taken["state"].get(index, {}),
                 p,
                 ("step", LOG_MASS),
-                self._kept_for(p),
+                {name: one.dtype for name, one in self._kept_for(p).items()},
             )
 
     def __getstate__(self) -> dict[str, object]:
@@ -464,6 +477,7 @@ class SteepestDescent(torch.optim.Optimizer):
             "_before": None,
             "_process_group": self._process_group,
             "_votes": None,
+            "_factors": self._factors,
         }
 
 

@@ -14,6 +14,7 @@ from modula.optim import (
     AsDirection,
     Cautious,
     Dualized,
+    KeepFrobenius,
     Momentum,
     Normalized,
     Rule,
@@ -142,6 +143,38 @@ def test_an_average_of_squares_that_overflows_forgets(size):
     assert optimizer.state[model.weight]["exp_avg_sq"].max() < 100
 
 
+@given(beta=st.floats(0, 0.99), seed=st.integers(0, 1000))
+def test_rows_of_a_kept_frobenius_norm(beta, seed):
+    """NorMuon of one matrix, written out; its norm is at least the rate and at most √3 of it."""
+    model = Linear(5, 3).double()
+    rule = SecondMoments(Dualized(Momentum(0.8), "svd"), beta, rescaling=KeepFrobenius())
+    optimizer = SteepestDescent(model, 0.1, rule=rule)
+    m, v = torch.zeros(5, 3).double(), torch.zeros(5).double()
+    for k in range(3):
+        g = random_gradient(model, seed + k)
+        before = model.weight.detach().clone()
+        assign(model, g)
+        optimizer.step()
+        m = 0.8 * m + g.tensors[0]
+        U, _, Vh = torch.linalg.svd(0.8 * m + g.tensors[0], full_matrices=False)
+        v = beta * v + (1 - beta) * (U @ Vh).square().mean(dim=1)
+        u = U @ Vh / v.sqrt()[:, None]
+        u *= (5 / 3) ** 0.5 * 3**0.5 / u.norm()
+        moved = before - model.weight.detach()
+        close(moved, 0.1 * u, rtol=1e-8, atol=1e-12)
+        size = torch.linalg.matrix_norm(moved, 2).item() / (5 / 3) ** 0.5
+        assert 0.1 * (1 - 1e-9) <= size <= 0.1 * 3**0.5
+
+
+def test_weights_whose_entries_stay_keep_their_length_under_either_rescaling():
+    model = Embed(6, 4).double()
+    twin = copy.deepcopy(model)
+    rule = SecondMoments(rescaling=KeepFrobenius())
+    train_on_rows(model, SteepestDescent(model, 0.1, rule=rule))
+    train_on_rows(twin, SteepestDescent(twin, 0.1))
+    close(next(model.parameters()), next(twin.parameters()), rtol=1e-9)
+
+
 def test_second_moments_make_rows_of_equal_length_if_they_forget_at_once():
     model = Linear(5, 3).double()
     optimizer = SteepestDescent(model, 0.1, rule=SecondMoments(beta=0.0))
@@ -265,7 +298,13 @@ def test_a_steepest_step_minimises_its_quadratic():
 
 
 @pytest.mark.parametrize(
-    "rule", [SecondMoments(), Cautious(SecondMoments(lines="columns")), Steepest(Momentum(0.5))]
+    "rule",
+    [
+        SecondMoments(),
+        SecondMoments(rescaling=KeepFrobenius()),
+        Cautious(SecondMoments(lines="columns")),
+        Steepest(Momentum(0.5)),
+    ],
 )
 def test_a_loaded_optimizer_goes_on_bit_for_bit(rule):
     model = mlp(torch.float32)
@@ -323,6 +362,7 @@ def test_the_share_is_read_from_the_group_and_checked_before_anything_changes():
             "'beta_columns' as well",
         ),
         (lambda: SecondMoments(Momentum()), TypeError, "SecondMoments holds a rule.*got Momentum"),
+        (lambda: SecondMoments(rescaling="l2"), TypeError, "takes a rescaling.*got str"),
         (lambda: Cautious(Adam()), TypeError, "Cautious holds a rule.*got Adam"),
         (lambda: Steepest(Dualized()), TypeError, "Steepest takes an average.*got Dualized"),
         (lambda: Steepest(method="spectral"), ValueError, "no method 'spectral'"),

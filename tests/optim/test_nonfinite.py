@@ -10,10 +10,13 @@ from modula.optim import (
     Ball,
     Cautious,
     CautiousDecay,
+    Dualized,
+    KeepFrobenius,
     Projected,
     SecondMoments,
     Sphere,
     Steepest,
+    Whitened,
 )
 from tests.helpers import random_gradient
 from tests.optim.helpers import frozen_copy, loss_of, mlp, same, train
@@ -26,6 +29,8 @@ RULES = {
     "adaptive": {"adapt_masses": 0.1},
     "cautious": {"rule": Cautious(), "decay": CautiousDecay()},
     "second moments": {"rule": SecondMoments()},
+    "rows of Frobenius norms": {"rule": SecondMoments(rescaling=KeepFrobenius())},
+    "whitened": {"rule": Dualized(Whitened(every=2))},
     "steepest": {"rule": Steepest()},
     "ball": {"constraint": Ball(0.5)},
     "sphere": {"constraint": Sphere(1.0)},

@@ -60,6 +60,7 @@ from modula.optim import (
     Ball,
     Cautious,
     CautiousDecay,
+    KeepFrobenius,
     Projected,
     SecondMoments,
     Sphere,
@@ -447,6 +448,7 @@ def adaptive_masses() -> None:
 
 COMPOSED: list[Callable[[Module], SteepestDescent]] = [
     lambda each: SteepestDescent(each, 0.1, rule=SecondMoments()),
+    lambda each: SteepestDescent(each, 0.1, rule=SecondMoments(rescaling=KeepFrobenius())),
     lambda each: SteepestDescent(each, 0.1, rule=Cautious(SecondMoments(lines="columns"))),
     lambda each: SteepestDescent(each, 0.1, rule=Steepest(), weight_decay=0.1),
     lambda each: SteepestDescent(each, 0.1, weight_decay=0.1, decay=CautiousDecay()),

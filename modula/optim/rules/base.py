@@ -16,13 +16,28 @@ from typing import TypeAlias, TypeVar, cast
 import torch
 from torch import Tensor
 
+from modula.geometry import Geometry
 from modula.optim.nonfinite import Verdict
 from modula.plan import Plan
 from modula.scaling import working_dtype
+from modula.sharding import is_sharded
 from modula.vector import Gradient, Scalar, Update
 
 State: TypeAlias = dict[str, Tensor]
 """What is kept for one parameter, by name."""
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A tensor that is kept for a parameter, of zeros at first.
+
+    Args:
+        shape: its own, which need not be the parameter's.
+        dtype: its own.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -108,6 +123,22 @@ class Stateful:
         """
         return {} if self.inner is None else self.inner.buffers(p)
 
+    def factors(self, p: Tensor, geometry: Geometry) -> Mapping[str, Buffer]:
+        """Return what is kept for a parameter in shapes of its own, by name.
+
+        A step finds it in `step.states`, beside the buffers. Checkpoints hold it, and loaded states
+        are checked against these shapes. A DTensor cannot have any, since shards of it would have
+        no meaning: an optimizer of sharded weights refuses a rule that keeps factors.
+
+        Args:
+            p: the parameter.
+            geometry: its norm.
+
+        Returns:
+            By default the factors of `inner`.
+        """
+        return {} if self.inner is None else self.inner.factors(p, geometry)
+
     def defaults(self) -> Mapping[str, object]:
         """Return the settings of the parameter group, by name: by default those of `inner`.
 
@@ -187,6 +218,28 @@ def check_rule(owner: str, rule: object) -> None:
             f"{owner} holds a rule of modula.optim's, such as Dualized(Momentum(0.9)), got "
             f"{type(rule).__name__}"
         )
+
+
+def factors_of(rule: Rule, plan: Plan) -> dict[Tensor, Mapping[str, Buffer]]:
+    """Return the factors that a rule keeps for each parameter.
+
+    Args:
+        rule: of an optimizer.
+        plan: of its network.
+
+    Raises:
+        ValueError: a parameter that has factors is a DTensor.
+    """
+    found = {}
+    for name, p, geometry in zip(plan.names, plan.weights, plan.geometries, strict=True):
+        found[p] = rule.factors(p, geometry)
+        if found[p] and is_sharded(p):
+            raise ValueError(
+                f"{rule.kind} keeps factors of whole matrices, and {name!r} is a DTensor, of which "
+                "a process has a shard: leave the model unsharded, or take a rule whose buffers "
+                "are shaped like the weights, such as SecondMoments()"
+            )
+    return found
 
 
 V = TypeVar("V")

@@ -13,6 +13,7 @@ from torch import Tensor
 from modula.geometry import Geometry
 from modula.optim.rules.base import Rule, Step, check_rule, kept_like, merged
 from modula.optim.rules.dualized import Dualized
+from modula.optim.rules.rescaling import Rescaling, ToNorm, check_rescaling
 from modula.optim.settings import check_share
 from modula.sharding import all_to_local, all_to_local_like, from_local_like
 from modula.vector import Update
@@ -62,15 +63,21 @@ class SecondMoments(Rule):
     rule: Rule = field(default_factory=Dualized)
     beta: float = 0.95
     lines: Lines = "rows"
+    rescaling: Rescaling = field(default_factory=ToNorm)
 
     def __post_init__(self) -> None:
         check_rule("SecondMoments", self.rule)
         check_share("beta", self.beta)
+        check_rescaling("SecondMoments", self.rescaling)
         if self.lines not in AXES:
             raise ValueError(
                 f'SecondMoments takes lines="rows" or lines="columns", got {self.lines!r}'
             )
         self.defaults()
+
+    @property
+    def inner(self) -> Rule:
+        return self.rule
 
     def buffers(self, p: Tensor) -> Mapping[str, torch.dtype]:
         return merged(self.rule.buffers(p), kept_like(p, self._buffer), type(self).__name__)
@@ -106,15 +113,14 @@ class SecondMoments(Rule):
         u = list(torch._foreach_mul(u, [1 / c if c else 0.0 for c in step.plan.coefficients]))
         beta = step.number(self._setting)
         torch._foreach_mul_(v, step.choose(beta, 1.0))
-        squares = torch._foreach_mul(torch._foreach_mul(u, u), 1 - beta)
-        torch._foreach_add_(v, squares)  # zero where the step is not taken
+        torch._foreach_addcmul_(v, u, u, value=1 - beta)  # zero where the step is not taken
         factors = step.plan.map(partial(_factors, axis=AXES[self.lines]), moments)
         scaled = torch._foreach_mul(u, all_to_local(factors))
-        return step.plan.normalize(
-            Update.from_tensors(update.names, from_local_like(scaled, moments)),
-            step.lr,
-            support=step.gradient,
+        before, changed = (
+            Update.from_tensors(update.names, from_local_like(parts, moments))
+            for parts in (u, scaled)
         )
+        return self.rescaling(step, before, changed)
 
 
 def _factors(geometry: Geometry, moments: Tensor, axis: int) -> Tensor:

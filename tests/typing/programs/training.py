@@ -133,10 +133,18 @@ assert_type(rule, optim.Cautious)
 assert_type(rule.rule, optim.Rule)
 SteepestDescent(model, 0.1, rule=rule, weight_decay=0.1, decay=optim.CautiousDecay())
 SteepestDescent(model, 0.1, rule=optim.Steepest(optim.Momentum(0.5), "svd"))
+whitened = optim.Whitened(optim.Momentum(0.9), every=5)
+assert_type(whitened.average, optim.Average)
+SteepestDescent(model, 0.1, rule=optim.Dualized(whitened))
+SteepestDescent(model, 0.1, rule=optim.Normalized(optim.AsDirection(whitened)))
+SteepestDescent(model, 0.1, rule=optim.SecondMoments(rescaling=optim.KeepFrobenius()))
+assert_type(optim.SecondMoments().rescaling, optim.Rescaling)
 for constraint in (optim.Ball(2.0), optim.Sphere(1.0), optim.Projected()):
     SteepestDescent(model, 0.1, constraint=constraint)
 optim.Cautious(optim.Adam())  # E: a direction is no rule; Normalized(Adam()) is
 optim.SecondMoments(lines="row")  # E: rows or columns
+optim.SecondMoments(rescaling="frobenius")  # E: a rescaling of modula.optim's
+optim.Whitened(optim.Dualized())  # E: an average, not a rule
 optim.Steepest(optim.Dualized())  # E: an average, not a rule
 optim.Sphere("1")  # E: a radius is a number
 optim.Ball()  # E: of which radius?
