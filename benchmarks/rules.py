@@ -55,6 +55,9 @@ from gpt_on_text import (
 from trials import DOCS, Runs, arguments, powers, publish
 
 RATES = powers(2**-4, 2**0)
+NORMALIZED_RATES = powers(2**-2, 2**2)
+"""For steps of which one direction alone is as long as the rate."""
+
 STEEPEST_RATES = powers(2**-7, 2**-3)
 """For steps that are ‖m‖† times as long as their rate."""
 
@@ -110,7 +113,9 @@ CHOICES: dict[str, Choice] = {
         SecondMoments(DUALIZED, lines="columns", rescaling=KeepFrobenius())
     ),
     "Whitened": by_rule(WHITENED),
-    "Whitened, normalized": by_rule(Normalized(AsDirection(Whitened(MOMENTUM)))),
+    "Whitened, normalized": Choice(
+        Arguments(rule=Normalized(AsDirection(Whitened(MOMENTUM)))), rates=NORMALIZED_RATES
+    ),
     "Cautious": by_rule(Cautious(DUALIZED)),
     "Cautious, SecondMoments of rows": by_rule(Cautious(SecondMoments(DUALIZED))),
     "weight decay 0.1": Choice(Arguments(rule=DUALIZED, weight_decay=0.1)),

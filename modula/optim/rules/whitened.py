@@ -115,7 +115,7 @@ class Whitened(Average):
 
     def __call__(self, step: Step) -> Gradient:
         average = self.average(step)
-        counts: list[float] = torch.stack(step.buffers("step")).tolist() if step.states else []
+        counts = [float(t) for t in torch.stack(step.buffers("step")).cpu().unbind()]
         whitened = []
         for geometry, state, g, m, count in zip(
             step.plan.geometries,
@@ -146,7 +146,7 @@ class Whitened(Average):
         v.mul_(step.choose(beta, 1.0)).add_(rotated * rotated * (1 - beta))
         if count <= 1:  # 0 where the first step is not taken
             return m
-        remaining = 1 - beta**count
+        remaining = 1 - torch.as_tensor(beta, dtype=v.dtype, device=v.device).pow(count)
         return kept.rotated_back(kept.rotated(m) / ((v / remaining).sqrt() + self.eps))
 
 
@@ -202,9 +202,14 @@ def _eigenvectors(factors: Tensor) -> Tensor:
     direction, _ = split_scale(factors, dim=(-2, -1))
     visible = F.hardshrink(direction, torch.finfo(direction.dtype).eps ** 2)
     try:
-        return torch.linalg.eigh(visible).eigenvectors
+        return _columns_of_eigh(visible)
     except LinAlgError:
-        return torch.linalg.eigh(visible.double()).eigenvectors.to(factors.dtype)
+        return _columns_of_eigh(visible.double()).to(factors.dtype)
+
+
+def _columns_of_eigh(matrices: Tensor) -> Tensor:
+    found: tuple[Tensor, Tensor] = torch.linalg.eigh(matrices)
+    return found[1]
 
 
 def _matrices(geometry: Geometry, weight: Tensor) -> Sequence[Tensor]:
