@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.linalg import LinAlgError  # type: ignore[attr-defined] # torch documents it there
 
 from modula.checks import is_number
 from modula.geometry import Geometry
@@ -203,7 +202,7 @@ def _eigenvectors(factors: Tensor) -> Tensor:
     visible = F.hardshrink(direction, torch.finfo(direction.dtype).eps ** 2)
     try:
         return _columns_of_eigh(visible)
-    except LinAlgError:
+    except RuntimeError:  # LAPACK did not converge
         return _columns_of_eigh(visible.double()).to(factors.dtype)
 
 
