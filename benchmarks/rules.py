@@ -116,6 +116,7 @@ CHOICES: dict[str, Choice] = {
     "Whitened, normalized": Choice(
         Arguments(rule=Normalized(AsDirection(Whitened(MOMENTUM)))), rates=NORMALIZED_RATES
     ),
+    "Whitened, SecondMoments of rows": by_rule(SecondMoments(WHITENED)),
     "Cautious": by_rule(Cautious(DUALIZED)),
     "Cautious, SecondMoments of rows": by_rule(Cautious(SecondMoments(DUALIZED))),
     "weight decay 0.1": Choice(Arguments(rule=DUALIZED, weight_decay=0.1)),
