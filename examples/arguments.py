@@ -9,27 +9,26 @@ import torch
 from gpt_settings import SETTINGS
 
 
-def parser(description: str | None, out: Path) -> argparse.ArgumentParser:
-    """Return a parser with these options; runs are written to `out` by default."""
-    made = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_text_options(
+    made: argparse.ArgumentParser, *, steps: int = 2000, unit: str = "characters"
+) -> None:
+    """Add the options of a text, of a GPT and of the length of its training.
+
+    Args:
+        made: the parser that takes them.
+        steps: by default.
+        unit: of the text, in the plural.
+    """
     made.add_argument(
         "--data",
         default="stdlib",
         help='"stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
     )
     made.add_argument(
-        "--steps", type=int, default=2000, help="training steps (default %(default)s)"
+        "--steps", type=int, default=steps, help="training steps (default %(default)s)"
     )
     made.add_argument(
-        "--batch",
-        type=int,
-        default=12,
-        help="windows of text per step, over all processes (default %(default)s)",
-    )
-    made.add_argument(
-        "--context", type=int, default=64, help="characters per window (default %(default)s)"
+        "--context", type=int, default=64, help=f"{unit} per window (default %(default)s)"
     )
     made.add_argument(
         "--blocks", type=int, default=4, help="number of blocks (default %(default)s)"
@@ -39,13 +38,27 @@ def parser(description: str | None, out: Path) -> argparse.ArgumentParser:
     )
     made.add_argument("--heads", type=int, default=4, help="attention heads (default %(default)s)")
     made.add_argument(
+        "--seed", type=int, default=0, help="of weights and batches (default %(default)s)"
+    )
+
+
+def parser(description: str | None, out: Path) -> argparse.ArgumentParser:
+    """Return a parser with the options of all plain loops, which write to `out` by default."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_text_options(made)
+    made.add_argument(
+        "--batch",
+        type=int,
+        default=12,
+        help="windows of text per step, over all processes (default %(default)s)",
+    )
+    made.add_argument(
         "--momentum",
         type=float,
         default=SETTINGS["modula"].momentum,
         help="of the average of gradients (default %(default)s)",
-    )
-    made.add_argument(
-        "--seed", type=int, default=0, help="of weights and batches (default %(default)s)"
     )
     made.add_argument(
         "--device",

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from arguments import add_text_options
 from text import read, windows
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -125,6 +126,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_text_options(parser, steps=1000, unit="bytes")
     parser.add_argument(
         "--architecture",
         choices=list(MODELS),
@@ -142,38 +144,15 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
         help="freeze all weights, and train factors of this rank beside them (default: train all)",
     )
     parser.add_argument(
-        "--data",
-        default="stdlib",
-        help='"stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
-    )
-    parser.add_argument(
         "--lr",
         type=float,
         help="peak learning rate: the norm of a step (by default 0.1, with --lora 0.01)",
     )
     parser.add_argument(
-        "--steps", type=int, default=1000, help="training steps (default %(default)s)"
-    )
-    parser.add_argument(
         "--batch", type=int, default=12, help="windows of text per step (default %(default)s)"
     )
     parser.add_argument(
-        "--context", type=int, default=64, help="bytes per window (default %(default)s)"
-    )
-    parser.add_argument(
-        "--blocks", type=int, default=4, help="number of blocks (default %(default)s)"
-    )
-    parser.add_argument(
-        "--width", type=int, default=128, help="number of features (default %(default)s)"
-    )
-    parser.add_argument(
-        "--heads", type=int, default=4, help="attention heads (default %(default)s)"
-    )
-    parser.add_argument(
         "--cpu", action="store_true", help="train on the CPU even if there is an accelerator"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of weights and batches (default %(default)s)"
     )
     parser.add_argument(
         "--out",

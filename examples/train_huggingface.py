@@ -20,6 +20,7 @@ from typing import Any
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from arguments import add_text_options
 from plain_gpt import KINDS, build, network_of
 from text import Corpus, load, windows
 from torch import Tensor, nn
@@ -62,6 +63,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_text_options(parser)
     parser.add_argument(
         "--loop",
         choices=["trainer", "accelerate"],
@@ -75,18 +77,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="modula's GPT, or one of torch's modules, which is lifted (default %(default)s)",
     )
     parser.add_argument(
-        "--data",
-        default="stdlib",
-        help='"stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
-    )
-    parser.add_argument(
         "--lr",
         type=float,
         default=0.1,
         help="peak learning rate: the norm of a step (default %(default)s)",
-    )
-    parser.add_argument(
-        "--steps", type=int, default=2000, help="training steps (default %(default)s)"
     )
     parser.add_argument(
         "--batch", type=int, default=12, help="windows of text per step (default %(default)s)"
@@ -95,22 +89,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--accumulate", type=int, default=1, help="batches per step (default %(default)s)"
     )
     parser.add_argument(
-        "--context", type=int, default=64, help="characters per window (default %(default)s)"
-    )
-    parser.add_argument(
-        "--blocks", type=int, default=4, help="number of blocks (default %(default)s)"
-    )
-    parser.add_argument(
-        "--width", type=int, default=128, help="number of features (default %(default)s)"
-    )
-    parser.add_argument(
-        "--heads", type=int, default=4, help="attention heads (default %(default)s)"
-    )
-    parser.add_argument(
         "--cpu", action="store_true", help="train on the CPU even if there is an accelerator"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of weights and batches (default %(default)s)"
     )
     parser.add_argument(
         "--out",

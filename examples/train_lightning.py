@@ -18,6 +18,7 @@ from pathlib import Path
 import lightning as L
 import torch
 import torch.nn.functional as F
+from arguments import add_text_options
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from plain_gpt import KINDS, build, network_of
@@ -74,16 +75,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_text_options(parser)
     parser.add_argument(
         "--model",
         choices=KINDS,
         default="modula",
         help="modula's GPT, or one of torch's modules, which is lifted (default %(default)s)",
-    )
-    parser.add_argument(
-        "--data",
-        default="stdlib",
-        help='"stdlib", "shakespeare" or a UTF-8 file (default %(default)s)',
     )
     parser.add_argument(
         "--lr",
@@ -92,25 +89,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="peak learning rate: the norm of a step (default %(default)s)",
     )
     parser.add_argument(
-        "--steps", type=int, default=2000, help="training steps (default %(default)s)"
-    )
-    parser.add_argument(
         "--batch", type=int, default=12, help="windows of text per step (default %(default)s)"
     )
     parser.add_argument(
         "--accumulate", type=int, default=1, help="batches per step (default %(default)s)"
-    )
-    parser.add_argument(
-        "--context", type=int, default=64, help="characters per window (default %(default)s)"
-    )
-    parser.add_argument(
-        "--blocks", type=int, default=4, help="number of blocks (default %(default)s)"
-    )
-    parser.add_argument(
-        "--width", type=int, default=128, help="number of features (default %(default)s)"
-    )
-    parser.add_argument(
-        "--heads", type=int, default=4, help="attention heads (default %(default)s)"
     )
     parser.add_argument(
         "--precision",
@@ -119,9 +101,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--accelerator", default="auto", help="as Lightning names it (default %(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of weights and batches (default %(default)s)"
     )
     parser.add_argument(
         "--out",
