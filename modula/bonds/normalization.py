@@ -33,29 +33,42 @@ class MeanSubtract(SameSpace[RMS, RMS]):
         return x - x.mean(dim=-1, keepdim=True)
 
 
-class RootMeanSquare(SameSpace[X, Y]):
-    """x / RMS(x) for the vectors along one axis, which a subclass sets.
-
-    Args:
-        eps: added to the mean square; None takes the dtype's machine epsilon. Zero stays zero.
-    """
+class VectorNormalization(SameSpace[X, Y]):
+    """The vectors along one axis at RMS 1; a subclass says which, and how."""
 
     sensitivity: float = 1.0
     claim: Claim = "conditional"
     axis: ClassVar[int] = -1
     """The axis of the vectors."""
 
+    def radius(self, *inputs: Radius) -> Radius:
+        return 1.0
+
+    def normalized(self, vectors: Tensor) -> Tensor:
+        """Return vectors of RMS 1.
+
+        Args:
+            vectors: along the last axis.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.normalized(x.movedim(self.axis, -1)).movedim(-1, self.axis)
+
+
+class RootMeanSquare(VectorNormalization[X, Y]):
+    """x / RMS(x) for the vectors along one axis, which a subclass sets.
+
+    Args:
+        eps: added to the mean square; None takes the dtype's machine epsilon. Zero stays zero.
+    """
+
     def __init__(self, eps: float | None = None) -> None:
         super().__init__()
         self.eps = eps
 
-    def radius(self, *inputs: Radius) -> Radius:
-        return 1.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        vectors = x.movedim(self.axis, -1)
-        normalized = F.rms_norm(vectors, vectors.shape[-1:], eps=self.eps)
-        return normalized.movedim(-1, self.axis)
+    def normalized(self, vectors: Tensor) -> Tensor:
+        return F.rms_norm(vectors, vectors.shape[-1:], eps=self.eps)
 
     def extra_repr(self) -> str:
         return "" if self.eps is None else f"eps={self.eps:g}"
@@ -92,29 +105,19 @@ class ChannelRMSNorm(RootMeanSquare[ChannelRMS, ChannelRMS]):
     axis: ClassVar[int] = ChannelRMS.axis
 
 
-class Standardization(SameSpace[X, Y]):
+class Standardization(VectorNormalization[X, Y]):
     """(x − mean(x)) / std(x) for the vectors along one axis, which a subclass sets.
 
     Args:
         eps: added to the variance.
     """
 
-    sensitivity: float = 1.0
-    claim: Claim = "conditional"
-    axis: ClassVar[int] = -1
-    """The axis of the vectors."""
-
     def __init__(self, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
 
-    def radius(self, *inputs: Radius) -> Radius:
-        return 1.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        vectors = x.movedim(self.axis, -1)
-        normalized = F.layer_norm(vectors, vectors.shape[-1:], eps=self.eps)
-        return normalized.movedim(-1, self.axis)
+    def normalized(self, vectors: Tensor) -> Tensor:
+        return F.layer_norm(vectors, vectors.shape[-1:], eps=self.eps)
 
     def extra_repr(self) -> str:
         return "" if self.eps == 1e-5 else f"eps={self.eps:g}"

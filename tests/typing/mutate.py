@@ -15,7 +15,7 @@ import argparse
 import ast
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,7 +125,24 @@ class Laboratory:
         return None
 
 
-def main() -> int:
+def escaped(laboratory: Laboratory, chosen: Sequence[Mutant], first: int) -> list[Mutant]:
+    """Return the mutants that nothing catches, and print what catches each of the others.
+
+    Args:
+        laboratory: where to check them.
+        chosen: all of them.
+        first: the number of the one to begin with.
+    """
+    missed = []
+    for number, mutant in enumerate(chosen[first - 1 :], first):
+        caught = laboratory.catch(mutant)
+        print(f"[{number}/{len(chosen)}] {mutant}\n    {caught or 'NOT CAUGHT'}", flush=True)
+        if caught is None:
+            missed.append(mutant)
+    return missed
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -146,10 +163,14 @@ def main() -> int:
         default=list(DEVELOPED_WITH),
         help="that look for the mutants, in this order (default %(default)s)",
     )
+    return parser
+
+
+def main() -> int:
+    parser = _parser()
     options = parser.parse_args()
     only: str = options.only
     first: int = options.first
-    escaped = []
     with tempfile.TemporaryDirectory() as folder:
         laboratory = Laboratory(Path(folder), options.checkers)
         chosen = [
@@ -157,20 +178,18 @@ def main() -> int:
             for mutant in mutants(laboratory.source)
             if only in f"{mutant.owner}.{mutant.signature}"
         ]
+        if not chosen:
+            parser.error(f"--only {only}: no class and name of an overload contain this")
         if not 1 <= first <= len(chosen):
             parser.error(f"--first {first}: there are mutants 1 to {len(chosen)}")
-        for number, mutant in enumerate(chosen[first - 1 :], first):
-            caught = laboratory.catch(mutant)
-            print(f"[{number}/{len(chosen)}] {mutant}\n    {caught or 'NOT CAUGHT'}", flush=True)
-            if caught is None:
-                escaped.append(mutant)
+        missed = escaped(laboratory, chosen, first)
     tried = len(chosen) - first + 1
     print(
         f"mutants {first} to {len(chosen)} of the overloads in {TARGET}: "
-        f"{tried - len(escaped)} of {tried} caught"
+        f"{tried - len(missed)} of {tried} caught"
     )
-    print("\n".join(f"  not caught: {mutant}" for mutant in escaped))
-    return 1 if escaped else 0
+    print("\n".join(f"  not caught: {mutant}" for mutant in missed))
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
