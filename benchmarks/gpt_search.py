@@ -38,7 +38,7 @@ from benchmarks.docs_tables import write_between
 BATCH, CONTEXT = 12, 64
 WIDTH, HEADS, BLOCKS = 128, 4, 4
 SHORT, LONG = 250, 2000
-LONG_FACTORS = (0.4, 0.6)
+LONG_FACTORS = (0.28, 0.4, 0.57, 0.8)
 """Of the rate that is best in short runs; they are tried in long ones."""
 
 STORED = PICTURES / "gpt_search.json"
@@ -88,11 +88,11 @@ SEARCHES = {
         [
             Stage("token_shift", [0.5]),
             Stage("lr", [0.14, 0.28]),
-            Stage("lower_bound", [0.005, 0.0025]),
             Stage("momentum", [0.8, 0.9]),
             Stage("rope_base", [100]),
             Stage("attention_mass", [1.4, 2.8]),
             Stage("mlp_mass", [2.1, 4.2]),
+            Stage("embedding_mass", [0.5, 2.0]),
             Stage("lr", [0.1, 0.14, 0.2, 0.28, 0.4]),
         ],
     ),
@@ -167,6 +167,7 @@ class Trainer:
         model, _ = self.compiled
         model.load_state_dict(fresh.state_dict())
         model.tare({"Attention": trial.attention_mass, "FeedForward": trial.mlp_mass})
+        model.tare({"Embed": trial.embedding_mass})
         return self.compiled
 
     @torch.no_grad()

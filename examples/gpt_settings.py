@@ -11,7 +11,6 @@ import torch
 
 from modula import GPT, RMSNorm, SteepestDescent, TokenShift
 from modula.optim import Dualized, Momentum
-from modula.polar import PolarExpress
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,7 @@ class Settings:
         token_shift: the share of the features that a branch takes from the position before.
         rope_base: of the rotary positions.
         momentum: of modula and Muon.
-        lower_bound: the smallest singular value that modula's orthogonalisation brings to 1, over
-            (Σσ⁸)^⅛; the smaller, the rougher all others.
-        attention_mass, mlp_mass: of modula.
+        attention_mass, mlp_mass, embedding_mass: of modula.
         adamw_lr: AdamW's rate beside Muon.
         beta1, beta2: of AdamW, alone and beside Muon.
         weight_decay: of AdamW and Muon.
@@ -38,49 +35,31 @@ class Settings:
     token_shift: float = 0.0
     rope_base: float = 10_000.0
     momentum: float = 0.0
-    lower_bound: float = 0.0112
     attention_mass: float = 2.0
     mlp_mass: float = 3.0
+    embedding_mass: float = 1.0
     adamw_lr: float = 3e-3
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1
 
     @property
-    def method(self) -> PolarExpress:
-        """How modula orthogonalises."""
-        return PolarExpress(steps=4, lower_bound=self.lower_bound)
-
-    @property
     def rule(self) -> Dualized:
         """modula's rule, for `SteepestDescent`."""
-        return Dualized(Momentum(self.momentum), self.method)
+        return Dualized(Momentum(self.momentum))
 
 
 SETTINGS = {
-    "modula": Settings(
-        "modula",
-        0.11,
-        token_shift=0.5,
-        rope_base=100.0,
-        momentum=0.8,
-        lower_bound=0.0025,
-        attention_mass=2.8,
-        mlp_mass=4.2,
-    ),
-    "adamw": Settings(
-        "adamw", 6.8e-3, token_shift=0.5, rope_base=100.0, beta1=0.8, beta2=0.9, weight_decay=0.1
-    ),
-    "muon": Settings(
-        "muon", 3.4e-2, token_shift=0.5, rope_base=100.0, momentum=0.9, weight_decay=0.0
-    ),
+    "modula": Settings("modula", 0.11, token_shift=0.5, momentum=0.85, embedding_mass=0.5),
+    "adamw": Settings("adamw", 9e-3, token_shift=0.5, beta1=0.8, beta2=0.9),
+    "muon": Settings("muon", 3.2e-2, token_shift=0.5, momentum=0.9, weight_decay=0.0),
 }
 
 
 def network(vocabulary: int, settings: Settings, *, width: int, heads: int, blocks: int) -> GPT:
     """Return the GPT, with weights of its own."""
     norm = TokenShift(settings.token_shift) @ RMSNorm() if settings.token_shift else RMSNorm()
-    return GPT(
+    model = GPT(
         vocabulary,
         d_embed=width,
         num_heads=heads,
@@ -90,6 +69,7 @@ def network(vocabulary: int, settings: Settings, *, width: int, heads: int, bloc
         rope_base=settings.rope_base,
         norm=norm,
     )
+    return model.tare({"Embed": settings.embedding_mass})
 
 
 def torch_optimizers(settings: Settings, model: GPT) -> list[torch.optim.Optimizer]:

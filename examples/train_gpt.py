@@ -147,9 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             momentum += grad
             momentum *= options.momentum
             ahead = grad + momentum  # Nesterov's look-ahead
-            model.weights -= model.dualize(
-                ahead, target_norm=lr, support=grad, method=settings.method
-            )
+            model.weights -= model.dualize(ahead, target_norm=lr, support=grad)
         else:
             torch_step(optimizers, loss, lr / settings.lr)
 
