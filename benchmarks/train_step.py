@@ -75,7 +75,7 @@ def dualized(model: GPT, settings: Settings) -> Step:
         momentum += grad
         momentum *= settings.momentum
         grad += momentum
-        model.weights -= model.dualize(grad, target_norm=settings.lr, method=settings.method)
+        model.weights -= model.dualize(grad, target_norm=settings.lr)
         return backward, timer.lap()
 
     return step
