@@ -113,7 +113,7 @@ def train(options: argparse.Namespace, device: torch.device) -> dict[str, float]
     ).to(device)
     weights = sum(p.numel() for p in model.parameters())
     forward = distribute(model, options, device)
-    rule = Dualized(Momentum(options.momentum), CHOSEN.method)
+    rule = Dualized(Momentum(options.momentum))
     optimizer = SteepestDescent(model, options.lr, rule=rule)
     schedule = LambdaLR(optimizer, lambda step: 1 - step / options.steps)
 

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         heads=options.heads,
         blocks=options.blocks,
     ).to(options.device)
-    rule = Dualized(Momentum(options.momentum), CHOSEN.method)
+    rule = Dualized(Momentum(options.momentum))
     optimizer = SteepestDescent(model, options.lr, rule=rule, weight_decay=options.weight_decay)
     schedule = LambdaLR(optimizer, lambda step: 1 - step / options.steps)
     losses: list[float] = []
