@@ -290,12 +290,21 @@ def test_a_gradient_that_is_not_finite_leaves_bases_that_are():
     model = Linear(3, 4)
     optimizer = SteepestDescent(model, 0.0, rule=Dualized(Whitened(every=1)))
     train_on(model, optimizer, 2)
-    model.weight.grad = torch.full((3, 4), 1e30)
+    model.weight.grad = torch.full((3, 4), torch.inf)
     optimizer.step()
     state = optimizer.state[model.weight]
     assert not state["left_factor_0"].isfinite().all()
     basis = state["left_basis_0"][0]
     close(basis.T @ basis, torch.eye(3), atol=1e-5)
+
+
+def test_factors_stay_finite_where_the_square_of_a_gradient_is_not():
+    model = Linear(3, 4)
+    optimizer = SteepestDescent(model, 0.0, rule=Dualized(Whitened(every=1)))
+    model.weight.grad = torch.full((3, 4), 1e30)
+    optimizer.step()
+    state = optimizer.state[model.weight]
+    assert all(state[name].isfinite().all() for name in ("left_factor_0", "second_moment_0"))
 
 
 # Refusals

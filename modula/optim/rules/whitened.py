@@ -12,6 +12,7 @@ from torch import Tensor
 
 from modula.checks import is_number
 from modula.geometry import Geometry
+from modula.optim.nonfinite import HEADROOM
 from modula.optim.rules.base import Average, Buffer, State, Step, merged
 from modula.optim.rules.momentum import Momentum
 from modula.optim.settings import check_share
@@ -137,6 +138,7 @@ class Whitened(Average):
         """Take the gradient in and return the average whitened, [count, d_out, d_in] each."""
         beta = step.number(SETTING)
         g, m = g.to(kept.second_moment.dtype), m.to(kept.second_moment.dtype)
+        g = _with_finite_squares(g)
         kept.gather(g, step.choose(beta, 1.0), 1 - beta)
         if count <= self.every or count % self.every == 0:
             kept.find_bases(step.choose(1.0, 0.0))
@@ -191,6 +193,18 @@ class _Factors:
         for factor, basis in zip(self.factors, self.bases, strict=True):
             if factor is not None and basis is not None:
                 yield factor, basis
+
+
+def _with_finite_squares(matrices: Tensor) -> Tensor:
+    """Return the matrices, of which the largest are scaled so that sums of squares stay finite.
+
+    An infinite factor would never forget.
+    """
+    largest_float = torch.finfo(matrices.dtype).max
+    rows, columns = matrices.shape[-2:]
+    limit = math.sqrt(largest_float / (HEADROOM * max(1, rows * columns)))
+    size = matrices.abs().amax(dim=(-2, -1), keepdim=True) if matrices.numel() else matrices
+    return matrices * (limit / size).clamp(max=1.0)
 
 
 def _eigenvectors(factors: Tensor) -> Tensor:
