@@ -58,7 +58,7 @@ TRAININGS = {
     "default": Training("lifted, the default masses", LIFTED, 1.0),
     "half": Training("lifted, matrices half of that", LIFTED, 0.5),
     "double": Training("lifted, matrices twice that", LIFTED, 2.0),
-    "adamw": Training("torch.optim.AdamW", (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2), None),
+    "adamw": Training("torch.optim.AdamW", (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2, 0.128), None),
 }
 
 

@@ -774,3 +774,25 @@ def test_a_run_that_is_killed_twenty_times_in_its_writes_ends_at_the_same_weight
     assert found["steps"] == sorted(found["steps"])  # no save is ever lost
     assert found["in a write"] >= 5, "the kills missed the writes"
     assert found["weights"] == fingerprint(go_on(tmp_path / f"whole{name}", found["steps"][-1]))
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "match"),
+    [
+        (None, None, "of a network or a torch module, got NoneType"),
+        ({"weight": 1}, None, "of a network or a torch module, got dict"),
+        (Linear(2, 2), Linear(2, 2), "a torch optimizer after the model, got Linear"),
+        (Linear(2, 2), {"step": 3}, "pass anything else by name"),
+    ],
+    ids=["None", "dict", "a second model", "a dict for the optimizer"],
+)
+def test_what_is_not_of_a_checkpoint_is_refused(
+    model: object, optimizer: object, match: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, Linear(2, 2))
+    before = path.read_bytes()
+    for act in (checkpoint.save, checkpoint.load):
+        with pytest.raises(TypeError, match=match):
+            act(path, model, optimizer)  # type: ignore[arg-type]  # refused by checkers as well
+    assert path.read_bytes() == before

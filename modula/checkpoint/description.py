@@ -56,6 +56,25 @@ def network_of(model: Model, optimizer: torch.optim.Optimizer | None) -> Model:
     return model
 
 
+def check_kinds(model: object, optimizer: object) -> None:
+    """Raise if these are not what a checkpoint is of.
+
+    Raises:
+        TypeError: `model` is neither a network nor a torch module, or `optimizer` is not one.
+    """
+    if not isinstance(model, Network | nn.Module):
+        raise TypeError(
+            f"a checkpoint is of a network or a torch module, got {type(model).__name__}; pass "
+            "anything else by name: checkpoint.save(path, model, optimizer, step=step)"
+        )
+    if optimizer is not None and not hasattr(optimizer, "param_groups"):
+        raise TypeError(
+            "a checkpoint takes a torch optimizer after the model, got "
+            f"{type(optimizer).__name__}; pass anything else by name: "
+            "checkpoint.save(path, model, optimizer, step=step)"
+        )
+
+
 def describe(model: Model, optimizer: torch.optim.Optimizer | None) -> Description:
     """Return the description of a model and an optimizer."""
     module = torch_module_of(model)

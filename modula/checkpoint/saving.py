@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from modula.checkpoint.agreement import facts_of
 from modula.checkpoint.contents import Contents, contents_of, map_tensors, refuse_meta
-from modula.checkpoint.description import Model, network_of, torch_module_of
+from modula.checkpoint.description import Model, check_kinds, network_of, torch_module_of
 from modula.checkpoint.folder import Folder
 from modula.checkpoint.match import check_match, is_same_network
 from modula.checkpoint.processes import check_agreement, gathered, several, together
@@ -105,6 +105,7 @@ def save(
             the processes disagree about the path or the state, or one of them failed. The old
             checkpoint is unchanged.
         OSError: the disk is full, or the like. The old checkpoint is unchanged.
+        TypeError: `model` or `optimizer` is of another kind.
         ImportError: ".safetensors" without the package safetensors.
 
     Example:
@@ -118,6 +119,7 @@ def save(
     model = network_of(model, optimizer)
 
     def check() -> tuple[Format, Contents, dict[str, str]]:
+        check_kinds(model, optimizer)
         form, contents = format_of(Path(path)), contents_of(model, optimizer, extra)
         form.check(contents)
         facts = facts_of(contents, torch_module_of(model), optimizer) if several() else {}
@@ -153,6 +155,7 @@ def load(
         FileNotFoundError: there is no checkpoint.
         CheckpointError: it is truncated, damaged, not written by `save`, or of another model or
             optimizer; or a process failed. Nothing is changed, on any process.
+        TypeError: `model` or `optimizer` is of another kind.
         ImportError: ".safetensors" without the package safetensors.
 
     Example:
@@ -192,6 +195,7 @@ def _read(path: Path, model: Model, optimizer: torch.optim.Optimizer | None) -> 
     module = torch_module_of(model)
 
     def read() -> tuple[Format, Contents]:
+        check_kinds(model, optimizer)
         refuse_meta(module)
         form = format_of(path)
         contents = form.read(path)

@@ -56,7 +56,6 @@ MAX_SLOPE = 2e4
 
 Rounding the remainder is noise of 2⁻¹⁸, which these slopes bring to a few hundredths."""
 
-
 MOST_ON_ROUGH_GRAM = 2
 """The most last polynomials that one Gram matrix in bfloat16 is good enough for."""
 
@@ -119,16 +118,17 @@ def factors_from_split(
         [batch, m, m] and [batch, m, n], in the dtype of `rounded`.
     """
     is_steep = slope_at_zero(polynomials) > MAX_SLOPE_OF_ADDEND
+    carried = _multiplied if is_steep else _scaled
     P, slope = _first_multiplier(rounded, polynomials[0])
     kept, multiplied = steps_with_remainder(polynomials), 1
     if kept == 1:
         P, slope = _multiplier_of_two(P, slope, rounded, polynomials[1])
         multiplied = 2
-    X, remainder = rounded, _addend(P, slope, remainder, is_steep)
+    X, remainder = rounded, carried(P, slope, remainder)
     for a, b, c in polynomials[multiplied : kept + 1]:
         X, remainder = _product_with_remainder(P, X, remainder)
         P = polynomial(gram(X), a, b, c)
-        remainder = _addend(P, a, remainder, is_steep)
+        remainder = carried(P, a, remainder)
     return _last_factors(remainder.baddbmm_(P, X), polynomials[kept + 1 :])
 
 
@@ -155,9 +155,14 @@ def _multiplier_of_two(
     return torch.bmm(second, P), slope * coefficients[0]
 
 
-def _addend(P: Tensor, slope: Tensor | float, remainder: Tensor, is_steep: bool) -> Tensor:
-    """Return P·Δ, which null spaces need, or a·Δ, which is as good there and costs no product."""
-    return torch.bmm(P, remainder) if is_steep else remainder.mul_(slope)
+def _scaled(P: Tensor, slope: Tensor | float, remainder: Tensor) -> Tensor:
+    """Return a·Δ, which in null spaces is P·Δ but for the rounding of P. Overwrite Δ."""
+    return remainder.mul_(slope)
+
+
+def _multiplied(P: Tensor, slope: Tensor | float, remainder: Tensor) -> Tensor:
+    """Return P·Δ, for one product more than a·Δ."""
+    return torch.bmm(P, remainder)
 
 
 def _product_with_remainder(P: Tensor, X: Tensor, addend: Tensor) -> tuple[Tensor, Tensor]:

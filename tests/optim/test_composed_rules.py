@@ -377,7 +377,11 @@ def test_what_does_not_fit_is_refused(make, error, message):
     ("rule", "kind"),
     [
         (Cautious(), "Cautious(Dualized(Momentum))"),
-        (SecondMoments(lines="columns"), "SecondMoments(Dualized(Momentum), columns)"),
+        (SecondMoments(lines="columns"), "SecondMoments(Dualized(Momentum), columns, ToNorm)"),
+        (
+            SecondMoments(rescaling=KeepFrobenius()),
+            "SecondMoments(Dualized(Momentum), rows, KeepFrobenius)",
+        ),
         (Steepest(), "Steepest(Momentum)"),
     ],
 )

@@ -119,11 +119,10 @@ def test_finite_gradients_are_handled_as_by_propagate(rule, nonfinite, dtype):
     assert same(model.weights, twin.weights)
 
 
-@every_rule
+# the steps of `Steepest` are as long as the gradient is large
+@pytest.mark.parametrize("rule", sorted(RULES.keys() - {"steepest"}))
 @pytest.mark.parametrize("size", [1e34, 1e36, 3e38])
 def test_sums_of_gradients_that_pass_do_not_overflow(rule, size):
-    if rule == "steepest":
-        return  # its steps are as long as the gradient is large
     model = mlp(torch.float32)
     optimizer = SteepestDescent(model, 0.1, nonfinite="skip", **RULES[rule])
     for _ in range(30):

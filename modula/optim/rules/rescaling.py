@@ -38,7 +38,7 @@ class ToNorm(Rescaling):
         >>> from modula.optim import SecondMoments, ToNorm
         >>> rule = SecondMoments(rescaling=ToNorm())
 
-    Source: Large et al. 2024 (arXiv:2405.14813), algorithm 1.
+    Source: Large et al. 2024 (arXiv:2405.14813).
     """
 
     def __call__(self, step: Step, before: Update, changed: Update) -> Update:

@@ -30,22 +30,22 @@ class SecondMoments(Rule):
     The singular values of a dualized update are 1, but its rows need not be equally long, and over
     many steps some outputs move further than others. This rule keeps v ← β·v + (1−β)·u² of the
     update u of another rule, each weight's at norm 1, and multiplies row i of each matrix by
-    √(mean(v)/mean(vᵢ)).
-    Then each weight's part is rescaled to its share of the step, so that the norm of the step is
-    `lr`. Weights that do not consist of matrices are left as the other rule moves them.
+    √(mean(v)/mean(vᵢ)). Then `rescaling` sets the length of each weight's part: `ToNorm` makes the
+    norm of the step `lr`, and `KeepFrobenius` costs less. Weights that do not consist of matrices
+    are left as the other rule moves them.
 
-    Keeps one more tensor a weight, and computes the norm of each weight in each step, by an
-    eigendecomposition of its smaller Gram matrix. Sharded weights are gathered one batch at a time,
-    as when they are dualized.
+    Keeps one more tensor a weight. Sharded weights are gathered one batch at a time, as when they
+    are dualized.
 
     Args:
         rule: whose update is taken.
         beta: the share of v that a step keeps, in [0, 1). In the parameter group it is "beta_rows"
             or "beta_columns".
         lines: "rows" (outputs) or "columns" (inputs) of the matrices.
+        rescaling: of each weight's part.
 
     Raises:
-        TypeError: beta is not a number, or `rule` is not a rule.
+        TypeError: beta is not a number, `rule` is not a rule, or `rescaling` not a rescaling.
         ValueError: beta is out of range, there are no such lines, or `rule` divides the same lines.
 
     Example:
@@ -56,8 +56,7 @@ class SecondMoments(Rule):
         >>> optimizer.param_groups[0]["beta_rows"]
         0.95
 
-    Source: *NorMuon*, Li et al. 2025 (arXiv:2510.05491), algorithm 1, which rescales to a Frobenius
-    norm in place of the weight's own.
+    Source: *NorMuon*, Li et al. 2025 (arXiv:2510.05491), algorithm 1, which is `KeepFrobenius`.
     """
 
     rule: Rule = field(default_factory=Dualized)
@@ -87,7 +86,8 @@ class SecondMoments(Rule):
 
     @property
     def kind(self) -> str:
-        return f"{type(self).__name__}({self.rule.kind}, {self.lines})"
+        rescaling = type(self.rescaling).__name__
+        return f"{type(self).__name__}({self.rule.kind}, {self.lines}, {rescaling})"
 
     @property
     def _buffer(self) -> str:
