@@ -25,7 +25,7 @@ from modula.polar import orthogonalize
 from modula.polar.formats import low_precision
 from modula.testing import check_method, check_network
 
-PACKAGES = ("modula-torch", "torch", "einops", "safetensors", "tqdm", "matplotlib", "transformers")
+PACKAGES = ("modula-torch", "einops", "safetensors", "tqdm", "matplotlib", "transformers")
 FORMATS = (torch.bfloat16, torch.float16)
 
 Check = Callable[[torch.device], str]
@@ -63,6 +63,7 @@ def main(given: Sequence[str] | None = None) -> int:
 def versions() -> Iterator[str]:
     """Yield a line for each package, and one for the interpreter and the system."""
     yield f"modula {modula.__version__}"
+    yield f"  torch {torch.__version__}"  # with the build, which its metadata may lack
     for name in PACKAGES:
         try:
             yield f"  {name} {version(name)}"
