@@ -50,7 +50,10 @@ class VectorNormalization(SameSpace[X, Y]):
         Args:
             vectors: along the last axis.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say how vectors are normalised: define "
+            f"{type(self).__name__}.normalized"
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.normalized(x.movedim(self.axis, -1)).movedim(-1, self.axis)
