@@ -1,11 +1,14 @@
-"""Measure rules of the optimizer, each alone and some together, at the best rate of each.
+r"""Measure rules of the optimizer, each alone and some together, at the best rate of each.
 
     python -m benchmarks.rules                          # an hour
     python -m benchmarks.rules --out docs/results/experiments   # and update docs/guides/rules.md
+    python -m benchmarks.rules --name rules_longer --data shakespeare --steps 2000 --target 1.6 \
+        --width 128 --heads 4 --blocks 4 --batch 12 --context 64 --rates 0.0625 0.088 0.125
 
 Trains a GPT on text with each choice at five rates with the first seed, and with the other seeds at
 the best of them, from the same initial weights on the same batches. Notes after how many steps the
-validation loss is first at most --target. Leaves rules.json and rules.png in --out.
+validation loss is first at most --target. Leaves rules.json and rules.png in --out, or under the
+name that is given, and puts the table into docs/guides/rules.md between the marks of that name.
 """
 
 from __future__ import annotations
@@ -149,19 +152,27 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
         default=2.4,
         help="validation loss to which steps are counted (default %(default)s)",
     )
+    parser.add_argument(
+        "--rates", nargs="+", type=float, help="for all choices, in place of those of each"
+    )
+    parser.add_argument(
+        "--name", default="rules", help="of the picture and the numbers (default %(default)s)"
+    )
     options = parser.parse_args(given)
     options.steps = options.steps or (60 if options.quick else 100)
 
     settings = {key: getattr(options, key) for key in (*SETTINGS, "target")}
     runs: Runs[Trial, Outcome] = Runs(
-        options.out / "rules.json", Trial, Reached, settings, fresh=options.fresh
+        options.out / f"{options.name}.json", Trial, Reached, settings, fresh=options.fresh
     )
-    rates = {name: CHOICES[name].rates for name in options.only or CHOICES}
-    comparison = Comparison(runs, {DEFAULT: RATES, **rates}, options.seeds)
+    names = dict.fromkeys([DEFAULT, *(options.only or CHOICES)])
+    rates = {name: options.rates or CHOICES[name].rates for name in names}
+    comparison = Comparison(runs, rates, options.seeds)
     corpus = text.load(options.data)
     comparison.make(lambda trial: train(trial, corpus, options))
     summary = comparison.summary("rule", DEFAULT, {f"steps to {options.target:g}": steps_of})
-    publish("rules", comparison.plot(), summary, options.out, page=DOCS / "guides" / "rules.md")
+    page = DOCS / "guides" / "rules.md"
+    publish(options.name, comparison.plot(), summary, options.out, page)
     return runs
 
 

@@ -57,6 +57,9 @@ SMALL = {
         "eager",
     ],
     "typecheck": ["--modules", "3", "--runs", "1"],
+    "warm_starts": [
+        *["--steps", "2", "--width", "32", "--blocks", "1", "--batch", "2", "--context", "8"],
+    ],
     "watch": ["--width", "16", "--blocks", "1", "--repeats", "1"],
 }
 TINY = ["--width", "8", "--blocks", "1", "--steps", "2", "--batch", "2", "--context", "8"]
@@ -69,6 +72,7 @@ WRITES = [
     "rejected_ideas",
     "projection",
     "peers",
+    "warm_starts",
 ]
 
 

@@ -1,15 +1,17 @@
-"""Measure whether the best learning rate stays the same when a network grows wider or deeper.
+r"""Measure whether the best learning rate stays the same when a network grows wider or deeper.
 
     python examples/experiments/lr_transfer.py --plan     # estimates the time on this machine
     python examples/experiments/lr_transfer.py            # continues where it was stopped
     python examples/experiments/lr_transfer.py --quick    # minutes
     python examples/experiments/lr_transfer.py --lifted   # a plain GPT of torch's modules
+    python examples/experiments/lr_transfer.py --networks gpt --name lr_transfer_rules \
+        --systems rows keep_frobenius whitened            # under other rules
 
 Trains a GPT on text and a ResMLP on digits at many widths and depths, by modula (dualized, and
 normalised Adam), AdamW and Muon. For every size it searches the rates, by factors of 2 around the
 best rate of the size before and then by √2 around the lowest point, until the lowest point has
-neighbours on both sides. Leaves lr_transfer.json and lr_transfer.png in --out; with --lifted
-lr_transfer_lifted.json and lr_transfer_lifted.png.
+neighbours on both sides. Leaves lr_transfer.json and lr_transfer.png in --out, or under the name
+that is given; with --lifted lr_transfer_lifted.json and lr_transfer_lifted.png.
 """
 
 from __future__ import annotations
@@ -32,12 +34,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for text and digits
 import digits
 import text
 from plain_gpt import PlainGPT
-from systems import NAMES, SYSTEMS, optimizers, step
+from systems import NAMES, RULES, SYSTEMS, optimizers, step
 from trials import Bar, Runs, arguments, band, canvas, finite, mean, publish, table
 
 from modula import GPT, Network, ResMLP, lift
 
-START = {"dualize": 2**-3.0, "normalize": 2**-3.0, "adamw": 2**-7.0, "muon": 2**-4.5}
+START = {"normalize": 2**-3.0, "adamw": 2**-7.0, "muon": 2**-4.5} | dict.fromkeys(
+    ["dualize", *RULES], 2**-3.0
+)
 """The rates at which the search of the smallest network begins."""
 
 
@@ -113,10 +117,11 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--systems",
         nargs="+",
-        choices=SYSTEMS,
+        choices=list(START),
         help=f"which systems train them; by default {' '.join(SYSTEMS)}, with --lifted all but "
-        "normalize",
+        "normalize; the others are modula's under other rules",
     )
+    parser.add_argument("--name", help="of the picture and the numbers")
     parser.add_argument(
         "--widths", nargs="+", type=int, help="by default 32 64 128 256 512, with --quick 16 32 64"
     )
@@ -144,7 +149,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
         help="time one step of everything, print how long the whole takes, and stop",
     )
     options = parser.parse_args(given)
-    options.name = "lr_transfer_lifted" if options.lifted else "lr_transfer"
+    options.name = options.name or ("lr_transfer_lifted" if options.lifted else "lr_transfer")
     options.networks = options.networks or (
         ["plain", "scaled", "tied"] if options.lifted else ["gpt", "resmlp"]
     )

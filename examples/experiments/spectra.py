@@ -91,6 +91,7 @@ def by_power(exponent: float) -> Callable[[int], Method]:
 
 EXACT = "exactly 1"
 DUALS: dict[str, Callable[[int], Method]] = {
+    "the default": lambda seed: PolarExpress(),
     **{f"{count} steps": steps(count) for count in range(3, 9)},
     EXACT: by_power(0.0),
     "random in [0.5, 1.5]": lambda seed: WithSpectrum(random_values(seed)),

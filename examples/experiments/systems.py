@@ -8,14 +8,26 @@ import torch
 from torch import Tensor
 
 from modula import Network, SteepestDescent
+from modula.optim import Dualized, KeepFrobenius, Momentum, Rule, SecondMoments, Whitened
 
 SYSTEMS = ("dualize", "normalize", "adamw", "muon")
+MOMENTUM = Momentum(0.85)
+RULES: dict[str, Rule] = {
+    "rows": SecondMoments(Dualized(MOMENTUM)),
+    "keep_frobenius": SecondMoments(Dualized(MOMENTUM), rescaling=KeepFrobenius()),
+    "whitened": Dualized(Whitened(MOMENTUM)),
+}
+"""Systems of modula's with another rule than "dualize" has."""
+
 NAMES = {
     "dualize": "modula, dualize",
     "normalize": "modula, normalize (Adam)",
     "adamw": "torch.optim.AdamW",
     "muon": "torch.optim.Muon",
     "sgd": "torch.optim.SGD",
+    "rows": "modula, SecondMoments of rows",
+    "keep_frobenius": "modula, rows with KeepFrobenius",
+    "whitened": "modula, Whitened",
 }
 MUON_REST = 3e-3
 """AdamW's rate for the weights that Muon does not train."""
@@ -31,15 +43,17 @@ def optimizers(
     """Return the optimizers of a system, each of which trains some of the weights.
 
     Args:
-        system: one of `SYSTEMS`, or "sgd".
+        system: one of `SYSTEMS`, of `RULES`, or "sgd".
         model: whose weights are trained.
         lr: the peak rate.
         weight_decay: of each optimizer.
         hidden: the weights that Muon trains; None takes all but the first and the last.
     """
     parameters = list(model.torch_module.parameters())
+    if system in RULES:
+        return [SteepestDescent(model, lr, rule=RULES[system], weight_decay=weight_decay)]
     if system == "dualize":
-        return [SteepestDescent(model, lr, momentum=0.85, weight_decay=weight_decay)]
+        return [SteepestDescent(model, lr, rule=Dualized(MOMENTUM), weight_decay=weight_decay)]
     if system == "normalize":
         return [
             SteepestDescent(

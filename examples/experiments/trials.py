@@ -8,6 +8,7 @@ import math
 import os
 import statistics
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -115,19 +116,24 @@ class Bar:
 
     Args:
         cost: the time that a run takes, in any unit.
-        expected: all trials, as far as they are known beforehand.
-        made: those that have results already.
+        expected: all trials, as far as they are known beforehand. A search finds its rates as it
+            goes, so that a trial stands for one with any rate.
+        made: those that have results already, among others.
     """
 
     def __init__(
         self, cost: Callable[[Any], float], expected: Iterable[object], made: Iterable[object]
     ) -> None:
         self.cost = cost
-        gone = sum(map(cost, made))
+        expected = list(expected)
+        missing = Counter(map(_apart_from_the_rate, expected))
+        gone = 0.0
+        for trial in made:
+            kind = _apart_from_the_rate(trial)
+            gone += cost(trial) if missing[kind] > 0 else 0.0
+            missing[kind] -= 1
         layout = "{percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} remaining{postfix}"
-        self.bar = tqdm(
-            total=max(sum(map(cost, expected)), gone, 1e-9), initial=gone, bar_format=layout
-        )
+        self.bar = tqdm(total=max(sum(map(cost, expected)), 1e-9), initial=gone, bar_format=layout)
 
     def advance(self, trial: object) -> None:
         self.bar.total = max(self.bar.total or 0.0, self.bar.n + self.cost(trial))
@@ -144,6 +150,10 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
+
+
+def _apart_from_the_rate(trial: object) -> tuple[str, ...]:
+    return tuple(f"{name}={value!r}" for name, value in vars(trial).items() if name != "lr")
 
 
 def arguments(description: str | None, seeds: int) -> argparse.ArgumentParser:

@@ -186,6 +186,16 @@ def test_runs_of_other_settings_are_refused_and_forgotten_on_demand(tmp_path: Pa
     assert make(2, fresh=True) == 1
 
 
+def test_progress_counts_the_runs_that_are_expected_alone() -> None:
+    trials = load("trials")
+    expected = [Trial(0.1), Trial(0.1)]
+    for made, fraction in (([], 0), ([Trial(0.2)], 0.5), ([Trial(1.0), Trial(2.0), Trial(3.0)], 1)):
+        with trials.Bar(lambda trial: 1.0, expected, made) as bar:
+            assert bar.bar.n / bar.bar.total == fraction
+    with trials.Bar(lambda trial: 1.0, expected, [Outcome(0.1)] * 3) as bar:
+        assert bar.bar.n == 0
+
+
 def test_numbers_come_back_from_the_file_exactly(tmp_path: Path) -> None:
     trials = load("trials")
     kept = trials.Runs(tmp_path / "runs.json", Trial, Outcome, {})
