@@ -154,7 +154,7 @@ def shown(score: float, measure: Measure) -> str:
 
 
 def tables(studies: Sequence[Study]) -> str:
-    """Return both tables, of scores and of learning rates over widths."""
+    """Return both tables, of scores and of learning rates over widths, each under a heading."""
     scores = table(
         ["network, data", "width", "optimizer", "learning rate", "score", "processor time"],
         [row for study in studies for row in study.rows()],
@@ -171,7 +171,7 @@ def tables(studies: Sequence[Study]) -> str:
         ],
         [row for study in studies for row in study.transfer()],
     )
-    return f"{scores}\n\n{rates}"
+    return f"## Scores\n\n{scores}\n\n## One rate for all widths\n\n{rates}"
 
 
 def main() -> None:

@@ -215,3 +215,22 @@ def test_the_losses_over_byte_pairs_go_onto_a_page(
         assert f"| {best:.3f} (" in row
     assert "old" not in written
     assert written.endswith("after\n")
+
+
+def test_the_counts_of_each_library_and_of_all_are_sums_over_models() -> None:
+    command = importlib.import_module("benchmarks.lift_zoo.command")
+    wrong = tuple(range(len(command.RULES)))
+    rows = [
+        command.Row("torch", "a", 1, 2, 3, 4, wrong),
+        command.Row("torch", "b", 10, 20, 30, 40, wrong),
+        command.Row("timm", "c", 100, 200, 300, 400, wrong),
+        command.Row("timm", "d", error="a reason"),
+    ]
+    sums, models = command.page(rows).split("<summary>")
+    cells = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in sums.splitlines()}
+    assert cells["torch"][:5] == ["2", "11", "22", "33", "44"]
+    assert cells["timm"][:5] == ["1", "100", "200", "300", "400"]
+    assert cells["all"][:5] == ["3", "111", "222", "333", "444"]
+    assert [int(cell.strip("| ")) for cell in cells["all"][5:]] == [3 * one for one in wrong]
+    assert "- timm, d: a reason" in sums
+    assert models.count("\n| t") == len(rows) - 1

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ def load(path: Path) -> ModuleType:
 
 diffs = load(DOCS / "_hooks" / "diffs.py")
 notebooks = load(DOCS / "_hooks" / "notebooks.py")
+markup = load(DOCS / "_hooks" / "markup.py")
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -109,6 +111,13 @@ def test_the_cost_of_a_narrow_networks_rate_is_the_one_that_is_stated(system, pe
     assert max(costs) == pytest.approx(percent, rel=0.3)
 
 
+def test_punctuation_stays_with_its_formula():
+    formula = '<span class="arithmatex">\\(x &lt; 1\\)</span>'
+    html = f"<p>If {formula}, then ({formula}) holds, and {formula} too.</p>"
+    kept = [f'<span class="unbroken">{one}</span>' for one in (f"{formula},", f"({formula})")]
+    assert markup.unbroken(html) == f"<p>If {kept[0]} then {kept[1]} holds, and {formula} too.</p>"
+
+
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "api")
 NOT_PROSE = re.compile(
     r"^ *```.*?^ *```|^<!-- [\w-]+:begin.*?:end -->|^#.*?$|^    .*?$|``.*?``|`[^`]*`",
@@ -125,6 +134,38 @@ def test_formulas_have_one_notation(page):
     assert not re.findall(f".*[{SYMBOLS}].*", FORMULA.sub("", prose)), "formulas are TeX, in $…$"
     formulas = "".join(FORMULA.findall(prose))
     assert not set(formulas) & set(SYMBOLS), "TeX has commands for symbols"
+
+
+SHOWN = [
+    path
+    for page in (DOCS / "api").glob("*.md")
+    for path in re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE)
+]
+"""What the pages of the reference show, as dotted paths."""
+
+
+def is_module(path: str) -> bool:
+    """Whether a dotted path names a file or a folder of the library, and nothing inside one."""
+    try:
+        return importlib.util.find_spec(path) is not None
+    except ModuleNotFoundError:  # below what is no package
+        return False
+
+
+def test_the_reference_has_functions_and_not_the_files_of_the_same_name():
+    """A path such as modula.polar.orthogonalize is a function, and the generator takes the file."""
+    assert len(SHOWN) > 200
+    assert is_module("modula.polar.orthogonalize")
+    assert not [path for path in SHOWN if is_module(path)]
+
+
+@pytest.mark.parametrize(
+    "package", ["modula", *(f"modula.{one}" for one in ("instruments", "lift", "optim", "polar"))]
+)
+def test_the_reference_has_every_public_name(package):
+    public = import_module(package)
+    names = {one for one in public.__all__ if not isinstance(getattr(public, one), ModuleType)}
+    assert names <= {path.rpartition(".")[2] for path in SHOWN}
 
 
 BLOCKS = re.compile(r"^ *```.*?^ *```|^<!-- [\w-]+:begin.*?:end -->", re.DOTALL | re.MULTILINE)

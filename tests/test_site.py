@@ -149,6 +149,14 @@ return wide.slice(0, 3).map((one) => one.tagName + ": " + one.textContent.slice(
 """Returns what reaches beyond the right edge of the page and cannot be scrolled to."""
 
 
+SCROLLED = """
+const tables = [...document.querySelectorAll("article table")];
+return tables.filter((one) => one.scrollWidth > one.clientWidth).map((one) =>
+  "a table scrolls: " + one.textContent.trim().slice(0, 60));
+"""
+"""Returns the tables that do not fit the width of the page."""
+
+
 def test_every_page_is_shown_whole_and_without_an_error(
     site: Path, address: str, browser: webdriver.Chrome
 ) -> None:
@@ -163,6 +171,7 @@ def test_every_page_is_shown_whole_and_without_an_error(
         count, failed = browser.execute_async_script(TYPESET)
         formulas += count
         found = [*failed, *errors(browser), *browser.execute_script(RAW)]
+        found += browser.execute_script(SCROLLED)
         for width in (WIDE, NARROW):
             resize(browser, width)
             found += browser.execute_script(OVERFLOWING)
@@ -182,6 +191,12 @@ def test_every_page_is_shown_whole_and_without_an_error(
         ("<article>the norm \\(x\\)</article>", RAW, "\\("),
         ("<article>the norm $\\lVert x\\rVert$</article>", RAW, "\\lVert"),
         ("<article><p style='width: 9000px'>long</p></article>", OVERFLOWING, "P: long"),
+        (
+            "<article><table style='display: block; width: 9px; overflow: auto'>"
+            "<tr><td>wide</td></tr></table></article>",
+            SCROLLED,
+            "a table scrolls: wide",
+        ),
     ],
 )
 def test_a_page_with_a_defect_is_noticed(

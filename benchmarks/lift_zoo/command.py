@@ -119,22 +119,42 @@ def builders(chosen: Sequence[str]) -> Iterator[tuple[str, str, Build]]:
                 yield library, name, build
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Return the rows as a table of Markdown, with their sums."""
-    head = ["library", "model", "matrices", "vectors", "entries", "unused", *RULES]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+COUNTS = ("matrices", "vectors", "entries", "unused", *RULES)
+"""The columns of numbers."""
+
+
+def page(rows: Sequence[Row]) -> str:
+    """Return the sums by library, and under a line that opens them the rows, in Markdown."""
     known = [row for row in rows if not row.error]
-    for row in known:
-        cells = [row.library, row.model, row.matrices, row.vectors, row.entries, row.unused]
-        lines.append(f"| {' | '.join(map(str, [*cells, *row.wrong]))} |")
-    sums = [sum(values) for values in zip(*[_numbers(row) for row in known], strict=True)]
-    lines.append(f"| | {len(known)} models | {' | '.join(map(str, sums))} |")
     refused = [f"- {row.library}, {row.model}: {row.error}" for row in rows if row.error]
-    return "\n".join([*lines, *([""] if refused else []), *refused])
+    sums = [
+        [name, *_sums([row for row in known if row.library == name])]
+        for name in dict.fromkeys(row.library for row in known)
+    ]
+    models = [[row.library, row.model, *_numbers(row)] for row in known]
+    return "\n\n".join(
+        [
+            _table(["library", "models", *COUNTS], [*sums, ["all", *_sums(known)]]),
+            *(["\n".join(refused)] if refused else []),
+            '<details markdown="1">',
+            "<summary>Each model</summary>",
+            _table(["library", "model", *COUNTS], models),
+            "</details>",
+        ]
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
 def _numbers(row: Row) -> tuple[int, ...]:
     return (row.matrices, row.vectors, row.entries, row.unused, *row.wrong)
+
+
+def _sums(rows: Sequence[Row]) -> list[int]:
+    return [len(rows), *map(sum, zip(*map(_numbers, rows), strict=True))]
 
 
 def main() -> None:
@@ -146,7 +166,7 @@ def main() -> None:
     parser.add_argument(
         "--export", action="store_true", help="count the models that torch.export takes, instead"
     )
-    parser.add_argument("--write", type=Path, help="write the table into this page")
+    parser.add_argument("--write", type=Path, help="write the tables into this page")
     options = parser.parse_args()
     logging.disable(logging.ERROR)
     warnings.simplefilter("ignore")
@@ -161,7 +181,7 @@ def main() -> None:
         row_of(library, name, build, options.report)
         for library, name, build in tqdm(found, unit="model", leave=False)
     ]
-    text = table(rows)
+    text = page(rows)
     if options.write is None:
         print(text)
     else:

@@ -1,4 +1,7 @@
-"""mkdocs hook: write the pairing <g, t> in angle brackets, link papers, highlight consoles."""
+"""mkdocs hook: write the pairing <g, t> in angle brackets, link papers, highlight consoles.
+
+It also keeps punctuation on the line of the formula that it belongs to.
+"""
 
 from __future__ import annotations
 
@@ -51,3 +54,24 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
     """Name the language of code blocks that begin with a prompt, which the highlighter needs."""
     return markdown.replace("```python\n>>>", "```pycon\n>>>")
+
+
+_FORMULA = re.compile(r'([(\[]?)(<span class="arithmatex">[^<]*</span>)([,.;:?!)\]]*)')
+
+
+def unbroken(html: str) -> str:
+    """Return HTML in which a formula and the punctuation at its sides cannot be separated.
+
+    A browser may break a line at either side of a typeset formula.
+    """
+
+    def joined(found: re.Match[str]) -> str:
+        alone = not (found[1] or found[3])
+        return found[0] if alone else f'<span class="unbroken">{found[0]}</span>'
+
+    return _FORMULA.sub(joined, html)
+
+
+def on_page_content(html: str, **kwargs: Any) -> str:
+    """Keep the punctuation of a page on the lines of its formulas."""
+    return unbroken(html)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from systems import NAMES, optimizers, step
 from torch import Tensor
 from trials import Bar, Runs, arguments, canvas, powers, publish, table
@@ -215,6 +216,9 @@ def plot(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> Figure:
                 label="unknown sums" if seed == 0 else None,
             )
         place.set(xscale="log", xlabel="step", title=f"{NAMES[system]}, rate {lr:.3g}")
+        place.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        place.xaxis.set_major_formatter(ScalarFormatter())
+        place.xaxis.set_minor_formatter(NullFormatter())
     axes[0][0].set_ylabel("accuracy, one line a seed")
     axes[0][0].legend(fontsize="small")
     return figure

@@ -11,6 +11,7 @@ from torch import Tensor
 from modula.polar.preparation import Matrices
 
 Accuracy: TypeAlias = Literal["default", "high"]
+"""How near to 1 an iteration brings the singular values: for training, or to digits."""
 
 SMALL_ROWS = 32
 """The number of rows below which matrices are small.

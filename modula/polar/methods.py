@@ -12,7 +12,10 @@ from modula.polar.sketch import Sketch
 from modula.polar.svd import SVD
 
 MethodName: TypeAlias = Literal["polar_express", "newton_schulz", "inverse_root", "sketch", "svd"]
+"""The names of the methods, each with its default settings."""
+
 MethodLike: TypeAlias = MethodName | Method
+"""A method, or its name."""
 
 DEFAULT: Method = PolarExpress()
 METHODS: dict[str, Method] = {
