@@ -17,6 +17,7 @@ from itertools import product
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from benchmarks.docs_tables import write_between
 from benchmarks.real_gradients import parse, recorded_or_read
@@ -79,7 +80,7 @@ def error(found: Degrees, spectra: Mapping[str, Tensor]) -> float:
 
 def table(spectra: Mapping[str, Tensor]) -> str:
     best: dict[int, tuple[float, Degrees]] = {}
-    for found in degrees():
+    for found in tqdm(list(degrees()), unit="composition", leave=False):
         count = products(found)
         if FEWEST <= count <= MOST:
             best[count] = min(

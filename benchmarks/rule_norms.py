@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from modula import SteepestDescent, Update
 from modula.geometry import Spectral
@@ -77,9 +78,17 @@ def main(given: Sequence[str] | None = None) -> list[list[str]]:
     model = model_of(corpus, options)
     measured = Measured(options.lines)
     rule = SecondMoments(Dualized(Momentum(0.85)), lines=options.lines, rescaling=measured)
-    loss_after_training(
-        model, [SteepestDescent(model, 0.25, rule=rule)], corpus, options, seed=0, windows=8
-    )
+    optimizers = [SteepestDescent(model, 0.25, rule=rule)]
+    with tqdm(total=options.steps, unit="step", leave=False) as bar:
+        loss_after_training(
+            model,
+            optimizers,
+            corpus,
+            options,
+            seed=0,
+            windows=8,
+            after_step=lambda taken: bar.update(taken - bar.n),
+        )
     rows = [
         [str(count), shape, *[_range([row[k] for row in found]) for k in range(3)]]
         for (count, shape), found in measured.found.items()

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from modula import GPT, SteepestDescent
 from modula.optim import (
@@ -102,7 +103,8 @@ def measure(optimizers: dict[str, torch.optim.Optimizer], rounds: int) -> dict[s
     The mean, since one step in ten finds bases.
     """
     seconds: dict[str, list[float]] = {name: [] for name in optimizers}
-    for k in range(-12, rounds):  # the first twelve, which find most bases, do not count
+    # The first twelve rounds, which find most bases, do not count.
+    for k in tqdm(range(-12, rounds), unit="round", leave=False):
         for name, optimizer in optimizers.items():
             start = time.process_time()
             optimizer.step()

@@ -104,3 +104,10 @@ def test_muon_trains_the_blocks_and_adamw_the_rest() -> None:
     assert {id(p) for p in taken} == {id(p) for p in model.parameters()}
     assert len(taken) == len(list(model.parameters()))
     assert [p.shape for p in adamw.param_groups[0]["params"]] == [(11, 8), (11, 8)]
+
+
+def test_the_guide_to_rates_quotes_the_settings_of_the_example() -> None:
+    chosen = SETTINGS["modula"]
+    row = f"2,000 steps, momentum {chosen.momentum:g} | {chosen.lr:g} | `examples/train_gpt.py` |"
+    guide = Path(__file__).parents[1] / "docs" / "guides" / "rates-and-masses.md"
+    assert row in guide.read_text()
