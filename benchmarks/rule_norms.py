@@ -78,16 +78,19 @@ def main(given: Sequence[str] | None = None) -> list[list[str]]:
     model = model_of(corpus, options)
     measured = Measured(options.lines)
     rule = SecondMoments(Dualized(Momentum(0.85)), lines=options.lines, rescaling=measured)
-    optimizers = [SteepestDescent(model, 0.25, rule=rule)]
     with tqdm(total=options.steps, unit="step", leave=False) as bar:
+
+        def show(taken: int) -> None:
+            bar.update(taken - bar.n)
+
         loss_after_training(
             model,
-            optimizers,
+            [SteepestDescent(model, 0.25, rule=rule)],
             corpus,
             options,
             seed=0,
             windows=8,
-            after_step=lambda taken: bar.update(taken - bar.n),
+            after_step=show,
         )
     rows = [
         [str(count), shape, *[_range([row[k] for row in found]) for k in range(3)]]
