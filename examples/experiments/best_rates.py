@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.figure import Figure
 from trials import Bar, Runs, band, canvas, mean, table
 
 COLORS = [*[f"C{i}" for i in range(10)], "black", "goldenrod", "navy", "lime", "magenta", "teal"]
+
+UNKNOWN = math.nan
+"""The rate of a trial before the best one is known."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,12 @@ class Comparison:
     def make(self, train: Callable[[Trial], Outcome]) -> None:
         """Run every choice at each of its rates once, and with the other seeds at the best."""
         search = [Trial(choice, lr, 0) for choice, rates in self.rates.items() for lr in rates]
-        others = [(choice, seed) for choice in self.rates for seed in range(1, self.seeds)]
+        others = [
+            Trial(choice, UNKNOWN, seed) for choice in self.rates for seed in range(1, self.seeds)
+        ]
         with Bar(lambda _: 1.0, [*search, *others], made=self.runs.results) as bar:
             self.runs.make(search, train, bar)
-            repeated = [Trial(choice, self.best_rate(choice), seed) for choice, seed in others]
+            repeated = [replace(trial, lr=self.best_rate(trial.choice)) for trial in others]
             self.runs.make(repeated, train, bar)
 
     def best_rate(self, choice: str) -> float:
