@@ -38,6 +38,7 @@ from benchmarks.docs_tables import write_between
 from benchmarks.tiny_shakespeare import ROOT, machine
 from modula import SteepestDescent, lift
 from modula.lift import Calibration
+from modula.optim import Dualized, KeepFrobenius, Momentum, Rule, SecondMoments
 from modula.polar import PolarExpress
 
 sys.path.insert(0, str(ROOT / "examples"))
@@ -64,6 +65,7 @@ class Setting:
         warmup: the fraction of the steps in which the rate rises; afterwards it falls to zero.
         momentum, weight_decay: of `SteepestDescent`.
         polar_steps: by which it orthogonalises; None for as many as `PolarExpress` takes.
+        rule: of `SteepestDescent`, in place of dualized momentum.
         masses, calibrate: of `lift`.
     """
 
@@ -74,10 +76,12 @@ class Setting:
     momentum: float = 0.9
     weight_decay: float = 0.0
     polar_steps: int | None = None
+    rule: Rule | None = None
     masses: Mapping[str, float] | None = None
     calibrate: Calibration = "auto"
 
 
+DUALIZED = Dualized(Momentum(0.9))
 LIFTED = (0.113, 0.16, 0.226, 0.32, 0.45)
 LONGER = (0.057, 0.08, 0.113, 0.16, 0.226)
 SYSTEMS = {
@@ -102,6 +106,12 @@ CHOICES = {
     "weight decay": Setting("a weight decay of 0.03", CHOSEN, weight_decay=0.03),
     "four steps": Setting("lifted, four steps of degree 5", CHOSEN, polar_steps=4),
     "six steps": Setting("lifted, six steps of degree 5", CHOSEN, polar_steps=6),
+    "rows": Setting("second moments of rows", CHOSEN, rule=SecondMoments(DUALIZED)),
+    "rows, KeepFrobenius": Setting(
+        "second moments of rows, Frobenius norm kept",
+        CHOSEN,
+        rule=SecondMoments(DUALIZED, rescaling=KeepFrobenius()),
+    ),
     "init": Setting("calibrate='init'", LOWER, calibrate="init"),
     "flat": Setting("calibrate='flat'", CHOSEN, calibrate="flat"),
 }
@@ -141,15 +151,9 @@ def made(setting: str, model: PlainGPT, example: Tensor, lr: float) -> list[torc
         ]
     how = SETTINGS[setting]
     net = lift(model, example, masses=how.masses, calibrate=how.calibrate)
-    return [
-        SteepestDescent(
-            net,
-            lr,
-            momentum=how.momentum,
-            weight_decay=how.weight_decay,
-            method=PolarExpress(how.polar_steps),
-        )
-    ]
+    dualized = Dualized(Momentum(how.momentum), PolarExpress(how.polar_steps))
+    rule = how.rule or dualized
+    return [SteepestDescent(net, lr, rule=rule, weight_decay=how.weight_decay)]
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:

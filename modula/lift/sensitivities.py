@@ -23,6 +23,11 @@ In float32 that is 1e-5 of it. A key's bias in attention and a bias before a Bat
 The smallest S of a weight with an effect that was seen is 1e-4, of a time step in a state-space
 model. In 16 bits it is a thousandth."""
 
+BESIDE = 3.0
+"""The length of rows that are drawn beside those of a tied table, over the length of its own.
+
+Found by experiment, see *Sensitivities are measured* in docs/guides/lifting.md."""
+
 HIDDEN = 1e-2
 """The part of the S at drawn weights below which an S at the weights as they are gets a warning."""
 
@@ -97,7 +102,9 @@ def measured(
 def drawn_values(
     present: Mapping[str, Tensor], norms: Mapping[str, Measured], seed: int
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Return a random value of norm 1 for each weight, and the size τ of its entries.
+    """Return a random value for each weight, and the size τ of its entries at norm 1.
+
+    The value has norm 1, but tables beside a tied one have shorter rows.
 
     Args:
         present: the weights as they are.
@@ -109,7 +116,32 @@ def drawn_values(
     source = torch.Generator().manual_seed(seed)
     for name, one in norms.items():
         values[name], sizes[name] = drawn(one.kinds[0], one.geometry, present[name], source)
+    _shorten_tables_beside_tied_ones(values, norms)
     return values, sizes
+
+
+def _shorten_tables_beside_tied_ones(
+    values: dict[str, Tensor], norms: Mapping[str, Measured]
+) -> None:
+    """Give tables rows of `BESIDE` times the length of those of a tied table, but at most norm 1.
+
+    A table that is the head as well has norm 1 as a matrix, and its d features have a root mean
+    square of 1/√d and less. If positions of 1 were added to them, tokens would hardly be seen.
+    """
+    lengths: dict[int, float] = {}
+    for name, one in norms.items():
+        if _is_tied(one):
+            length = BESIDE * float(values[name].double().square().mean().sqrt())
+            features = values[name].shape[-1]
+            lengths[features] = min(length, lengths.get(features, 1.0))
+    for name, one in norms.items():
+        if one.kinds == ("table",):
+            values[name] = values[name] * lengths.get(values[name].shape[-1], 1.0)
+
+
+def _is_tied(one: Measured) -> bool:
+    """Whether a weight is a table and a matrix."""
+    return {"table", "matrix"} <= set(one.kinds)
 
 
 def _below_rounding(

@@ -104,6 +104,20 @@ def test_s_of_a_tied_network_is_in_units_of_what_its_table_does_as_a_head():
     close(S["ln_f.bias"], rows["ln_f.bias"].sensitivity / math.sqrt(17 / 64))
 
 
+def test_positions_move_in_proportion_to_the_rows_of_a_tied_table():
+    """The rows of a tied table of norm 1 are the shorter the wider the network."""
+
+    def ratio(d: int) -> float:
+        net = modula.lift(NanoGPT(d=d, tied=True), ids(), probes=16)
+        plan = net.plan()
+        c = dict(zip(plan.names, plan.coefficients, strict=True))
+        geometry = net.graph().weights["wte.weight"].geometry
+        table = geometry.sample((17, d), torch.Generator().manual_seed(0), torch.device("cpu"))
+        return c["wpe.weight"] / (c["wte.weight"] * float(table.square().mean().sqrt()))
+
+    close(ratio(16), ratio(128), rtol=0.25)
+
+
 def test_weights_without_effect_get_mass_0_and_a_warning():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
     report = modula.lift(model, vision()).report()
