@@ -15,6 +15,7 @@ from modula.checks import listed
 from modula.errors import LiftError, ParameterError
 from modula.geometry import BallVectors, Geometry, Intersection
 from modula.graph import Graph, Radius
+from modula.lift.beside import with_neighbours
 from modula.lift.edits import refuse_edits
 from modula.lift.empty import Empty
 from modula.lift.inputs import Inputs, examples_of
@@ -421,7 +422,7 @@ def lift(
     _refuse_kinds(module)
     whole = unsharded(module)
     run = traced(whole, examples, seed, known=roles or ())
-    norms = norms_from_use(run, whole, roles or {})
+    norms = with_neighbours(run, norms_from_use(run, whole, roles or {}))
     check_agreement({name: repr(one.geometry) for name, one in norms.items()})
     network = Lifted(model, examples, run, norms, masses, seed)
     network.recalibrate(calibrate, probes=probes)

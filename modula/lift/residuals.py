@@ -7,11 +7,10 @@ The last weights of a branch write into the stream.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from modula.lift.trace import IDENTITIES, LAYOUTS, Call, Source, Trace
+from modula.lift.trace import IDENTITIES, LAYOUTS, Source, Trace
 from modula.lift.uses import Measured
 
 _PASSED = LAYOUTS | IDENTITIES | frozenset(["relu"])
@@ -124,7 +123,7 @@ class _Finder:
         while source.kind == "call":
             call = self._calls[source.call]
             tensors = [a.source for a in call.arguments if a.is_floating]
-            number = _number(call)
+            number = call.factor()
             if len(tensors) != 1 or not (call.operation in _PASSED or number is not None):
                 break
             source, factor = tensors[0], factor * (1.0 if number is None else number)
@@ -163,14 +162,3 @@ class _Finder:
                     yield -1
                 elif source.kind == "call" and source.call > least:
                     waiting.append(source.call)
-
-
-def _number(call: Call) -> float | None:
-    """The number by which a call multiplies one tensor; None if it does something else."""
-    if call.operation not in ("mul", "div"):
-        return None
-    number = call.constants.get("other", call.constants.get("input"))
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        return None
-    factor = float(number) if call.operation == "mul" or not number else 1 / number
-    return factor if math.isfinite(factor) else None

@@ -24,7 +24,7 @@ The smallest S of a weight with an effect that was seen is 1e-4, of a time step 
 model. In 16 bits it is a thousandth."""
 
 BESIDE = 3.0
-"""The length of rows that are drawn beside those of a tied table, over the length of its own.
+"""The length of rows that are drawn to be added to those of a tied table, over their length.
 
 Found by experiment, see *Sensitivities are measured* in docs/guides/lifting.md."""
 
@@ -104,7 +104,10 @@ def drawn_values(
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return a random value for each weight, and the size τ of its entries at norm 1.
 
-    The value has norm 1, but tables beside a tied one have shorter rows.
+    The value has norm 1, but the rows of a table that are added to those of a tied one have
+    `BESIDE` times their length. A table that is the head as well has norm 1 as a matrix, and its d
+    features have a root mean square of 1/√d and less. If positions of 1 were added to them, tokens
+    would hardly be seen.
 
     Args:
         present: the weights as they are.
@@ -116,32 +119,12 @@ def drawn_values(
     source = torch.Generator().manual_seed(seed)
     for name, one in norms.items():
         values[name], sizes[name] = drawn(one.kinds[0], one.geometry, present[name], source)
-    _shorten_tables_beside_tied_ones(values, norms)
+    for name, one in norms.items():
+        if one.beside is not None:
+            tied = values[one.beside.table].double().square().mean().sqrt()
+            length = BESIDE * abs(one.beside.factor) * float(tied)
+            values[name] = values[name] * min(1.0, length)
     return values, sizes
-
-
-def _shorten_tables_beside_tied_ones(
-    values: dict[str, Tensor], norms: Mapping[str, Measured]
-) -> None:
-    """Give tables rows of `BESIDE` times the length of those of a tied table, but at most norm 1.
-
-    A table that is the head as well has norm 1 as a matrix, and its d features have a root mean
-    square of 1/√d and less. If positions of 1 were added to them, tokens would hardly be seen.
-    """
-    lengths: dict[int, float] = {}
-    for name, one in norms.items():
-        if _is_tied(one):
-            length = BESIDE * float(values[name].double().square().mean().sqrt())
-            features = values[name].shape[-1]
-            lengths[features] = min(length, lengths.get(features, 1.0))
-    for name, one in norms.items():
-        if one.kinds == ("table",):
-            values[name] = values[name] * lengths.get(values[name].shape[-1], 1.0)
-
-
-def _is_tied(one: Measured) -> bool:
-    """Whether a weight is a table and a matrix."""
-    return {"table", "matrix"} <= set(one.kinds)
 
 
 def _below_rounding(

@@ -9,6 +9,7 @@ recorder: each parameter that a gradient would reach must be among those that it
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import (
     Callable,
@@ -130,6 +131,16 @@ class Call:
         """Return the call as data alone."""
         constants = {name: value for name, value in self.constants.items() if _is_plain(value)}
         return replace(self, constants=constants, again=None)
+
+    def factor(self) -> float | None:
+        """Return the number by which the call multiplies one tensor; None if it does not."""
+        if self.operation not in ("mul", "div"):
+            return None
+        number = self.constants.get("other", self.constants.get("input"))
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            return None
+        factor = float(number) if self.operation == "mul" or not number else 1 / number
+        return factor if math.isfinite(factor) else None
 
     def number(self, name: str, default: int) -> int:
         """Return a constant that is a whole number."""

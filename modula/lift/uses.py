@@ -54,6 +54,19 @@ _BROADCASTS = frozenset(["repeat", "tile", "expand", "expand_as", "broadcast_to"
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A tied table, to whose rows those of another table are added.
+
+    Args:
+        table: its name.
+        factor: by which its rows are multiplied before they are added, over that of the other's.
+    """
+
+    table: str
+    factor: float
+
+
+@dataclass(frozen=True)
 class Measured:
     """A parameter with its norm.
 
@@ -64,6 +77,7 @@ class Measured:
         uses: the arguments that it fills.
         proved: whether the norm bounds the effect of the parameter on each operation that uses it.
         given: whether the user gave the norm.
+        beside: the tied table to whose rows its own are added, if there is one.
     """
 
     name: str
@@ -72,6 +86,7 @@ class Measured:
     uses: tuple[Use, ...]
     proved: bool
     given: bool = False
+    beside: Beside | None = None
 
 
 def norms_from_use(

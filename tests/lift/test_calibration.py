@@ -118,6 +118,32 @@ def test_positions_move_in_proportion_to_the_rows_of_a_tied_table():
     close(ratio(16), ratio(128), rtol=0.25)
 
 
+class TwoStreams(nn.Module):
+    """A head tied to a table, beside which positions are added, and not the table of kinds."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.tokens, self.positions = nn.Embedding(17, 64), nn.Embedding(8, 64)
+        self.kinds, self.norm = nn.Embedding(5, 64), nn.LayerNorm(64, elementwise_affine=False)
+        self.head = nn.Linear(64, 17, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.scale * self.tokens(x) + self.positions(torch.arange(8))
+        return self.head(self.norm(rows)) + self.head(self.norm(self.kinds(x % 5)))
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_tables_are_as_long_as_the_rows_of_a_tied_one_that_they_are_added_to(scale):
+    """A norm divides by RMS √(r² + (3r)²) of rows of RMS r·scale and positions beside them."""
+    x = torch.arange(8).expand(2, 8)
+    report = modula.lift(TwoStreams(scale), x, probes=64).report()
+    r = scale * math.sqrt(17) / 64
+    ratio = report["positions.weight"].sensitivity / report["kinds.weight"].sensitivity
+    close(ratio, 1 / (r * math.sqrt(1 + 3**2)), rtol=0.15)
+
+
 def test_weights_without_effect_get_mass_0_and_a_warning():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
     report = modula.lift(model, vision()).report()
