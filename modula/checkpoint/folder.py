@@ -25,6 +25,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -175,16 +176,29 @@ def _subfolder(path: Path) -> Iterator[Path]:
     _refuse_foreign_index(path / INDEX)
     path.mkdir(parents=True, exist_ok=True)
     _remove_unnamed(path)
-    folder = path / f"tensors-{secrets.token_hex(4)}"
-    folder.mkdir()
+    folder, file = _locked(path)
     try:
-        with (folder / LOCK).open("xb") as file:
-            lock(file)
+        with file:
             yield folder
     finally:
         with suppress(OSError, CheckpointError):
             if _named(path) != folder.name:
                 _remove(folder)
+
+
+def _locked(path: Path) -> tuple[Path, BinaryIO]:
+    """Make a subfolder, and lock it.
+
+    Until it is locked, another process may remove it as one that was left behind.
+    """
+    while True:
+        folder = path / f"tensors-{secrets.token_hex(4)}"
+        folder.mkdir()
+        with suppress(FileNotFoundError):
+            file = (folder / LOCK).open("xb")
+            if lock(file) and (folder / LOCK).exists():
+                return folder, file
+            file.close()
 
 
 def _refuse_foreign_index(index: Path) -> None:
@@ -247,6 +261,8 @@ def _remove_unnamed(path: Path) -> None:
     for folder in path.iterdir():
         if not _SUBFOLDER.fullmatch(folder.name):
             continue
+        with suppress(OSError):
+            folder.rmdir()  # if it is empty, as a process leaves it that ends before it has a lock
         with suppress(OSError, CheckpointError), (folder / LOCK).open("r+b") as file:
             # the index is read after the lock, which a writer gives up after its index
             if lock(file) and _named(path) != folder.name:

@@ -99,6 +99,34 @@ def test_paths_that_begin_alike_do_not_meet(name: str, tmp_path: Path) -> None:
     assert all(other.exists() for other in others)
 
 
+def test_a_folder_that_a_process_left_before_it_had_a_lock_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    left = path / "tensors-0123abcd"
+    left.mkdir(parents=True)
+    save_at(path, 1.0)
+    assert not left.exists()
+    assert step_of(path) == 1.0
+
+
+def test_a_save_whose_folder_another_process_removes_before_it_has_a_lock_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    mkdir = Path.mkdir
+
+    def removed_once(self: Path, *args: int, **kwargs: bool) -> None:
+        mkdir(self, *args, **kwargs)
+        if self.name.startswith("tensors-"):
+            made.append(self)
+            if len(made) == 1:
+                self.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", removed_once)
+    save_at(tmp_path / "run", 1.0)
+    assert len(set(made)) == 2
+    assert step_of(tmp_path / "run") == 1.0
+
+
 def test_neighbours_do_not_meet(tmp_path: Path) -> None:
     names = ["run", "run-1", "run.tmp", "run.pt", "run.safetensors", "run-1.pt", "run.pt.bak"]
     for i, name in enumerate(names):
