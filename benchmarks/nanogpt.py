@@ -54,6 +54,10 @@ VALIDATION_WINDOWS = 800
 """The largest number of windows of the validation split on which a run is evaluated."""
 
 
+MOMENTUM = Momentum(0.9)
+DUALIZED = Dualized(MOMENTUM)
+
+
 @dataclass(frozen=True)
 class Setting:
     """How a system trains, and its rates.
@@ -63,9 +67,7 @@ class Setting:
         rates: on which it runs.
         longer: on which it runs for more than `LONG` steps; empty for the same.
         warmup: the fraction of the steps in which the rate rises; afterwards it falls to zero.
-        momentum, weight_decay: of `SteepestDescent`.
-        polar_steps: by which it orthogonalises; None for as many as `PolarExpress` takes.
-        rule: of `SteepestDescent`, in place of dualized momentum.
+        rule, weight_decay: of `SteepestDescent`.
         masses, calibrate: of `lift`.
     """
 
@@ -73,15 +75,12 @@ class Setting:
     rates: tuple[float, ...]
     longer: tuple[float, ...] = ()
     warmup: float = 0.0
-    momentum: float = 0.9
+    rule: Rule = DUALIZED
     weight_decay: float = 0.0
-    polar_steps: int | None = None
-    rule: Rule | None = None
     masses: Mapping[str, float] | None = None
     calibrate: Calibration = "auto"
 
 
-DUALIZED = Dualized(Momentum(0.9))
 LIFTED = (0.113, 0.16, 0.226, 0.32, 0.45)
 LONGER = (0.057, 0.08, 0.113, 0.16, 0.226)
 SYSTEMS = {
@@ -93,9 +92,9 @@ CHOSEN = (0.226, 0.32, 0.45)
 LOWER = (0.08, 0.113, 0.16, 0.226, 0.32)
 CHOICES = {
     "the default": Setting("the default", CHOSEN),
-    "momentum 0.95": Setting("lifted, momentum 0.95", CHOSEN, momentum=0.95),
-    "momentum 0.85": Setting("lifted, momentum 0.85", CHOSEN, momentum=0.85),
-    "momentum 0.8": Setting("lifted, momentum 0.8", CHOSEN, momentum=0.8),
+    "momentum 0.95": Setting("lifted, momentum 0.95", CHOSEN, rule=Dualized(Momentum(0.95))),
+    "momentum 0.85": Setting("lifted, momentum 0.85", CHOSEN, rule=Dualized(Momentum(0.85))),
+    "momentum 0.8": Setting("lifted, momentum 0.8", CHOSEN, rule=Dualized(Momentum(0.8))),
     "a warm-up": Setting("a warm-up of a tenth", CHOSEN, warmup=0.1),
     "attention 2": Setting("attention 2, MLPs 3", CHOSEN, masses={"attention": 2.0, "matrix": 3.0}),
     "attention 4": Setting("attention 4, MLPs 1", CHOSEN, masses={"attention": 4.0, "matrix": 1.0}),
@@ -104,8 +103,12 @@ CHOICES = {
     "small 15%": Setting("biases and gains 15%", CHOSEN, masses={"bias": 0.82, "gain": 0.41}),
     "MLPs 4": Setting("MLPs 4", CHOSEN, masses={"matrix": 4.0}),
     "weight decay": Setting("a weight decay of 0.03", CHOSEN, weight_decay=0.03),
-    "four steps": Setting("lifted, four steps of degree 5", CHOSEN, polar_steps=4),
-    "six steps": Setting("lifted, six steps of degree 5", CHOSEN, polar_steps=6),
+    "four steps": Setting(
+        "lifted, four steps of degree 5", CHOSEN, rule=Dualized(MOMENTUM, PolarExpress(4))
+    ),
+    "six steps": Setting(
+        "lifted, six steps of degree 5", CHOSEN, rule=Dualized(MOMENTUM, PolarExpress(6))
+    ),
     "rows": Setting("second moments of rows", CHOSEN, rule=SecondMoments(DUALIZED)),
     "rows, KeepFrobenius": Setting(
         "second moments of rows, Frobenius norm kept",
@@ -151,9 +154,7 @@ def made(setting: str, model: PlainGPT, example: Tensor, lr: float) -> list[torc
         ]
     how = SETTINGS[setting]
     net = lift(model, example, masses=how.masses, calibrate=how.calibrate)
-    dualized = Dualized(Momentum(how.momentum), PolarExpress(how.polar_steps))
-    rule = how.rule or dualized
-    return [SteepestDescent(net, lr, rule=rule, weight_decay=how.weight_decay)]
+    return [SteepestDescent(net, lr, rule=how.rule, weight_decay=how.weight_decay)]
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:

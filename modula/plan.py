@@ -60,34 +60,35 @@ class Batch:
         """
         if self.support is None:
             return None
-        sizes = self._part_sizes(self.tensors)
-        of_step = None if sizes is None else self._part_sizes(self.support)
-        if sizes is None or of_step is None:
+        # one weight tells whether there are parts, without a copy of them all
+        one = self.tensors[0]
+        if self.sharding is not None:
+            one = torch.empty(self.sharding.shape, device="meta")
+        found = self.geometry.part_sizes(one.unsqueeze(0))
+        if found is None:
             return self.touched(self.support).view(-1, *[1] * self.tensors[0].dim())
-        touched = of_step != 0  # also where it is NaN
+        is_all = self.sharding is None and len(self.tensors) == 1
+        sizes = found if is_all else self._part_sizes(self.tensors)
+        touched = self._part_sizes(self.support) != 0  # also where it is NaN
         largest = largest_touched(sizes, touched)
         if self.sharding is not None:
             largest = self.sharding.combine(largest, _max)
         return lengths(sizes, touched, largest)
 
-    def _part_sizes(self, tensors: list[Tensor]) -> Tensor | None:
-        """The sizes of the parts of weights that have parts, or None; sharded, of each entry."""
+    def _part_sizes(self, tensors: list[Tensor]) -> Tensor:
+        """The sizes of the parts of weights that have parts; sharded, one for each entry."""
+
+        def sizes(whole: Tensor) -> Tensor:
+            found = self.geometry.part_sizes(whole)
+            return whole if found is None else found
+
         if self.sharding is None:
-            # the first alone tells, without a copy of them all, whether there are parts
-            first = self.geometry.part_sizes(tensors[0].unsqueeze(0))
-            return first if first is None or len(tensors) == 1 else self._sizes(_stacked(tensors))
-        whole = torch.empty(self.sharding.shape, device="meta").unsqueeze(0)
-        if self.geometry.part_sizes(whole) is None:
-            return None
+            return sizes(_stacked(tensors))
         return self.sharding.map(
-            lambda whole: self._sizes(whole).expand_as(whole),
+            lambda whole: sizes(whole).expand_as(whole),
             _stacked(tensors),
             self.geometry.vector_axis,
         )
-
-    def _sizes(self, tensors: Tensor) -> Tensor:
-        found = self.geometry.part_sizes(tensors)
-        return tensors if found is None else found
 
     def touched(self, tensors: list[Tensor]) -> Tensor:
         """Return 1 for each of these tensors that is not zero, and 0 for others: [batch]."""

@@ -39,9 +39,13 @@ from trials import Bar, Runs, arguments, band, canvas, finite, mean, publish, ta
 
 from modula import GPT, Network, ResMLP, lift
 
-START = {"normalize": 2**-3.0, "adamw": 2**-7.0, "muon": 2**-4.5} | dict.fromkeys(
-    ["dualize", *RULES], 2**-3.0
-)
+START = {
+    "dualize": 2**-3.0,
+    "normalize": 2**-3.0,
+    "adamw": 2**-7.0,
+    "muon": 2**-4.5,
+    **dict.fromkeys(RULES, 2**-3.0),
+}
 """The rates at which the search of the smallest network begins."""
 
 

@@ -29,7 +29,8 @@ def with_neighbours(trace: Trace, norms: Mapping[str, Measured]) -> dict[str, Me
     tied = {name for name, one in norms.items() if {"table", "matrix"} <= set(one.kinds)}
     beside: dict[str, Beside] = {}
     for factors in _sums(trace, norms) if tied else ():
-        for name in tied & factors.keys():
+        name = next((one for one in factors if one in tied), None)  # the first, on all processes
+        if name is not None:
             for other in factors.keys() - tied:
                 beside.setdefault(other, Beside(name, factors[name] / factors[other]))
     return {name: replace(one, beside=beside.get(name)) for name, one in norms.items()}
