@@ -168,7 +168,8 @@ def test_the_reference_has_every_public_name(package):
     assert names <= {path.rpartition(".")[2] for path in SHOWN}
 
 
-BLOCKS = re.compile(r"^ *```.*?^ *```|^<!-- [\w-]+:begin.*?:end -->", re.DOTALL | re.MULTILINE)
+WRITTEN = r"^<!-- [\w-]+:begin.*?:end -->|^<!-- begin [\w-]+ -->.*?^<!-- end"
+BLOCKS = re.compile(rf"^ *```.*?^ *```|{WRITTEN}", re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.stem)

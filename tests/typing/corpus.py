@@ -28,7 +28,7 @@ from typing import Literal, TypeAlias
 from tests.typing.accepted import ACCEPTED, Kind, accepted
 from tests.typing.checkers import CHECKERS, DEVELOPED_WITH, Checker, Place
 from tests.typing.installed import ROOT, Installation, wheel
-from tests.typing.messages import message_table
+from tests.typing.messages import message_list
 from tests.typing.tables import write_table
 
 Verdict: TypeAlias = Literal["both", "static", "run"]
@@ -231,7 +231,7 @@ def main() -> int:
             for line in program.marks
         }
         columns = [(result.checker, result.messages) for _, result in results]
-        write_table(options.write, "messages", message_table(places, columns))
+        write_table(options.write, "messages", message_list(places, columns))
     print("\n".join([*failures, f"{summary(read)}; {len(failures)} unexpected differences"]))
     return 1 if failures else 0
 

@@ -1,4 +1,4 @@
-"""The messages of all checkers for typical mistakes, as a table."""
+"""The messages of all checkers for typical mistakes, as lists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from tests.typing.checkers import Place
 
 LONGEST = 150
-"""Characters of a message that the table shows."""
+"""Characters of a message that are shown."""
 
 EXAMPLES = (
     ("atoms.py", "Linear(4, 3) @ Conv2D(3, 1)"),
@@ -26,28 +26,26 @@ EXAMPLES = (
 """Statements of the corpus: the file, and the statement as `ast.unparse` writes it."""
 
 
-def message_table(
+def message_list(
     places: Mapping[tuple[str, str], Place], messages: Iterable[tuple[str, Mapping[Place, str]]]
 ) -> list[str]:
-    """Return a table in Markdown with a row for each example and a column for each checker.
+    """Return each example in Markdown, with a list of what the checkers say below it.
 
     Args:
         places: of the statements of the corpus.
         messages: of each checker, with its name.
     """
-    columns = list(messages)
-    names = [name for name, _ in columns]
-    rows = [f"| line | {' | '.join(names)} |", f"|{'---|' * (len(names) + 1)}"]
+    found = list(messages)
+    lines: list[str] = []
     for example in EXAMPLES:
-        place = places[example]
-        cells = [_cell(name, found.get(place)) for name, found in columns]
-        rows.append(f"| `{example[1]}` | {' | '.join(cells)} |")
-    return rows
+        said = [f"- {name}: {_shown(name, of.get(places[example]))}" for name, of in found]
+        lines += [f"`{example[1]}`", "", *said, ""]
+    return lines[:-1]
 
 
-def _cell(name: str, message: str | None) -> str:
+def _shown(name: str, message: str | None) -> str:
     if message is None:
         return "accepts it"
-    text = message.removeprefix(f"{name}: ").partition("\n")[0].replace("|", "\\|").strip()
+    text = message.removeprefix(f"{name}: ").partition("\n")[0].strip()
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} …"
     return f"`` {shown} ``"
