@@ -26,8 +26,9 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,9 @@ MOMENTUM = Momentum(0.9)
 DUALIZED = Dualized(MOMENTUM)
 
 
+System: TypeAlias = Literal["lifted", "muon", "adamw"]
+
+
 @dataclass(frozen=True)
 class Setting:
     """How a system trains, and its rates.
@@ -67,7 +71,9 @@ class Setting:
         rates: on which it runs.
         longer: on which it runs for more than `LONG` steps; empty for the same.
         warmup: the fraction of the steps in which the rate rises; afterwards it falls to zero.
-        rule, weight_decay: of `SteepestDescent`.
+        system: what trains.
+        weight_decay: of `SteepestDescent`, of Muon (AdamW beside it has 0.1), or of AdamW alone.
+        rule: of `SteepestDescent`.
         masses, calibrate: of `lift`.
     """
 
@@ -75,19 +81,33 @@ class Setting:
     rates: tuple[float, ...]
     longer: tuple[float, ...] = ()
     warmup: float = 0.0
-    rule: Rule = DUALIZED
+    system: System = "lifted"
     weight_decay: float = 0.0
+    rule: Rule = DUALIZED
     masses: Mapping[str, float] | None = None
     calibrate: Calibration = "auto"
 
 
 LIFTED = (0.113, 0.16, 0.226, 0.32, 0.45)
 LONGER = (0.057, 0.08, 0.113, 0.16, 0.226)
+MUON = Setting(
+    "torch.optim.Muon, AdamW for the rest", (0.01, 0.014, 0.02, 0.028, 0.04), system="muon"
+)
+ADAMW = Setting(
+    "torch.optim.AdamW",
+    (2e-3, 4e-3, 5.7e-3, 8e-3, 1.13e-2),
+    warmup=0.1,
+    system="adamw",
+    weight_decay=0.1,
+)
 SYSTEMS = {
     "lifted": Setting("`modula.lift`, SteepestDescent", LIFTED, LONGER),
-    "muon": Setting("torch.optim.Muon, AdamW for the rest", (0.01, 0.014, 0.02, 0.028, 0.04)),
-    "adamw": Setting("torch.optim.AdamW", (2e-3, 4e-3, 5.7e-3, 8e-3, 1.13e-2), warmup=0.1),
+    "muon": MUON,
+    "adamw": ADAMW,
 }
+DECAYS = (0.01, 0.03, 0.1)
+"""The weight decays that are compared."""
+
 CHOSEN = (0.226, 0.32, 0.45)
 LOWER = (0.08, 0.113, 0.16, 0.226, 0.32)
 CHOICES = {
@@ -102,7 +122,6 @@ CHOICES = {
     "small 1%": Setting("biases and gains 1%", CHOSEN, masses={"bias": 0.05, "gain": 0.02}),
     "small 15%": Setting("biases and gains 15%", CHOSEN, masses={"bias": 0.82, "gain": 0.41}),
     "MLPs 4": Setting("MLPs 4", CHOSEN, masses={"matrix": 4.0}),
-    "weight decay": Setting("a weight decay of 0.03", CHOSEN, weight_decay=0.03),
     "four steps": Setting(
         "lifted, four steps of degree 5", CHOSEN, rule=Dualized(MOMENTUM, PolarExpress(4))
     ),
@@ -120,7 +139,16 @@ CHOICES = {
 }
 """The settings of lifting that `--choose` compares."""
 
-SETTINGS = SYSTEMS | CHOICES
+DECAYED = {
+    f"{name}, decay {decay:g}": replace(
+        SYSTEMS[name], name=f"{SYSTEMS[name].name}, decay {decay:g}", weight_decay=decay
+    )
+    for name in SYSTEMS
+    for decay in DECAYS
+}
+"""Every system with other weight decays."""
+
+SETTINGS = SYSTEMS | CHOICES | DECAYED
 
 
 @dataclass(frozen=True)
@@ -142,17 +170,18 @@ class Outcome:
 
 def made(setting: str, model: PlainGPT, example: Tensor, lr: float) -> list[torch.optim.Optimizer]:
     """Return the optimizers of a setting, of which each trains some of the weights."""
-    if setting == "adamw":
-        return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.1)]
-    if setting == "muon":
+    how = SETTINGS[setting]
+    if how.system == "adamw":
+        decay = how.weight_decay
+        return [torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=decay)]
+    if how.system == "muon":
         matrices = [p for p in model.blocks.parameters() if p.dim() == 2]
         chosen = set(matrices)
         rest = [p for p in model.parameters() if p not in chosen]
         return [
-            torch.optim.Muon(matrices, lr, weight_decay=0.0),
+            torch.optim.Muon(matrices, lr, weight_decay=how.weight_decay),
             torch.optim.AdamW(rest, REST, betas=(0.9, 0.99), weight_decay=0.1),
         ]
-    how = SETTINGS[setting]
     net = lift(model, example, masses=how.masses, calibrate=how.calibrate)
     return [SteepestDescent(net, lr, rule=how.rule, weight_decay=how.weight_decay)]
 
@@ -274,7 +303,11 @@ def stored(options: argparse.Namespace) -> Runs[Trial, Outcome]:
     keys = ("steps", "batch", "context", "blocks", "width", "heads")
     settings: dict[str, object] = {key: getattr(options, key) for key in keys}
     settings["data"] = Path(options.data).name
-    file = options.out / f"{Path(options.data).stem}-{options.width}-{options.steps}.json"
+    stem = Path(options.data).stem
+    if options.characters is not None:
+        settings["characters"] = options.characters
+        stem = f"{stem}-{options.characters}"
+    file = options.out / f"{stem}-{options.width}-{options.steps}.json"
     return Runs(file, Trial, Outcome, settings, fresh=options.fresh)
 
 
@@ -355,6 +388,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
         help='"stdlib", "shakespeare" or a UTF-8 file (by default "shakespeare", with --choose '
         '"stdlib")',
     )
+    parser.add_argument("--characters", type=int, help="of the text, from its start (default: all)")
     parser.add_argument(
         "--choose", action="store_true", help="compare settings of lifting in place of systems"
     )
@@ -432,7 +466,7 @@ def main(given: Sequence[str] | None = None) -> None:
     rows = [(tied, name) for name in names for tied in kinds]
     runs = stored(options)
     if not options.table:
-        search(runs, rows, text.load(options.data), options)
+        search(runs, rows, text.load(options.data, options.characters), options)
     written = table(runs, rows, options)
     print(written)
     if options.write:

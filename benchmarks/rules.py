@@ -3,7 +3,7 @@ r"""Measure rules of the optimizer, each alone and some together, at the best ra
     python -m benchmarks.rules                          # an hour
     python -m benchmarks.rules --out docs/results/experiments   # and update docs/guides/rules.md
     python -m benchmarks.rules --name rules_longer --data shakespeare --steps 2000 --target 1.6 \
-        --width 128 --heads 4 --blocks 4 --batch 12 --context 64 --rates 0.0625 0.088 0.125
+        --width 128 --heads 4 --blocks 4 --batch 12 --context 64 --rates 0.088 0.125 0.177
 
 Trains a GPT on text with each choice at five rates with the first seed, and with the other seeds at
 the best of them, from the same initial weights on the same batches. Notes after how many steps the
@@ -102,6 +102,11 @@ def within(constraint: Constraint) -> Choice:
     return Choice(Arguments(rule=DUALIZED, constraint=constraint))
 
 
+def decaying(amount: float, decay: Decay | None = None) -> Choice:
+    given = Arguments(rule=DUALIZED, weight_decay=amount)
+    return Choice(given if decay is None else Arguments(**given, decay=decay))
+
+
 def exponential(decay: float) -> Average:
     average = get_ema_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     return lambda model: AveragedModel(model, avg_fn=average)
@@ -122,8 +127,10 @@ CHOICES: dict[str, Choice] = {
     "Whitened, SecondMoments of rows": by_rule(SecondMoments(WHITENED)),
     "Cautious": by_rule(Cautious(DUALIZED)),
     "Cautious, SecondMoments of rows": by_rule(Cautious(SecondMoments(DUALIZED))),
-    "weight decay 0.1": Choice(Arguments(rule=DUALIZED, weight_decay=0.1)),
-    "CautiousDecay, 0.1": Choice(Arguments(rule=DUALIZED, weight_decay=0.1, decay=CautiousDecay())),
+    "weight decay 0.03": decaying(0.03),
+    "weight decay 0.1": decaying(0.1),
+    "CautiousDecay, 0.03": decaying(0.03, CautiousDecay()),
+    "CautiousDecay, 0.1": decaying(0.1, CautiousDecay()),
     "Ball(2)": within(Ball(2.0)),
     "Sphere(1)": within(Sphere(1.0)),
     "Projected": within(Projected()),

@@ -62,12 +62,17 @@ class Characters(Corpus):
         return torch.tensor([self.characters.index(c) for c in text])
 
 
-def load(source: str) -> Characters:
-    """Return the corpus of "stdlib", "shakespeare", or the path of a UTF-8 file."""
-    text = read(source)
-    characters = "".join(sorted(set(text)))
-    position = {c: i for i, c in enumerate(characters)}
-    return Characters(*split(torch.tensor([position[c] for c in text])), characters)
+def load(source: str, characters: int | None = None) -> Characters:
+    """Return the corpus of "stdlib", "shakespeare", or the path of a UTF-8 file.
+
+    Args:
+        source: one of these.
+        characters: how many of the text's first characters are taken; None takes all.
+    """
+    text = read(source)[:characters]
+    alphabet = "".join(sorted(set(text)))
+    position = {c: i for i, c in enumerate(alphabet)}
+    return Characters(*split(torch.tensor([position[c] for c in text])), alphabet)
 
 
 def split(ids: Tensor) -> tuple[Tensor, Tensor]:

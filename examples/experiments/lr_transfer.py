@@ -85,6 +85,10 @@ NOISE = 0.3
 lower bound above zero, as that of text has."""
 
 
+HEAD_WIDTH = 16
+"""The features of a head where the number of heads grows with the width."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A family of networks and their data."""
@@ -108,10 +112,11 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--networks",
         nargs="+",
-        choices=["gpt", "resmlp", "plain", "scaled", "tied"],
-        help="which networks to train; by default gpt resmlp, with --lifted plain scaled tied, of "
-        "which the second divides its residual branches by the number of blocks, and the third has "
-        "one matrix as table and head",
+        choices=["gpt", "resmlp", "plain", "heads", "scaled", "tied"],
+        help="which networks to train; by default gpt resmlp, with --lifted plain heads scaled "
+        f"tied, of which the second has heads of {HEAD_WIDTH} features in place of 4 heads, the "
+        "third divides its residual branches by the number of blocks, and the fourth has one "
+        "matrix as table and head",
     )
     parser.add_argument(
         "--lifted",
@@ -155,7 +160,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(given)
     options.name = options.name or ("lr_transfer_lifted" if options.lifted else "lr_transfer")
     options.networks = options.networks or (
-        ["plain", "scaled", "tied"] if options.lifted else ["gpt", "resmlp"]
+        ["plain", "heads", "scaled", "tied"] if options.lifted else ["gpt", "resmlp"]
     )
     options.systems = options.systems or [
         system for system in SYSTEMS if not (options.lifted and system == "normalize")
@@ -228,7 +233,7 @@ def task(network: str, options: argparse.Namespace) -> Task:
             vocabulary,
             context=options.context,
             width=size.width,
-            heads=4,
+            heads=max(1, size.width // HEAD_WIDTH) if network == "heads" else 4,
             blocks=size.depth,
             tied=network == "tied",
             scale=scale,
@@ -277,12 +282,13 @@ def loss_of(model: Network, x: Tensor, y: Tensor, noise: float = 0.0) -> Tensor:
 def axes_of(network: str, options: argparse.Namespace) -> dict[str, list[Size]]:
     """Return the sizes along width and those along depth, each from small to large.
 
-    A scaled network is varied in its depth alone, and one with a tied head in its width.
+    A scaled network is varied in its depth alone. One with a tied head or more heads is varied in
+    its width.
     """
     wide = [Size(network, width, options.depths[0]) for width in options.widths]
     deep = [Size(network, options.width, depth) for depth in options.depths]
     both = {"width": wide, "depth": deep}
-    chosen = {"scaled": ["depth"], "tied": ["width"]}.get(network, list(both))
+    chosen = {"scaled": ["depth"], "heads": ["width"], "tied": ["width"]}.get(network, list(both))
     return {axis: both[axis] for axis in chosen}
 
 
