@@ -256,3 +256,26 @@ def test_the_masses_that_are_halved_and_doubled_are_the_defaults() -> None:
         given = modula.lift(model, ids, masses=model.masses).report()
         for row in default:
             assert given[row.name].mass_fraction == pytest.approx(row.mass_fraction)
+
+
+@pytest.mark.parametrize("system", ["lifted", "muon", "adamw"])
+def test_nanogpt_gives_a_system_the_weight_decay_of_its_setting(system: str) -> None:
+    from benchmarks import nanogpt as benchmark
+
+    model = load("plain_gpt").PlainGPT(5, context=4, width=4, heads=1, blocks=1)
+    example = torch.zeros(1, 4, dtype=torch.long)
+    trained = benchmark.made(f"{system}, decay 0.03", model, example, 0.1)
+    assert trained[0].param_groups[0]["weight_decay"] == 0.03
+
+
+def test_nanogpt_stores_the_runs_on_a_part_of_the_text_apart(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    nanogpt(corpus, out, "--characters", "5000", "--only", "lifted", "--tied", "no")
+    assert [path.name for path in out.iterdir()] == [f"{corpus.stem}-5000-8-2.json"]
+
+
+def test_a_corpus_is_cut_to_so_many_characters(corpus: Path) -> None:
+    text = load("text")
+    part, whole = text.load(str(corpus), 5000), text.load(str(corpus))
+    assert len(part.train) + len(part.validation) == 5000
+    assert part.decode(part.train[:50].tolist()) == whole.decode(whole.train[:50].tolist())
