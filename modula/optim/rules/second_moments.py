@@ -141,5 +141,7 @@ def _factors_of(matrices: Tensor, axis: int) -> Tensor:
     """The factors of the lines along `axis`: [batch, count, d_out, d_in] -> the same."""
     means = matrices.mean(dim=axis, keepdim=True)
     whole = means.mean(dim=(-2, -1), keepdim=True)
-    factors = torch.where(means > 0, (whole / torch.where(means > 0, means, 1)).sqrt(), 0)
+    # Roots before the division: v of a line that stopped moving falls to the smallest number.
+    roots = torch.where(means > 0, means, 1).sqrt()
+    factors = torch.where(means > 0, whole.sqrt() / roots, 0)
     return factors.expand_as(matrices)

@@ -19,6 +19,9 @@ from modula.optim.settings import check_share
 from modula.scaling import split_scale, working_dtype
 from modula.vector import Gradient, Scalar
 
+ROUNDING = 16
+"""The units of the dtype's precision, relative to the largest entry, that a rotation may add."""
+
 SETTING = "beta_whitening"
 SIDES = ("left", "right")
 
@@ -33,12 +36,13 @@ class Whitened(Average):
 
         Q_L · ((Q_Lᵀ·m·Q_R) / (√v̂ + ε)) · Q_Rᵀ,   v̂ = v/(1 − βᵗ).
 
-    Weights that do not consist of matrices get the average as it is, and so does every weight in
-    its first step: in the eigenbases of that step's own factors g is diagonal, and the other
-    entries are rounding errors, which √v̂ would make as large as those on the diagonal. The result
-    is an average in the dual space: `Dualized(Whitened())` whitens before the duality map, and the
-    norm of its step is `lr`; `Normalized(AsDirection(Whitened()))` is SOAP's own direction, whose
-    norm is made `lr`.
+    Entries whose √v̂ is no larger than rounding errors are left out, so that directions without a
+    gradient stay still. Weights that do not consist of matrices get the average as it is, and so
+    does every weight in its first step: in the eigenbases of that step's own factors g is diagonal,
+    and the other entries are rounding errors, which √v̂ would make as large as those on the
+    diagonal. The result is an average in the dual space: `Dualized(Whitened())` whitens before the
+    duality map, and the norm of its step is `lr`; `Normalized(AsDirection(Whitened()))` is SOAP's
+    own direction, whose norm is made `lr`.
 
     Keeps two matrices of each side that is rotated and one more tensor a weight. The eigenvectors
     are found anew in each of the first `every` steps, whose factors change most, and in each
@@ -148,7 +152,8 @@ class Whitened(Average):
         if count <= 1:  # 0 where the first step is not taken
             return m
         remaining = 1 - torch.as_tensor(beta, dtype=v.dtype, device=v.device).pow(count)
-        return kept.rotated_back(kept.rotated(m) / ((v / remaining).sqrt() + self.eps))
+        root = (v / remaining).sqrt()
+        return kept.rotated_back(kept.rotated(m) / (root + self.eps) * _above_rounding(root))
 
 
 class _Factors:
@@ -193,6 +198,18 @@ class _Factors:
         for factor, basis in zip(self.factors, self.bases, strict=True):
             if factor is not None and basis is not None:
                 yield factor, basis
+
+
+def _above_rounding(root: Tensor) -> Tensor:
+    """Return 1 for entries that are larger than what rotations leave by rounding, and 0 for others.
+
+    Args:
+        root: root mean squares of rotated matrices [..., d_out, d_in].
+    """
+    if not root.numel():
+        return root
+    noise = ROUNDING * torch.finfo(root.dtype).eps * root.amax(dim=(-2, -1), keepdim=True)
+    return (root > noise).to(root.dtype)
 
 
 def _with_finite_squares(matrices: Tensor) -> Tensor:
