@@ -6,13 +6,15 @@
     python -m benchmarks.nanogpt --only muon --rates 0.02   # one system, at some rates
     python -m benchmarks.nanogpt --table                # the runs that were made so far
     python -m benchmarks.nanogpt --choose               # the settings that were compared
+    python -m benchmarks.nanogpt --only "muon, decay 0.03"   # with a weight decay
     python -m benchmarks.nanogpt --times                # the processor time of a step of each
     python -m benchmarks.nanogpt --write docs/guides/lifting.md
 
 The network is `examples/plain_gpt.py`, with a head of its own and with a tied one. Every system
 runs at five rates with one seed, and then at the best of them with the others. Lifted, all tensors
 have one rate; Muon trains the matrices of the blocks, and AdamW the rest at a rate of its own.
-`--choose` compares settings of lifting on another text, the source of Python's standard library.
+`--choose` compares settings of lifting on another text, the source of Python's standard library;
+with `--characters` the text has as many as another one.
 
 Each run is stored in --out as it ends, and is not repeated, so that the command may be stopped and
 called again. Prints the tables.
