@@ -104,7 +104,9 @@ def within(constraint: Constraint) -> Choice:
 
 def decaying(amount: float, decay: Decay | None = None) -> Choice:
     given = Arguments(rule=DUALIZED, weight_decay=amount)
-    return Choice(given if decay is None else Arguments(**given, decay=decay))
+    if decay is not None:
+        given["decay"] = decay
+    return Choice(given)
 
 
 def exponential(decay: float) -> Average:

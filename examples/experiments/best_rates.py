@@ -102,18 +102,33 @@ class Comparison:
     def plot(self) -> Figure:
         """Return the losses of the first seed over the rates."""
         figure, axes = canvas(1, 1, (7.0, 4.2))
-        lows = []
+        curves = []
         for color, (choice, rates) in zip(COLORS, self.rates.items(), strict=False):
             curve = {lr: [self.runs.results[Trial(choice, lr, 0)].loss] for lr in rates}
             band(axes[0][0], curve, color, choice, best=True)
-            lows.append(min(map(mean, curve.values())))
+            curves.append([mean(losses) for losses in curve.values()])
         axes[0][0].set(xscale="log", xlabel="learning rate", ylabel="validation loss, first seed")
-        axes[0][0].set_ylim(min(lows) - 0.05, max(low for low in lows if math.isfinite(low)) + 0.3)
+        axes[0][0].set_ylim(*_limits(curves))
         figure.legend(loc="outside right upper", fontsize="small")
         return figure
 
     def _loss(self, trial: Trial) -> float:
         return mean([self.runs.results[trial].loss])
+
+
+HEIGHT = 0.3
+"""How far a picture reaches above the choice whose lowest loss is the highest."""
+
+
+def _limits(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Return limits between which the lowest loss of every choice lies, and few losses are not."""
+    known = [[loss for loss in curve if math.isfinite(loss)] for curve in curves]
+    lows = [min(curve) for curve in known if curve]
+    if not lows:
+        return 0.0, 1.0
+    top = min(max(map(max, filter(None, known))), max(lows) + HEIGHT)
+    margin = max(0.05 * (top - min(lows)), 1e-3)
+    return min(lows) - margin, top + margin
 
 
 def _spread(numbers: Sequence[float]) -> str:
