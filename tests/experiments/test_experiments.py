@@ -364,9 +364,27 @@ def test_a_plain_gpt_is_lifted(corpus: Path, tmp_path: Path) -> None:
     small = [*LR_TRANSFER[:-2], "dualize", "muon"]
     options = [*small, "--lifted", "--data", str(corpus), "--seeds", "1", "--out", str(tmp_path)]
     runs = load("lr_transfer").main(options)
-    assert {trial.network for trial in runs.results} == {"plain", "scaled", "tied"}
+    assert {trial.network for trial in runs.results} == {"plain", "heads", "scaled", "tied"}
     assert {t.width for t in runs.results if t.network == "scaled"} == {16}
-    assert len({t.depth for t in runs.results if t.network == "tied"}) == 1
+    for network in ("heads", "tied"):
+        assert len({t.depth for t in runs.results if t.network == network}) == 1
+
+
+@pytest.mark.parametrize(("network", "heads"), [("plain", 4), ("heads", 2)])
+def test_the_heads_of_a_wider_gpt_stay_four_or_stay_as_wide(
+    network: str, heads: int, corpus: Path, tmp_path: Path
+) -> None:
+    module = load("lr_transfer")
+    options = module.parse(["--data", str(corpus), "--context", "8", "--out", str(tmp_path)])
+    net = module.task(network, options).build(module.Size(network, 32, 1))
+    assert net.torch_module.blocks[0].heads == heads
+
+
+def test_transfer_of_a_plain_gpt_leaves_numbers_and_a_picture(corpus: Path, tmp_path: Path) -> None:
+    options = [*LR_TRANSFER[:-2], "dualize", "muon", "--lifted", "--networks", "tied"]
+    runs = load("lr_transfer").main(
+        [*options, "--data", str(corpus), "--seeds", "1", "--out", str(tmp_path)]
+    )
     assert {trial.system for trial in runs.results} == {"dualize", "muon"}
     assert (tmp_path / "lr_transfer_lifted.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "lr_transfer_lifted.json").exists()
