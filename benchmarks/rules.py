@@ -3,7 +3,8 @@ r"""Measure rules of the optimizer, each alone and some together, at the best ra
     python -m benchmarks.rules                          # an hour
     python -m benchmarks.rules --out docs/results/experiments   # and update docs/guides/rules.md
     python -m benchmarks.rules --name rules_longer --data shakespeare --steps 2000 --target 1.6 \
-        --width 128 --heads 4 --blocks 4 --batch 12 --context 64 --rates 0.088 0.125 0.177
+        --width 128 --heads 4 --blocks 4 --batch 12 --context 64 \
+        --rates 0.088 0.125 0.177 0.25
 
 Trains a GPT on text with each choice at five rates with the first seed, and with the other seeds at
 the best of them, from the same initial weights on the same batches. Notes after how many steps the

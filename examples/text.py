@@ -69,10 +69,21 @@ def load(source: str, characters: int | None = None) -> Characters:
         source: one of these.
         characters: how many of the text's first characters are taken; None takes all.
     """
-    text = read(source)[:characters]
+    text = read(source)
+    if characters is not None:
+        text = first(text, characters)
     alphabet = "".join(sorted(set(text)))
     position = {c: i for i, c in enumerate(alphabet)}
     return Characters(*split(torch.tensor([position[c] for c in text])), alphabet)
+
+
+def first(text: str, characters: int) -> str:
+    """Return the first characters of a text that has at least as many."""
+    if not 1000 <= characters <= len(text):
+        raise SystemExit(
+            f"--characters takes 1,000 to {len(text):,}, which is all of the text, got {characters}"
+        )
+    return text[:characters]
 
 
 def split(ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -274,6 +274,14 @@ def test_nanogpt_stores_the_runs_on_a_part_of_the_text_apart(corpus: Path, tmp_p
     assert [path.name for path in out.iterdir()] == [f"{corpus.stem}-5000-8-2.json"]
 
 
+@pytest.mark.parametrize("characters", [-5, 0, 999, 10**9])
+def test_a_part_that_the_text_does_not_have_is_refused(characters: int, corpus: Path) -> None:
+    with pytest.raises(
+        SystemExit, match=rf"--characters takes 1,000 to [\d,]+, .* got {characters}"
+    ):
+        load("text").load(str(corpus), characters)
+
+
 def test_a_corpus_is_cut_to_so_many_characters(corpus: Path) -> None:
     text = load("text")
     part, whole = text.load(str(corpus), 5000), text.load(str(corpus))

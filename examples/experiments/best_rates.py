@@ -121,7 +121,10 @@ HEIGHT = 0.3
 
 
 def _limits(curves: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Return limits between which the lowest loss of every choice lies, and few losses are not."""
+    """Return the lower and the upper end of an axis that shows the lowest loss of every choice.
+
+    Losses that are far above are cut off, such as those of runs that went wrong.
+    """
     known = [[loss for loss in curve if math.isfinite(loss)] for curve in curves]
     lows = [min(curve) for curve in known if curve]
     if not lows:

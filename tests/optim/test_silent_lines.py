@@ -31,6 +31,7 @@ RULES = [
     SecondMoments(SHORT, beta=0.5, rescaling=KeepFrobenius()),
     Dualized(Whitened(Momentum(0.5), beta=0.5, every=20)),
     Normalized(AsDirection(Whitened(Momentum(0.5), beta=0.5, every=20))),
+    Dualized(Whitened(Momentum(0.5), beta=0.5, every=20, eps=0.0)),
 ]
 STEPS = 200
 """After which 0.5 to the power of the steps is below the smallest float32."""

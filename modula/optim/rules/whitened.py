@@ -153,7 +153,8 @@ class Whitened(Average):
             return m
         remaining = 1 - torch.as_tensor(beta, dtype=v.dtype, device=v.device).pow(count)
         root = (v / remaining).sqrt()
-        return kept.rotated_back(kept.rotated(m) / (root + self.eps) * _above_rounding(root))
+        whitened = kept.rotated(m) / (root + self.eps)
+        return kept.rotated_back(torch.where(root <= _rounding(root), 0, whitened))  # NaN stays
 
 
 class _Factors:
@@ -200,16 +201,15 @@ class _Factors:
                 yield factor, basis
 
 
-def _above_rounding(root: Tensor) -> Tensor:
-    """Return 1 for entries that are larger than what rotations leave by rounding, and 0 for others.
+def _rounding(root: Tensor) -> Tensor:
+    """Return the largest entry that rotations may leave by rounding: [..., 1, 1].
 
     Args:
         root: root mean squares of rotated matrices [..., d_out, d_in].
     """
     if not root.numel():
         return root
-    noise = ROUNDING * torch.finfo(root.dtype).eps * root.amax(dim=(-2, -1), keepdim=True)
-    return (root > noise).to(root.dtype)
+    return ROUNDING * torch.finfo(root.dtype).eps * root.amax(dim=(-2, -1), keepdim=True)
 
 
 def _with_finite_squares(matrices: Tensor) -> Tensor:
