@@ -1,13 +1,13 @@
 r"""Choose the settings of examples/train_gpt.py on the source of Python's standard library.
 
-    python -m benchmarks.gpt_search                                 # an hour and a half
+    python -m benchmarks.gpt_search                                 # two and a half hours
     python -m benchmarks.gpt_search --out docs/results/experiments \
         --write docs/results/experiments.md                         # and update the page
 
 Each optimizer has the same number of trials, and none of them sees the text of the README's table.
 A search goes from setting to setting: it tries values of one beside the best of all others so far,
-in short runs, and at last the rate in long ones. Trials that --out has are not repeated. Leaves
-gpt_search.json there and prints all trials.
+in short runs, after that the rate in long ones, and in these what a short run cannot tell. Trials
+that --out has are not repeated. Leaves gpt_search.json there and prints all trials.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ WIDTH, HEADS, BLOCKS = 128, 4, 4
 SHORT, LONG = 250, 2000
 LONG_FACTORS = (0.28, 0.4, 0.57, 0.8)
 """Of the rate that is best in short runs; they are tried in long ones."""
+NEAR_FACTORS = (0.75, 1.33)
+"""Of the rate that is best in long runs; they are tried once all else is chosen."""
 
 STORED = PICTURES / "gpt_search.json"
 
@@ -76,10 +78,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Search:
-    """Where a search begins, and what it tries after that."""
+    """Where a search begins, and what it tries after that: in short runs, and in long ones."""
 
     start: Trial
     stages: Sequence[Stage]
+    long_stages: Sequence[Stage] = ()
 
 
 SEARCHES = {
@@ -95,6 +98,7 @@ SEARCHES = {
             Stage("embedding_mass", [0.5, 2.0]),
             Stage("lr", [0.1, 0.14, 0.2, 0.28, 0.4]),
         ],
+        [Stage("beta_rows", [0.95]), Stage("momentum", [0.9, 0.95]), Stage("decay", [0.03])],
     ),
     "adamw": Search(
         Trial("adamw", 5.7e-3),
@@ -105,6 +109,7 @@ SEARCHES = {
             Stage("weight_decay", [0.0, 0.3, 1.0]),
             Stage("lr", [2.8e-3, 4e-3, 5.7e-3, 8e-3, 1.13e-2]),
         ],
+        [Stage("beta1", [0.9]), Stage("beta2", [0.95]), Stage("weight_decay", [0.3, 1.0])],
     ),
     "muon": Search(
         Trial("muon", 2.8e-2, momentum=0.95),
@@ -116,6 +121,7 @@ SEARCHES = {
             Stage("beta2", [0.98]),
             Stage("lr", [1.4e-2, 2e-2, 2.8e-2, 4e-2, 5.7e-2]),
         ],
+        [Stage("momentum", [0.95]), Stage("weight_decay", [0.03, 0.1]), Stage("adamw_lr", [6e-3])],
     ),
 }
 """By optimizer. AdamW and Muon train the network that modula's search arrived at."""
@@ -221,17 +227,25 @@ class Comparison:
 
     def search(self, search: Search, start: Trial) -> list[Tried]:
         """Return what was tried, of which the last is the rate in long runs."""
+        short = self._in_turn(search.stages, start)
+        best = replace(short[-1].best, length=LONG)
+        rates = self.of("lr", [at_rate(best, factor) for factor in LONG_FACTORS])
+        long = [rates, *self._in_turn(search.long_stages, rates.best)]
+        best = long[-1].best
+        nearby = [best, *(at_rate(best, factor) for factor in NEAR_FACTORS)]
+        return [*short, *long, self.of("lr", nearby)]
+
+    def _in_turn(self, stages: Sequence[Stage], best: Trial) -> list[Tried]:
         tried: list[Tried] = []
-        best = start
-        for stage in search.stages:
+        for stage in stages:
             tried.append(self.of(stage.name, [best, *stage.beside(best)]))
             best = tried[-1].best
-        rates = [rounded(best.lr * factor) for factor in LONG_FACTORS]
-        return [*tried, self.of("lr", [replace(best, length=LONG, lr=lr) for lr in rates])]
+        return tried
 
 
-def rounded(rate: float) -> float:
-    return float(f"{rate:.2g}")
+def at_rate(trial: Trial, factor: float) -> Trial:
+    """Return the trial at its rate times the factor, in two digits."""
+    return replace(trial, lr=float(f"{trial.lr * factor:.2g}"))
 
 
 def in_network_of(trial: Trial, other: Trial) -> Trial:

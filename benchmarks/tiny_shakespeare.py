@@ -1,4 +1,4 @@
-"""Measure the README's table: one GPT on tiny Shakespeare, by `model.dualize`, AdamW and Muon.
+"""Measure the README's table: one GPT on tiny Shakespeare, by modula, AdamW and Muon.
 
     python -m benchmarks.gpt_search --out docs/results/experiments    # chose the settings
     python -m benchmarks.tiny_shakespeare                  # downloads the text
@@ -31,7 +31,8 @@ from benchmarks.gpt_search import count_trials
 
 ROOT = Path(__file__).parent.parent
 NAMES = {
-    "modula": "`model.dualize`",
+    "modula": "`SteepestDescent`, `SecondMoments` of rows",
+    "dualize": "`model.dualize`",
     "muon": "torch.optim.Muon, AdamW for embedding and head",
     "adamw": "torch.optim.AdamW",
 }
@@ -39,7 +40,8 @@ PLAIN = "plain"
 """modula's run without token shift."""
 
 STEPS = {
-    "modula": "model.dualize",
+    "modula": "SteepestDescent",
+    "dualize": "model.dualize",
     "muon": "torch.optim.Muon",
     "adamw": "torch.optim.AdamW",
 }
@@ -121,17 +123,20 @@ def table(data: str, out: Path, seeds: int) -> str:
 def conditions(seeds: int, plain: float) -> str:
     """Return the conditions of the runs, for below the table."""
     counts = count_trials()
-    trials = ", ".join(f"{counts[name]} for {name}" for name in NAMES)
+    trials = ", ".join(f"{count} for {name}" for name, count in counts.items())
     return (
         "4 blocks, width 128, 4 heads, context 64, batch 12, 2,000 steps; the loss is over the "
-        f"whole last tenth of the text. Seeds: {seeds}. Each branch takes half of its features "
-        "from the character before (`TokenShift`); without that, `model.dualize` ends at "
+        f"whole last tenth of the text. Seeds: {seeds}. `model.dualize` stands in a plain loop, "
+        "at the settings that were best before second moments of rows and weight decay were tried. "
+        "Each branch takes half of its features from the character before (`TokenShift`), "
+        "without which the first row ends at "
         f"{plain:.3f} (one seed, the other settings as they are). Rates, momenta, "
         "masses, betas, weight decay, token shift and rotary base were chosen on another text, the "
         "source of Python's standard library, and then used unchanged, after the same number of "
         f"trials for each optimizer: {trials} ([all of "
         "them](docs/results/experiments.md#which-settings-train-the-gpt)). The activation and the "
-        "linear schedule, which all three share, are older choices of `GPT`, made on this text. "
+        "linear schedule, which all share, are older choices of `GPT`, made on this text, and "
+        "runs on it were the reason to try second moments of rows and small decays. "
         f"Steps are medians on {machine()}, of `python -m benchmarks.train_step`, which takes them "
         "in turns. To reproduce: `python -m benchmarks.gpt_search` and `python -m "
         "benchmarks.tiny_shakespeare`."

@@ -1,4 +1,4 @@
-"""Time a training step of the GPT example by `model.dualize`, AdamW and Muon.
+"""Time a training step of the GPT example by `SteepestDescent`, `model.dualize`, AdamW and Muon.
 
     python -m benchmarks.train_step
     python -m benchmarks.train_step --compile inductor    # needs a C++ compiler
@@ -28,7 +28,7 @@ from tqdm import tqdm
 from modula import GPT, Gradient, SteepestDescent
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from gpt_settings import SETTINGS, Settings, network, torch_optimizers
+from gpt_settings import SETTINGS, Settings, network, optimizers, torch_optimizers
 
 CHARACTERS = 65
 COMPILED = ("SteepestDescent", "torch.optim.AdamW")
@@ -160,9 +160,7 @@ def main() -> None:
     settings = SETTINGS["modula"]
     steps = {
         "model.dualize": dualized(model, settings),
-        "SteepestDescent": optimized(
-            model, [SteepestDescent(model, settings.lr, rule=settings.rule)]
-        ),
+        "SteepestDescent": optimized(model, optimizers(settings, model)),
         "torch.optim.AdamW": optimized(model, torch_optimizers(SETTINGS["adamw"], model)),
         "torch.optim.Muon": optimized(model, torch_optimizers(SETTINGS["muon"], model)),
     }

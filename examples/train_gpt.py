@@ -1,11 +1,13 @@
-"""Train a small GPT on text, by dualized gradient descent in a plain loop.
+"""Train a small GPT on text, by `SteepestDescent`, in a plain loop, or by torch.optim.
 
     # on the source of Python's standard library
     python examples/train_gpt.py
     # on tiny Shakespeare, downloaded once
     python examples/train_gpt.py --data shakespeare
-    # on any text; torch.optim for comparison
-    python examples/train_gpt.py --data FILE --optimizer adamw
+    # on any text, by model.dualize in a plain loop
+    python examples/train_gpt.py --data FILE --optimizer dualize
+    # torch.optim for comparison
+    python examples/train_gpt.py --optimizer adamw
     # on 4,096 byte pairs, which are learned on the text; needs the tokenizers library
     python examples/train_gpt.py --tokens bytepairs
 
@@ -27,7 +29,7 @@ import matplotlib
 import torch
 import torch.nn.functional as F
 from arguments import parser
-from gpt_settings import SETTINGS, Settings, network, torch_optimizers
+from gpt_settings import MODULA, SETTINGS, Settings, network, optimizers
 from text import Corpus, load, shuffled, windows
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -78,6 +80,8 @@ def corpus_of(options: argparse.Namespace) -> Corpus:
 def changed(settings: Settings, options: argparse.Namespace) -> Settings:
     """Return the settings with those of the command line that are given."""
     given = {"lr": options.lr, "token_shift": options.token_shift}
+    if settings.optimizer in MODULA:
+        given["momentum"] = options.momentum
     return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -100,14 +104,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         torch.compile(model, backend=options.compile) if options.compile else model
     )
     momentum = Gradient({name: torch.zeros_like(weight) for name, weight in model.weights.items()})
-    optimizers = [] if options.optimizer == "modula" else torch_optimizers(settings, model)
+    taken = optimizers(settings, model)
     losses: list[float] = []
     seconds = 0.0
     if options.resume:
         state = torch.load(checkpoint, map_location=options.device, weights_only=True)
         model.load_state_dict(state["model"])
         momentum = Gradient(state["momentum"])
-        for optimizer, optimizer_state in zip(optimizers, state["optimizers"], strict=True):
+        for optimizer, optimizer_state in zip(taken, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)
         losses, seconds = state["losses"], state["seconds"]
 
@@ -116,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         state = {
             "model": model.state_dict(),
             "momentum": dict(momentum.items()),
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "optimizers": [optimizer.state_dict() for optimizer in taken],
             "losses": losses,
             "seconds": seconds,
         }
@@ -142,14 +146,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         loss = F.cross_entropy(logits.flatten(0, 1), y.to(options.device).flatten())
         lr = settings.lr * (1 - step / options.steps)
 
-        if options.optimizer == "modula":
+        if options.optimizer == "dualize":
             grad = model.gradient(loss)
             momentum += grad
-            momentum *= options.momentum
+            momentum *= settings.momentum
             ahead = grad + momentum  # Nesterov's look-ahead
             model.weights -= model.dualize(ahead, target_norm=lr, support=grad)
         else:
-            torch_step(optimizers, loss, lr / settings.lr)
+            torch_step(taken, loss, lr / settings.lr)
 
         losses.append(loss.item())
         seconds += time.perf_counter() - start

@@ -3,10 +3,10 @@
     python examples/train_gpt_optimizer.py              # on the source of Python's standard library
     python examples/train_gpt_optimizer.py --data FILE  # on any text
 
-This is the run of train_gpt.py with loss.backward(), optimizer.step(), a scheduler of torch's and
-state dicts: the same data, the same arithmetic, and the same losses to the last digit. Leaves in
---out: the loss curve (loss.png), the numbers (result.json), and a checkpoint from which --resume
-continues bit for bit.
+This is the run of `train_gpt.py --optimizer dualize` with loss.backward(), optimizer.step(), a
+scheduler of torch's and state dicts: the same data, the same arithmetic, and the same losses to the
+last digit. Leaves in --out: the loss curve (loss.png), the numbers (result.json), and a checkpoint
+from which --resume continues bit for bit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from train_gpt import evaluate, plot
 from modula import SteepestDescent, checkpoint
 from modula.optim import Dualized, Momentum
 
-CHOSEN = SETTINGS["modula"]
+CHOSEN = SETTINGS["dualize"]
 
 
 class Progress(TypedDict):

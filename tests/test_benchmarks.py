@@ -150,12 +150,21 @@ def test_the_readmes_table_has_the_mean_of_every_seed(
 
     def trained(data: str, out: Path, optimizer: str, seed: int) -> dict[str, float]:
         """Return numbers that grow by 0.1 from seed to seed."""
-        start = {"modula": 1.4, "muon": 1.5, "adamw": 1.6, "plain": 1.45}[optimizer]
+        start = {"modula": 1.4, "dualize": 1.41, "muon": 1.5, "adamw": 1.6, "plain": 1.45}[
+            optimizer
+        ]
         return {"validation_loss": start + 0.1 * seed, "lr": 0.1}
 
     monkeypatch.setattr(benchmark, "run", trained)
     (tmp_path / "steps.json").write_text(
-        json.dumps({"model.dualize": 90.0, "torch.optim.Muon": 100.0, "torch.optim.AdamW": 80.0})
+        json.dumps(
+            {
+                "SteepestDescent": 92.0,
+                "model.dualize": 90.0,
+                "torch.optim.Muon": 100.0,
+                "torch.optim.AdamW": 80.0,
+            }
+        )
     )
     page = tmp_path / "README.md"
     page.write_text("before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")
@@ -163,7 +172,11 @@ def test_the_readmes_table_has_the_mean_of_every_seed(
     run("tiny_shakespeare", arguments, monkeypatch)
     written = page.read_text()
     assert "| torch.optim.AdamW | 0.1 | 1.700 ± 0.100 | 80 ms | 1.00 |" in written
-    assert "| `model.dualize` | 0.1 | 1.500 ± 0.100 | 90 ms | 1.12 |" in written
+    assert (
+        "| `SteepestDescent`, `SecondMoments` of rows | 0.1 | 1.500 ± 0.100 | 92 ms | 1.15 |"
+        in written
+    )
+    assert "| `model.dualize` | 0.1 | 1.510 ± 0.100 | 90 ms | 1.12 |" in written
     assert "Seeds: 3." in written
     assert written.endswith("after\n")
 

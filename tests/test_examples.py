@@ -41,7 +41,7 @@ def gpt_arguments(corpus: Path, out: Path, *more: str) -> list[str]:
     return ["--data", str(corpus), "--out", str(out), *small, *more]
 
 
-@pytest.mark.parametrize("optimizer", ["modula", "adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["modula", "dualize", "adamw", "muon"])
 def test_train_gpt_learns(corpus: Path, tmp_path: Path, optimizer: str) -> None:
     result = load("train_gpt").main(
         gpt_arguments(corpus, tmp_path, "--steps", "60", "--optimizer", optimizer)
@@ -73,7 +73,7 @@ def test_byte_pairs_spell_any_text(corpus: Path, text: str) -> None:
     assert pairs.decode(pairs.encode(text).tolist()) == text
 
 
-@pytest.mark.parametrize("optimizer", ["modula", "adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["modula", "dualize", "adamw", "muon"])
 def test_resumed_run_ends_at_the_same_weights_bit_for_bit(
     corpus: Path, tmp_path: Path, optimizer: str
 ) -> None:
@@ -119,7 +119,8 @@ def test_train_gpt_leaves_a_curve_and_numbers(corpus: Path, tmp_path: Path) -> N
 def test_the_optimizer_reaches_the_plain_loops_losses_to_the_last_digit(
     corpus: Path, tmp_path: Path
 ) -> None:
-    plain = load("train_gpt").main(gpt_arguments(corpus, tmp_path / "plain", "--steps", "30"))
+    options = ["--steps", "30", "--optimizer", "dualize"]
+    plain = load("train_gpt").main(gpt_arguments(corpus, tmp_path / "plain", *options))
     optimizer = load("train_gpt_optimizer").main(
         gpt_arguments(corpus, tmp_path / "optimizer", "--steps", "30")
     )

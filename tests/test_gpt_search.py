@@ -32,13 +32,20 @@ def loss_of(trial: Trial) -> Outcome:
 
 
 def test_a_search_goes_from_setting_to_setting(tmp_path: Path) -> None:
-    search = Search(START, [Stage("lr", [0.1, 0.4]), Stage("momentum", [0.8, 0.9])])
+    search = Search(
+        START,
+        [Stage("lr", [0.1, 0.4]), Stage("momentum", [0.8, 0.9])],
+        [Stage("momentum", [0.92])],
+    )
     tried = gpt_search.Comparison(runs_in(tmp_path), loss_of).search(search, search.start)
-    assert [each.name for each in tried] == ["lr", "momentum", "lr"]
+    assert [each.name for each in tried] == ["lr", "momentum", "lr", "momentum", "lr"]
     assert tried[1].best == replace(START, lr=0.4, momentum=0.9)
     assert tried[1].losses[0.8] == math.inf
-    assert tried[-1].best.length == gpt_search.LONG
-    assert tried[-1].best.lr == pytest.approx(max(gpt_search.LONG_FACTORS) * 0.4)
+    assert {each.best.length for each in tried[2:]} == {gpt_search.LONG}
+    assert tried[2].best.lr == pytest.approx(max(gpt_search.LONG_FACTORS) * 0.4)
+    assert set(tried[3].losses) == {0.9, 0.92}
+    best = tried[3].best.lr
+    assert tried[-1].best.lr == pytest.approx(max(gpt_search.NEAR_FACTORS) * best, rel=0.02)
 
 
 def test_trials_that_are_stored_are_not_repeated(tmp_path: Path) -> None:
@@ -53,15 +60,16 @@ def test_trials_that_are_stored_are_not_repeated(tmp_path: Path) -> None:
     count = len(made)
     again = gpt_search.Comparison(runs_in(tmp_path), counted).search(search, search.start)
     assert again == first
-    assert len(made) == count == 3 + len(gpt_search.LONG_FACTORS)
+    assert len(made) == count == 3 + len(gpt_search.LONG_FACTORS + gpt_search.NEAR_FACTORS)
 
 
 def test_every_search_tries_settings_that_exist_and_matter_to_its_optimizer() -> None:
     for search in gpt_search.SEARCHES.values():
-        assert all(hasattr(search.start, stage.name) for stage in search.stages)
+        stages = [*search.stages, *search.long_stages]
+        assert all(hasattr(search.start, stage.name) for stage in stages)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", gpt_search.SEARCHES)
 def test_trainer_and_example_take_the_same_steps(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +98,9 @@ def test_the_examples_have_the_settings_that_the_stored_search_ends_with() -> No
     tried = gpt_search.search_all(gpt_search.stored_runs(), refuse)
     for name, best in gpt_search.chosen(tried).items():
         assert Trial(**vars(SETTINGS[name]), length=gpt_search.LONG) == best
+    rates = next(each for each in tried if each.best.length == gpt_search.LONG)
+    loop = Trial(**vars(SETTINGS["dualize"]), length=gpt_search.LONG)
+    assert replace(loop, optimizer="modula") == rates.best
 
 
 def test_all_optimizers_had_the_same_number_of_trials_in_one_network() -> None:
@@ -107,7 +118,10 @@ def test_muon_trains_the_blocks_and_adamw_the_rest() -> None:
 
 
 def test_the_guide_to_rates_quotes_the_settings_of_the_example() -> None:
-    chosen = SETTINGS["modula"]
-    row = f"2,000 steps, momentum {chosen.momentum:g} | {chosen.lr:g} | `examples/train_gpt.py` |"
-    guide = Path(__file__).parents[1] / "docs" / "guides" / "rates-and-masses.md"
-    assert row in guide.read_text()
+    loop, chosen = SETTINGS["dualize"], SETTINGS["modula"]
+    guide = (Path(__file__).parents[1] / "docs" / "guides" / "rates-and-masses.md").read_text()
+    assert (
+        f"2,000 steps, momentum {loop.momentum:g} | {loop.lr:g} | `examples/train_gpt.py" in guide
+    )
+    assert f"the same, weight decay {chosen.decay:g} and" in guide
+    assert f" | {chosen.lr:g} | `examples/train_gpt.py` |" in guide
