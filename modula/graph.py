@@ -196,7 +196,9 @@ class Graph:
 
     nodes: tuple[Node, ...]
     weights: Mapping[str, Weight]
-    _accumulated: dict[str, _Accumulated] = field(default_factory=dict, repr=False, compare=False)
+    _accumulated: dict[str, _Accumulated] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def sensitivities(self) -> list[float]:
         """Return S for each node: the sum over paths to the output of products of sensitivities."""

@@ -5,6 +5,7 @@ The tests need Chromium with its driver, selenium and the docs extra, and are sk
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -259,6 +260,13 @@ def search(browser: webdriver.Chrome, box: WebElement, words: str) -> list[str]:
 @pytest.mark.parametrize("word", WORDS)
 def test_the_search_finds_a_word(word: str, box: WebElement, browser: webdriver.Chrome) -> None:
     assert any(word in text.lower() for text in search(browser, box, word))
+
+
+def test_what_the_search_shows_of_a_formula_is_readable(site: Path) -> None:
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    texts = " ".join(entry["text"] for entry in index["docs"])
+    assert re.findall(r"\\\(|\\\[|\\[a-zA-Z]{3,}", re.sub(r"<code>.*?</code>", "", texts)) == []
+    assert "‖Δw‖" in texts
 
 
 def test_the_search_does_not_find_what_is_on_no_page(

@@ -149,7 +149,13 @@ class Module(ModuleOperators[X, Y], AnyModule):
 
 
 class AtomOptions(TypedDict, total=False, closed=True):
-    """The arguments that every atom takes besides its widths."""
+    """The arguments that every atom takes besides its widths.
+
+    Attributes:
+        mass: the share of a step that the weight takes, relative to the other masses; at least 0.
+        device: of the weight; None for torch's default.
+        dtype: of the weight; None for torch's default.
+    """
 
     mass: float
     device: torch.device | str | None

@@ -48,7 +48,7 @@ class Taps(Orthogonal):
     Source: Bernstein & Newhouse 2025 (arXiv:2410.21265), section 4.1.
     """
 
-    tap: Spectral = _RMS_TO_RMS
+    tap: Spectral = Spectral(RMS, RMS)  # noqa: RUF009 # frozen, and shown in the reference
     pixel_axes: int = 2
     added: int | tuple[tuple[int, ...], ...] | None = None
 

@@ -92,6 +92,7 @@ class Lifted(Network):
 
     @property
     def torch_module(self) -> nn.Module:
+        """The model that was lifted, out of the wrappers that were looked through."""
         return self._module
 
     def __call__(self, *args: object, **kwargs: object) -> object:

@@ -157,7 +157,7 @@ def tensor_parallel_plan(model: Network) -> dict[str, ParallelStyle]:
         model: a network, or a part of one.
 
     Returns:
-        Styles by the paths of modules. It is an ordinary dict: remove entries, or add your own.
+        Styles by the paths of modules, in an ordinary dict, whose entries may be removed or added.
 
     Raises:
         ValueError: in `parallelize_module`, where heads, rows or columns do not split evenly among

@@ -47,7 +47,7 @@ class Method(ABC):
                 was not finite contains a NaN. The method may overwrite X.
 
         Returns:
-            [batch, m, n]: zero for a matrix of zeros, all NaN for one that contains a NaN. Each
+            [batch, m, n], zero for a matrix of zeros, all NaN for one that contains a NaN. Each
             matrix is independent of the others in its batch.
         """
 

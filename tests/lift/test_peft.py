@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,10 @@ PAGE = Path(__file__).parents[2] / "docs/guides/trainers.md"
 
 
 def example() -> str:
-    """The indented lines of the page that begin with the import from peft."""
-    found = re.search(r"^    from peft import .*?(?=^\S)", PAGE.read_text(), re.M | re.S)
+    """The block of the page that begins with the import from peft."""
+    found = re.search(r"^from peft import .*?(?=^```)", PAGE.read_text(), re.M | re.S)
     assert found is not None
-    return textwrap.dedent(found.group())
+    return found.group()
 
 
 def test_factors_of_low_rank_learn_beside_frozen_weights() -> None:
