@@ -467,7 +467,7 @@ def plot(runs: Runs[Trial, Outcome], options: argparse.Namespace) -> Figure:
     for (network, name, axis), line in zip(rows, axes, strict=True):
         for system, place in zip(options.systems, line, strict=True):
             for i, size in enumerate(axis):
-                shade = colormaps["viridis"](0.9 * i / max(1, len(axis) - 1))
+                shade = colormaps["viridis"](0.8 * i / max(1, len(axis) - 1))
                 band(
                     place,
                     curve(runs, size, system, options.seeds),
