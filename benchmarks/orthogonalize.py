@@ -324,8 +324,8 @@ def spectra() -> dict[str, Tensor]:
     """Return a float32 matrix for each spectrum."""
     index = torch.arange(1, WIDTH + 1, dtype=torch.float64)
     sizes = {
-        "i^-1/2": index**-0.5,
-        "i^-1": index**-1,
+        "1/√i": index**-0.5,
+        "1/i": index**-1,
         "exponential to 1e-4": torch.logspace(0, -4, WIDTH, dtype=torch.float64),
         "clustered": torch.cat([torch.ones(CLUSTER), torch.logspace(0, -2.999, WIDTH - CLUSTER)]),
         "rank 16": (index <= WIDTH // 16).double() / index,
