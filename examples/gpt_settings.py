@@ -69,7 +69,7 @@ SETTINGS = {
 }
 
 MODULA = ("modula", "dualize")
-"""The settings of this library, alike but for what an optimizer adds to the plain loop."""
+"""The optimizers of this library, of which the first adds to the plain loop of the second."""
 
 
 def network(vocabulary: int, settings: Settings, *, width: int, heads: int, blocks: int) -> GPT:

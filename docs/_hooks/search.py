@@ -34,7 +34,7 @@ def in_unicode(text: str) -> str:
 def on_post_build(config: MkDocsConfig) -> None:
     """Rewrite the index that the search plugin has left in the site."""
     path = Path(config.site_dir) / INDEX
-    index = json.loads(path.read_text())
+    index = json.loads(path.read_text(encoding="utf-8"))
     for entry in index["docs"]:
         entry["text"] = in_unicode(entry["text"])
-    path.write_text(json.dumps(index, separators=(",", ":")))
+    path.write_text(json.dumps(index, separators=(",", ":")), encoding="utf-8")
