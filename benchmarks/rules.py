@@ -59,11 +59,6 @@ from gpt_on_text import (
 from trials import DOCS, Runs, arguments, powers, publish
 
 RATES = powers(2**-4, 2**0)
-NORMALIZED_RATES = powers(2**-2, 2**2)
-"""For steps of which one direction alone is as long as the rate."""
-
-STEEPEST_RATES = powers(2**-7, 2**-3)
-"""For steps that are ‖m‖† times as long as their rate."""
 
 WATCHED = 10
 """Steps from one look at the validation loss to the next."""
@@ -71,6 +66,7 @@ WATCHED = 10
 MOMENTUM = Momentum(0.85)
 DUALIZED = Dualized(MOMENTUM)
 WHITENED = Dualized(Whitened(MOMENTUM))
+ROWS = SecondMoments(DUALIZED, rescaling=KeepFrobenius())
 DEFAULT = "the default"
 
 
@@ -92,19 +88,20 @@ class Choice:
 
     arguments: Arguments = field(default_factory=lambda: Arguments(rule=DUALIZED))
     average: Average | None = None
-    rates: Sequence[float] = tuple(RATES)
+    scale: float = 1.0
+    """Its rates over those of the default."""
 
 
-def by_rule(rule: Rule) -> Choice:
-    return Choice(Arguments(rule=rule))
+def by_rule(rule: Rule, scale: float = 1.0) -> Choice:
+    return Choice(Arguments(rule=rule), scale=scale)
 
 
 def within(constraint: Constraint) -> Choice:
     return Choice(Arguments(rule=DUALIZED, constraint=constraint))
 
 
-def decaying(amount: float, decay: Decay | None = None) -> Choice:
-    given = Arguments(rule=DUALIZED, weight_decay=amount)
+def decaying(amount: float, decay: Decay | None = None, rule: Rule = DUALIZED) -> Choice:
+    given = Arguments(rule=rule, weight_decay=amount)
     if decay is not None:
         given["decay"] = decay
     return Choice(given)
@@ -119,25 +116,27 @@ CHOICES: dict[str, Choice] = {
     DEFAULT: Choice(),
     "SecondMoments of rows": by_rule(SecondMoments(DUALIZED)),
     "SecondMoments of columns": by_rule(SecondMoments(DUALIZED, lines="columns")),
-    "rows, KeepFrobenius": by_rule(SecondMoments(DUALIZED, rescaling=KeepFrobenius())),
+    "rows, KeepFrobenius": by_rule(ROWS),
     "columns, KeepFrobenius": by_rule(
         SecondMoments(DUALIZED, lines="columns", rescaling=KeepFrobenius())
     ),
     "Whitened": by_rule(WHITENED),
-    "Whitened, normalized": Choice(
-        Arguments(rule=Normalized(AsDirection(Whitened(MOMENTUM)))), rates=NORMALIZED_RATES
-    ),
+    # one direction alone is as long as the rate
+    "Whitened, normalized": by_rule(Normalized(AsDirection(Whitened(MOMENTUM))), scale=4.0),
     "Whitened, SecondMoments of rows": by_rule(SecondMoments(WHITENED)),
-    "Cautious": by_rule(Cautious(DUALIZED)),
-    "Cautious, SecondMoments of rows": by_rule(Cautious(SecondMoments(DUALIZED))),
+    # half the entries make a step of the same norm
+    "Cautious": by_rule(Cautious(DUALIZED), scale=2.0),
+    "Cautious, SecondMoments of rows": by_rule(Cautious(SecondMoments(DUALIZED)), scale=2.0),
     "weight decay 0.03": decaying(0.03),
     "weight decay 0.1": decaying(0.1),
+    "rows, KeepFrobenius, weight decay 0.03": decaying(0.03, rule=ROWS),
     "CautiousDecay, 0.03": decaying(0.03, CautiousDecay()),
     "CautiousDecay, 0.1": decaying(0.1, CautiousDecay()),
     "Ball(2)": within(Ball(2.0)),
     "Sphere(1)": within(Sphere(1.0)),
     "Projected": within(Projected()),
-    "Steepest": Choice(Arguments(rule=Steepest(MOMENTUM)), rates=STEEPEST_RATES),
+    # steps are ‖m‖† times as long as their rate
+    "Steepest": by_rule(Steepest(MOMENTUM), scale=1 / 8),
     "average of weights, 0.95": Choice(average=exponential(0.95)),
 }
 
@@ -163,7 +162,11 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
         help="validation loss to which steps are counted (default %(default)s)",
     )
     parser.add_argument(
-        "--rates", nargs="+", type=float, help="for all choices, in place of those of each"
+        "--rates",
+        nargs="+",
+        type=float,
+        default=RATES,
+        help="of the default; the others' are multiples of them (default %(default)s)",
     )
     parser.add_argument(
         "--name", default="rules", help="of the picture and the numbers (default %(default)s)"
@@ -176,7 +179,7 @@ def main(given: Sequence[str] | None = None) -> Runs[Trial, Outcome]:
         options.out / f"{options.name}.json", Trial, Reached, settings, fresh=options.fresh
     )
     names = dict.fromkeys([DEFAULT, *(options.only or CHOICES)])
-    rates = {name: options.rates or CHOICES[name].rates for name in names}
+    rates = {name: [CHOICES[name].scale * rate for rate in options.rates] for name in names}
     comparison = Comparison(runs, rates, options.seeds)
     corpus = text.load(options.data)
     comparison.make(lambda trial: train(trial, corpus, options))
