@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 
 from modula.optim.rules.base import Step
-from modula.sharding import dots
+from modula.sharding import all_to_local, dots, from_local_like
 from modula.vector import Update
+
+
+TINY = torch.finfo(torch.float32).tiny
+"""The smallest norm by which is divided."""
 
 
 class Rescaling(ABC):
@@ -63,15 +67,15 @@ class KeepFrobenius(Rescaling):
 
     def __call__(self, step: Step, before: Update, changed: Update) -> Update:
         sizes, others = (
-            dots(update.tensors, update.tensors, _sum_of_products) for update in (before, changed)
+            torch._foreach_sqrt(dots(update.tensors, update.tensors, _sum_of_products))
+            for update in (before, changed)
         )
-        scaled = [
-            t * (step.lr * c * torch.where(other == 0, other, size / other).sqrt()).to(t.dtype)
-            for t, c, size, other in zip(
-                changed.tensors, step.plan.coefficients, sizes, others, strict=True
-            )
-        ]
-        return Update.from_tensors(changed.names, scaled)
+        torch._foreach_clamp_min_(others, TINY)  # of zeros
+        torch._foreach_div_(sizes, others)
+        torch._foreach_mul_(sizes, list(step.plan.coefficients))
+        torch._foreach_mul_(sizes, step.lr)
+        scaled = torch._foreach_mul(all_to_local(changed.tensors), sizes)
+        return Update.from_tensors(changed.names, from_local_like(scaled, changed.tensors))
 
 
 def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:

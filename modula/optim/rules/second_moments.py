@@ -113,8 +113,7 @@ class SecondMoments(Rule):
         u = list(torch._foreach_mul(u, [1 / c if c else 0.0 for c in step.plan.coefficients]))
         beta = step.number(self._setting)
         torch._foreach_mul_(v, step.choose(beta, 1.0))
-        squares = torch._foreach_mul(torch._foreach_mul(u, u), 1 - beta)
-        torch._foreach_add_(v, squares)  # zero where the step is not taken
+        torch._foreach_addcmul_(v, u, u, value=1 - beta)  # zero where the step is not taken
         factors = step.plan.map(partial(_factors, axis=AXES[self.lines]), moments)
         scaled = torch._foreach_mul(u, all_to_local(factors))
         before, changed = (
