@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from modula import SteepestDescent, Update
 from modula.geometry import Spectral
-from modula.optim import Dualized, Momentum, Rescaling, SecondMoments, Step, ToNorm
+from modula.optim import Dualized, Momentum, Rule, SecondMoments, Step, ToNorm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "experiments"))
 from gpt_on_text import add_options, add_size, loss_after_training, model_of, text
@@ -34,21 +34,39 @@ STEPS = (2, 50)
 Row = tuple[float, float, float]
 
 
+class Noted(Rule):
+    """A rule, and a note of its last update."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.last: Update | None = None
+
+    @property
+    def inner(self) -> Rule:
+        return self.rule
+
+    def __call__(self, step: Step) -> Update:
+        self.last = self.rule(step)
+        return self.last
+
+
 @dataclass(frozen=True)
-class Measured(Rescaling):
+class Measured(ToNorm):
     """`ToNorm`, and a note of the norms at some steps."""
 
     lines: str
+    inside: Noted
     found: dict[tuple[int, str], list[Row]] = field(default_factory=lambda: defaultdict(list))
 
-    def __call__(self, step: Step, before: Update, changed: Update) -> Update:
+    def __call__(self, step: Step, changed: Update) -> Update:
+        before = self.inside.last or changed
         for geometry, state, *pair in zip(
             step.plan.geometries, step.states, before.tensors, changed.tensors, strict=True
         ):
             count = int(state["step"].item())
             if count in STEPS and isinstance(geometry, Spectral):
                 self.found[count, str(tuple(pair[0].shape))].append(self._measure(*pair))
-        return ToNorm()(step, before, changed)
+        return super().__call__(step, changed)
 
     def _measure(self, before: Tensor, changed: Tensor) -> Row:
         axis = 1 if self.lines == "rows" else 0
@@ -76,8 +94,9 @@ def main(given: Sequence[str] | None = None) -> list[list[str]]:
     corpus = text.load(options.data)
     torch.manual_seed(0)
     model = model_of(corpus, options)
-    measured = Measured(options.lines)
-    rule = SecondMoments(Dualized(Momentum(0.85)), lines=options.lines, rescaling=measured)
+    inside = Noted(Dualized(Momentum(0.85)))
+    measured = Measured(options.lines, inside)
+    rule = SecondMoments(inside, lines=options.lines, rescaling=measured)
     with tqdm(total=options.steps, unit="step", leave=False) as bar:
 
         def show(taken: int) -> None:

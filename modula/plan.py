@@ -116,6 +116,15 @@ class Batch:
             return f(self.stacked())
         return self.sharding.measure(f, self.stacked(), self.geometry.vector_axis, combine)
 
+    def vectors(self, f: BatchMap, length: int) -> Sequence[Tensor]:
+        """Return f of each unsharded weight, on every process: [batch, *shape] -> [batch, length].
+
+        Where all weights are here, they are not copied into one tensor for it.
+        """
+        if self.sharding is None:
+            return [f(t.unsqueeze(0)).squeeze(0) for t in self.tensors]
+        return self.sharding.vectors(f, self.stacked(), length).unbind()
+
     def unstack(self, results: Tensor) -> list[Tensor]:
         """Return one tensor for each weight from the results of `map`, sharded as the weights."""
         if self.sharding is None:
@@ -263,6 +272,48 @@ class Plan:
             results = batch.unstack(batch.map(partial(f, batch.geometry)))
             mapped.update(zip(batch.indices, results, strict=True))
         return [mapped[i] for i in range(len(tensors))]
+
+    def vectors(
+        self,
+        f: Callable[[Geometry, Tensor], Tensor],
+        tensors: Sequence[Tensor],
+        lengths: Sequence[int],
+    ) -> list[Tensor]:
+        """Return a vector for each whole tensor that belongs to a weight, on every process.
+
+        Args:
+            f: from the geometry of some weights and a batch of their tensors, [batch, *shape], to
+                vectors, [batch, length].
+            tensors: one for each weight, in its shape.
+            lengths: of the vectors.
+        """
+        found: dict[int, Tensor] = {}
+        for batch in self._batches(tensors):
+            vectors = batch.vectors(partial(f, batch.geometry), lengths[batch.indices[0]])
+            found.update(zip(batch.indices, vectors, strict=True))
+        return [found[i] for i in range(len(tensors))]
+
+    def spread(
+        self,
+        f: Callable[[Geometry, torch.Size, Tensor], Tensor],
+        vectors: Sequence[Tensor],
+        like: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """Return this process's shards of tensors that are made of a vector for each weight.
+
+        Args:
+            f: from the geometry of some weights, the shape of one and their vectors, [batch, n], to
+                a batch of whole tensors, [batch, *shape].
+            vectors: one for each weight, equal on all processes.
+            like: the tensors that have the layouts asked for.
+        """
+        made: dict[int, Tensor] = {}
+        for batch in self._batches(like):
+            shape = like[batch.indices[0]].shape
+            whole = f(batch.geometry, shape, torch.stack([vectors[i] for i in batch.indices]))
+            shards = whole if batch.sharding is None else batch.sharding.shards_of(whole)
+            made.update(zip(batch.indices, shards.unbind(), strict=True))
+        return [made[i] for i in range(len(like))]
 
     def norms(self, tensors: Sequence[Tensor]) -> Tensor:
         """Return ‖t_i‖_i of each tensor in the norm of its weight alone, [weights].

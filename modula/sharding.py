@@ -133,15 +133,30 @@ class Sharding:
             shards, vector_axis: as for `map`.
             combine: reduces the numbers of a weight's shards to one: [shard, batch] -> [batch].
         """
-        local, redistributions = shards, self._redistributions(len(shards), vector_axis)
-        for one in redistributions:
-            local = one.apply(local)
-        dtype = working_dtype(shards.dtype)
-        numbers = f(local).to(dtype) if local.numel() else local.new_zeros(len(local), dtype=dtype)
-        by_weight = [one for one in redistributions if one.after.is_shard(0)]
-        for one in reversed(by_weight):
-            numbers = _gathered(_dtensor(numbers, one.mesh, (one.after,), one.shape[:1]))
-        return self._combined(numbers, combine, [one.axis for one in by_weight])
+        redistributions = self._redistributions(len(shards), vector_axis)
+        numbers = self._measured(f, shards, redistributions, torch.Size(()))
+        by_weight = [one.axis for one in redistributions if one.after.is_shard(0)]
+        return self._combined(numbers, combine, by_weight)
+
+    def vectors(self, f: BatchMap, shards: Tensor, length: int) -> Tensor:
+        """Return a vector for each weight of the batch, on every process.
+
+        Args:
+            f: [batch, *shape] -> [batch, length], of whole weights.
+            shards: as for `map`.
+            length: of the vectors.
+        """
+        redistributions = self._redistributions(len(shards), None)
+        return self._measured(f, shards, redistributions, torch.Size((length,)))
+
+    def shards_of(self, whole: Tensor) -> Tensor:
+        """Return this process's shards of weights that it has whole: [batch, *shape] -> a view."""
+        for cut in range(len(self.shape)):
+            for axis, length in self._splits(cut):
+                chunk = ceil(length / self.mesh.size(axis))
+                begin = min(chunk * self.mesh.get_local_rank(axis), length)
+                whole = whole.narrow(1 + cut, begin, _local_length(length, self.mesh, axis))
+        return whole
 
     def combine(self, numbers: Tensor, combine: BatchMap) -> Tensor:
         """Return one number for each weight, on every process, from those of its shards.
@@ -151,6 +166,34 @@ class Sharding:
             combine: reduces the numbers of a weight's shards to one: [shard, batch] -> [batch].
         """
         return self._combined(numbers, combine, ())
+
+    def _measured(
+        self,
+        f: BatchMap,
+        shards: Tensor,
+        redistributions: Sequence[Redistribution],
+        each: torch.Size,
+    ) -> Tensor:
+        """f of the weights after the redistributions, gathered over all that shard by weight.
+
+        Args:
+            f: [batch, *shape] -> [batch, *each].
+            shards: as for `map`.
+            redistributions: after which f can be computed.
+            each: the shape of what f returns for one weight.
+        """
+        local = shards
+        for one in redistributions:
+            local = one.apply(local)
+        dtype = working_dtype(shards.dtype)
+        found = (
+            f(local).to(dtype) if local.numel() else local.new_zeros(len(local), *each).to(dtype)
+        )
+        for one in reversed(redistributions):
+            if one.after.is_shard(0):
+                shape = one.shape[:1] + each
+                found = _gathered(_dtensor(found, one.mesh, (one.after,), shape))
+        return found
 
     def _combined(self, numbers: Tensor, combine: BatchMap, without: Sequence[int]) -> Tensor:
         for axis in range(self.mesh.ndim):

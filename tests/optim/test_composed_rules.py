@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modula import Embed, HeadLinear, Linear, SteepestDescent
+from modula import Conv2D, Embed, HeadLinear, Linear, SteepestDescent
 from modula.optim import (
     Adam,
     AsDirection,
@@ -326,7 +326,30 @@ def test_second_moments_are_kept_in_float32_under_16_bits():
     optimizer = SteepestDescent(model, 0.1, rule=SecondMoments())
     model.weight.grad = torch.randn(8, 8).bfloat16()
     optimizer.step()
-    assert optimizer.state[model.weight]["second_moment_of_rows"].dtype == torch.float32
+    assert optimizer.state[model.weight]["second_moment_of_rows_0"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "columns"),
+    [
+        (Linear(3, 5), {"0": (1, 3)}, {"0": (1, 5)}),
+        (HeadLinear(2, 4, 3), {"0": (2, 4)}, {"0": (2, 3)}),
+        (Conv2D(3, 2, 3), {"0": (9, 3)}, {"0": (9, 2)}),
+        (Embed(6, 4), {}, {}),
+    ],
+)
+def test_one_number_is_kept_for_each_line(model, rows, columns):
+    rule = SecondMoments(SecondMoments(lines="columns"))
+    optimizer = SteepestDescent(model, 0.1, rule=rule)
+    state = optimizer.state[next(model.parameters())]
+    for lines, shapes in (("rows", rows), ("columns", columns)):
+        name = f"second_moment_of_{lines}_"
+        found = {
+            key.removeprefix(name): tuple(kept.shape)
+            for key, kept in state.items()
+            if key.startswith(name)
+        }
+        assert found == shapes
 
 
 def test_the_state_of_a_rule_without_second_moments_is_refused():

@@ -306,6 +306,19 @@ def twenty_steps(way: str) -> None:
     same(sharded.weights, after_twenty_steps_alone(), 1e-5)
 
 
+def second_moments_of_lines(way: str) -> None:
+    """The rows of sharded weights are measured, divided and remembered as those of whole ones."""
+    model, sharded = gpt(), gpt()
+    rule = SecondMoments(SecondMoments(lines="columns"), rescaling=KeepFrobenius())
+    alone = train(model, None, 3, rule)
+    others = train(sharded, ways()[way], 3, rule)
+    same(sharded.weights, model.weights, 1e-5)
+    for w, shards in zip(model.weights.tensors, sharded.weights.tensors, strict=True):
+        for name, kept in alone.state[w].items():
+            if name.startswith("second_moment"):
+                torch.testing.assert_close(others.state[shards][name], kept, rtol=1e-3, atol=1e-6)
+
+
 def mixed_precision() -> None:
     """A forward pass in bfloat16 gives float32 gradients, dualized as on one process."""
     model, _, sharded, shards = gradient_of("fsdp, bfloat16", torch.float32)
@@ -660,6 +673,7 @@ for _way in WAYS:
     CHECKS[f"dualize in float32: {_way}"] = partial(dualized_gradient, _way, torch.float32, 1e-5)
     CHECKS[f"dualize in float64: {_way}"] = partial(dualized_gradient, _way, torch.float64, EXACT)
     CHECKS[f"twenty steps: {_way}"] = partial(twenty_steps, _way)
+    CHECKS[f"second moments of lines: {_way}"] = partial(second_moments_of_lines, _way)
 for _way in ("fsdp", "tp"):
     CHECKS[f"sends when sharded: {_way}"] = partial(sends_when_sharded, _way)
 for _check in (

@@ -19,6 +19,7 @@ from torch.distributed.tensor.parallel import parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
 from modula import GPT, Gradient, Module, SteepestDescent, TransformerBlock, Update
+from modula.optim import Rule
 from modula.parallel import split_over, tensor_parallel_plan
 from modula.vector import Vector
 
@@ -118,10 +119,10 @@ def mesh_of(*shape: int) -> DeviceMesh:
     return _meshes[shape]
 
 
-def train(model: GPT, way: Way | None, steps: int) -> None:
+def train(model: GPT, way: Way | None, steps: int, rule: Rule | None = None) -> SteepestDescent:
     """Train a GPT by SteepestDescent; on one process with the whole batch if `way` is None."""
     forward = way.wrap(model) if way else model
-    optimizer = SteepestDescent(model, lr=0.1)
+    optimizer = SteepestDescent(model, lr=0.1, rule=rule)
     for step in range(steps):
         inputs, targets = batch(step)
         if way:
@@ -130,6 +131,7 @@ def train(model: GPT, way: Way | None, steps: int) -> None:
         loss_of(forward, inputs, targets).backward()
         with way.context() if way else nullcontext():
             optimizer.step()
+    return optimizer
 
 
 # Any model, distributed by hand

@@ -34,10 +34,13 @@ class Buffer:
     Args:
         shape: its own, which need not be the parameter's.
         dtype: its own.
+        replicated: every process that has a shard of the parameter keeps all of the buffer, and the
+            rule makes it equal on each.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    replicated: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,8 @@ class Stateful:
         """Return what is kept for a parameter in shapes of its own, by name.
 
         A step finds it in `step.states`, beside the buffers. Checkpoints hold it, and loaded states
-        are checked against these shapes. A DTensor cannot have any, since shards of it would have
-        no meaning: an optimizer of sharded weights refuses a rule that keeps factors.
+        are checked against these shapes. Shards of them would have no meaning: an optimizer of
+        sharded weights takes only a rule whose factors are `replicated`.
 
         Args:
             p: the parameter.
@@ -228,12 +231,12 @@ def factors_of(rule: Rule, plan: Plan) -> dict[Tensor, Mapping[str, Buffer]]:
         plan: of its network.
 
     Raises:
-        ValueError: a parameter that has factors is a DTensor.
+        ValueError: a parameter that has factors is a DTensor, and they are not `replicated`.
     """
     found = {}
     for name, p, geometry in zip(plan.names, plan.weights, plan.geometries, strict=True):
         found[p] = rule.factors(p, geometry)
-        if found[p] and is_sharded(p):
+        if is_sharded(p) and not all(one.replicated for one in found[p].values()):
             raise ValueError(
                 f"{rule.kind} keeps factors of whole matrices, and {name!r} is a DTensor, of which "
                 "a process has a shard: leave the model unsharded, or take a rule whose buffers "

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from modula.geometry import Geometry
-from modula.optim.rules.base import Rule, Step, check_rule, kept_like, merged
+from modula.optim.rules.base import Buffer, Rule, State, Step, check_rule, merged
 from modula.optim.rules.dualized import Dualized
+from modula.optim.rules.lines import (
+    AXES,
+    Lines,
+    joined,
+    lengths,
+    lengths_by_matrix,
+    split,
+    spread,
+)
 from modula.optim.rules.rescaling import Rescaling, ToNorm, check_rescaling
 from modula.optim.settings import check_share
-from modula.sharding import all_to_local, all_to_local_like, from_local_like
-from modula.vector import Update
+from modula.plan import Plan
+from modula.scaling import working_dtype
+from modula.sharding import all_to_local, from_local_like
+from modula.vector import Scalar, Update
 
-Lines: TypeAlias = Literal["rows", "columns"]
-AXES: dict[Lines, int] = {"rows": -1, "columns": -2}
-"""The axis of a matrix [d_out, d_in] along which its lines extend."""
+TINY = torch.finfo(torch.float32).tiny
+"""The smallest length by which is divided."""
+
+SQUARED = 1e-12, 1e12
+"""Coefficients between which the squares of an update stay in float32's range."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +40,14 @@ class SecondMoments(Rule):
     """Divide each row or column of the matrices by its running root mean square, after the map.
 
     The singular values of a dualized update are 1, but its rows need not be equally long, and over
-    many steps some outputs move further than others. This rule keeps v ← β·v + (1−β)·u² of the
-    update u of another rule, each weight's at norm 1, and multiplies row i of each matrix by
-    √(mean(v)/mean(vᵢ)). Then `rescaling` sets the length of each weight's part: `ToNorm` makes the
-    norm of the step `lr`, and `KeepFrobenius` costs less. Weights that do not consist of matrices
-    are left as the other rule moves them.
+    many steps some outputs move further than others. This rule keeps vᵢ ← β·vᵢ + (1−β)·‖uᵢ‖² of
+    each row uᵢ of each matrix in the update of another rule, each weight's at norm 1, and
+    multiplies row i by √(mean(v)/vᵢ). Then `rescaling` sets the length of each weight's part:
+    `ToNorm` makes the norm of the step `lr`, and `KeepFrobenius` costs less. Weights that do not
+    consist of matrices are left as the other rule moves them.
 
-    Keeps one more tensor a weight. Sharded weights are gathered one batch at a time, as when they
-    are dualized.
+    Keeps one number for each line, those of sharded weights on every process. Sharded updates are
+    gathered one batch at a time, as gradients are when they are dualized.
 
     Args:
         rule: whose update is taken.
@@ -78,8 +90,14 @@ class SecondMoments(Rule):
     def inner(self) -> Rule:
         return self.rule
 
-    def buffers(self, p: Tensor) -> Mapping[str, torch.dtype]:
-        return merged(self.rule.buffers(p), kept_like(p, self._buffer), type(self).__name__)
+    def factors(self, p: Tensor, geometry: Geometry) -> Mapping[str, Buffer]:
+        dtype = working_dtype(p.dtype)
+        like = torch.empty(p.shape, dtype=dtype, device="meta").unsqueeze(0)
+        own = {
+            f"{self._buffer}_{k}": Buffer((one.shape[1], one.shape[2]), dtype, replicated=True)
+            for k, one in enumerate(lengths_by_matrix(geometry, like, self.lines))
+        }
+        return merged(self.rule.factors(p, geometry), own, type(self).__name__)
 
     def defaults(self) -> Mapping[str, object]:
         return merged(self.rule.defaults(), {self._setting: self.beta}, type(self).__name__)
@@ -103,44 +121,113 @@ class SecondMoments(Rule):
 
     def __call__(self, step: Step) -> Update:
         update = self.rule(step.at_rate(1.0))
-        moments = step.buffers(self._buffer)
-        v = all_to_local(moments)
-        u = [
-            t.to(kept.dtype)
-            for t, kept in zip(all_to_local_like(update.tensors, moments), v, strict=True)
-        ]
-        # At norm 1 in the weight's own norm: squares of a coefficient can leave float32's range.
-        u = list(torch._foreach_mul(u, [1 / c if c else 0.0 for c in step.plan.coefficients]))
-        beta = step.number(self._setting)
-        torch._foreach_mul_(v, step.choose(beta, 1.0))
-        torch._foreach_addcmul_(v, u, u, value=1 - beta)  # zero where the step is not taken
-        factors = step.plan.map(partial(_factors, axis=AXES[self.lines]), moments)
-        scaled = torch._foreach_mul(u, all_to_local(factors))
-        before, changed = (
-            Update.from_tensors(update.names, from_local_like(parts, moments))
-            for parts in (u, scaled)
+        rate = self.rescaling.rate(step)
+        moments = {i: v for i, state in enumerate(step.states) if (v := self._moments(state))}
+        factors = self._factors(step, update, moments, rate) if moments else {}
+        changed = [t * factors.get(i, rate) for i, t in enumerate(all_to_local(update.tensors))]
+        return self.rescaling(
+            step, Update.from_tensors(update.names, from_local_like(changed, update.tensors))
         )
-        return self.rescaling(step, before, changed)
+
+    def _moments(self, state: State) -> list[Tensor]:
+        """The buffers of one weight, [count, lines] for its matrices of one shape."""
+        kinds = sum(name.startswith(f"{self._buffer}_") for name in state)
+        return [state[f"{self._buffer}_{k}"] for k in range(kinds)]
+
+    def _factors(
+        self, step: Step, update: Update, moments: Mapping[int, list[Tensor]], rate: Scalar
+    ) -> dict[int, Tensor | Scalar]:
+        """A factor for each entry of the weights that have lines, by the weight's position.
+
+        Args:
+            step: the optimizer's.
+            update: whose lines are measured, and taken into the moments.
+            moments: of these weights, by position.
+            rate: of the rescaling.
+        """
+        plan, u = step.plan.only(list(moments)), [update.tensors[i] for i in moments]
+        v = list(moments.values())
+        found = self._lengths(plan, u, v)
+        factors: dict[int, Tensor] = {}
+        for group in _of_equal_lines(v):
+            kinds = [[v[i][k] for i in group] for k in range(len(v[group[0]]))]
+            numbers = torch.stack([found[i] for i in group])
+            of_group = rate * _keeping_frobenius(self._taken_in(step, kinds, numbers), numbers)
+            factors.update(zip(group, of_group.unbind(), strict=True))
+        in_order = [factors[i] for i in range(len(v))]
+        entries = plan.spread(partial(spread, lines=self.lines), in_order, u)
+        return dict(zip(moments, entries, strict=True))
+
+    def _lengths(
+        self, plan: Plan, update: Sequence[Tensor], moments: Sequence[Sequence[Tensor]]
+    ) -> list[Tensor]:
+        """The lengths of the lines of each weight's update, as it is at norm 1: [n] each."""
+        scales = [c or 1.0 for c in plan.coefficients]
+        fits = [SQUARED[0] <= c <= SQUARED[1] for c in scales]
+        found = plan.vectors(
+            partial(lengths, lines=self.lines),
+            [t if fit else t / c for t, c, fit in zip(update, scales, fits, strict=True)],
+            [sum(v.numel() for v in own) for own in moments],
+        )
+        left = [c if fit else 1.0 for c, fit in zip(scales, fits, strict=True)]
+        return list(torch._foreach_div(found, left))
+
+    def _taken_in(
+        self, step: Step, moments: Sequence[list[Tensor]], numbers: Tensor
+    ) -> list[Tensor]:
+        """v ← β·v + (1−β)·‖uᵢ‖² of a group of weights, nothing if the step is not taken.
+
+        Args:
+            step: the optimizer's.
+            moments: of each kind of matrices those of all weights, [count, lines] each.
+            numbers: the lengths of the lines, [batch, n].
+
+        Returns:
+            v, [batch, count, lines] for each kind of matrices.
+        """
+        beta = step.number(self._setting)
+        squares = split(numbers.square() * (1 - beta), [one[0].shape for one in moments])
+        after = [
+            torch.stack(one) * step.choose(beta, 1.0) + new
+            for one, new in zip(moments, squares, strict=True)
+        ]
+        for kept, v in zip(moments, after, strict=True):
+            torch._foreach_copy_(kept, list(v.unbind()))
+        return after
 
 
-def _factors(geometry: Geometry, moments: Tensor, axis: int) -> Tensor:
-    """√(mean(v)/mean(vᵢ)) for each line i of each matrix: [batch, *shape] -> the same.
+def _of_equal_lines(moments: Sequence[Sequence[Tensor]]) -> list[list[int]]:
+    """The positions of weights whose lines are as many, in groups."""
+    groups: dict[object, list[int]] = {}
+    for i, own in enumerate(moments):
+        groups.setdefault((tuple([v.shape for v in own]), own[0].device), []).append(i)
+    return list(groups.values())
 
-    1 for weights that do not consist of matrices, 0 for lines that never moved.
+
+def _keeping_frobenius(moments: Sequence[Tensor], lengths: Tensor) -> Tensor:
+    """√(mean(v)/vᵢ) for each line, times one number a weight that keeps its Frobenius norm.
+
+    Args:
+        moments: v of a batch of weights, [batch, count, lines] for matrices of one shape.
+        lengths: of the lines, [batch, n].
+
+    Returns:
+        [batch, n].
     """
-    parts = geometry.orthogonal_parts(moments)
-    if parts is None:
-        return torch.ones_like(moments)
-    return geometry.from_orthogonal_parts(
-        [_factors_of(one, axis) for one in parts.matrices], tuple(moments.shape[1:])
-    )
+    factors = joined([_inverse_roots(one) for one in moments])
+    ratios = _sizes(lengths) / _sizes(factors * lengths).clamp_min(TINY)
+    return factors * ratios
 
 
-def _factors_of(matrices: Tensor, axis: int) -> Tensor:
-    """The factors of the lines along `axis`: [batch, count, d_out, d_in] -> the same."""
-    means = matrices.mean(dim=axis, keepdim=True)
-    whole = means.mean(dim=(-2, -1), keepdim=True)
-    # Roots before the division: v of a line that stopped moving falls to the smallest number.
-    roots = torch.where(means > 0, means, 1).sqrt()
-    factors = torch.where(means > 0, whole.sqrt() / roots, 0)
-    return factors.expand_as(matrices)
+def _sizes(lengths: Tensor) -> Tensor:
+    """The Frobenius norms of weights, from the lengths of lines: [batch, n] -> [batch, 1]."""
+    return lengths.square().sum(dim=1, keepdim=True).sqrt()
+
+
+def _inverse_roots(v: Tensor) -> Tensor:
+    """√(mean(v)/vᵢ) for each line i of each matrix, 0 for lines that never moved.
+
+    Roots come before the division: v of a line that stopped moving falls to the smallest number.
+    """
+    means = v.mean(dim=-1, keepdim=True)
+    return torch.where(v > 0, means.sqrt() / torch.where(v > 0, v, 1).sqrt(), 0)
