@@ -351,3 +351,46 @@ def test_what_does_not_fit_is_refused(make, error, message):
 
 def test_checkpoints_tell_it_apart():
     assert RULE.kind == "Dualized(Whitened(Momentum))"
+
+
+@pytest.mark.parametrize("failing", [[torch.float32], [torch.float32, torch.float64]])
+def test_eigenvectors_that_lapack_returns_as_nan_reach_neither_bases_nor_weights(
+    failing, monkeypatch
+):
+    """It does so for some matrices of low rank, without an error."""
+    eigh = torch.linalg.eigh
+
+    def returning_nan(matrices):
+        values, vectors = eigh(matrices)
+        return values, torch.full_like(vectors, torch.nan) if matrices.dtype in failing else vectors
+
+    monkeypatch.setattr(torch.linalg, "eigh", returning_nan)
+    model = Linear(4, 5)
+    optimizer = SteepestDescent(model, 0.1, rule=RULE)
+    for k in range(3):
+        model.weight.grad = normal(4, 5, seed=k).float()
+        optimizer.step()
+    state = optimizer.state[model.weight]
+    assert all(state[name].isfinite().all() for name in ("left_basis_0", "second_moment_0"))
+    assert model.weight.isfinite().all()
+
+
+def test_eigenvectors_are_found_in_float64_where_float32_returns_nan(monkeypatch):
+    eigh = torch.linalg.eigh
+    expected, model = Linear(4, 5), Linear(4, 5)
+    model.weight.data.copy_(expected.weight)
+
+    def train(one):
+        optimizer = SteepestDescent(one, 0.1, rule=RULE)
+        for k in range(3):
+            one.weight.grad = normal(4, 5, seed=k).float()
+            optimizer.step()
+
+    train(expected)
+    monkeypatch.setattr(
+        torch.linalg,
+        "eigh",
+        lambda a: tuple(t * torch.nan if a.dtype == torch.float32 else t for t in eigh(a)),
+    )
+    train(model)
+    close(model.weight, expected.weight, rtol=1e-3, atol=1e-4)

@@ -172,16 +172,16 @@ class _Factors:
                 factor.mul_(share).add_(rows @ rows.mT * new)
 
     def find_bases(self, taken: Scalar) -> None:
-        """Write the eigenvectors of the factors, unless a factor is not finite.
+        """Write the eigenvectors of the factors, except where something is not finite.
 
         Args:
             taken: 0 where the step is not taken, so that the bases stay.
         """
         for factor, basis in self._sides():
-            finite = factor.isfinite().all(dim=-1).all(dim=-1)[:, None, None]
+            finite = _are_finite(factor)
             is_taken = torch.as_tensor(taken, device=basis.device) > 0
             found = _eigenvectors(torch.where(finite, factor, 0))
-            basis.copy_(torch.where(finite & is_taken, found, basis))
+            basis.copy_(torch.where(finite & _are_finite(found) & is_taken, found, basis))
 
     def rotated(self, matrices: Tensor) -> Tensor:
         """Return Q_Lᵀ·X·Q_R."""
@@ -227,14 +227,23 @@ def _with_finite_squares(matrices: Tensor) -> Tensor:
 def _eigenvectors(factors: Tensor) -> Tensor:
     """The eigenvectors of positive semidefinite matrices, in columns: [count, d, d] -> the same.
 
-    Entries below eps² of the largest, which LAPACK can fail on, are set to zero.
+    Entries below eps² of the largest, which LAPACK can fail on, are set to zero. It raises where it
+    does not converge, and returns NaN for some matrices of low rank.
     """
     direction, _ = split_scale(factors, dim=(-2, -1))
     visible = F.hardshrink(direction, torch.finfo(direction.dtype).eps ** 2)
     try:
-        return _columns_of_eigh(visible)
-    except RuntimeError:  # LAPACK did not converge
-        return _columns_of_eigh(visible.double()).to(factors.dtype)
+        found = _columns_of_eigh(visible)
+        if found.isfinite().all():
+            return found
+    except RuntimeError:
+        pass
+    return _columns_of_eigh(visible.double()).to(factors.dtype)
+
+
+def _are_finite(matrices: Tensor) -> Tensor:
+    """Whether all entries of each matrix are finite: [count, d, d] -> [count, 1, 1]."""
+    return matrices.isfinite().all(dim=-1).all(dim=-1)[:, None, None]
 
 
 def _columns_of_eigh(matrices: Tensor) -> Tensor:
