@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,9 @@ from matplotlib.figure import Figure
 from trials import Bar, Runs, band, canvas, mean, table
 
 COLORS = [*[f"C{i}" for i in range(10)], "black", "goldenrod", "navy", "lime", "magenta", "teal"]
+
+STYLES = ("-", "--", ":")
+"""Of the curves: each color is drawn in the first, then in the next."""
 
 UNKNOWN = math.nan
 """The rate of a trial before the best one is known."""
@@ -103,9 +107,10 @@ class Comparison:
         """Return the losses of the first seed over the rates."""
         figure, axes = canvas(1, 1, (7.0, 4.2))
         curves = []
-        for color, (choice, rates) in zip(COLORS, self.rates.items(), strict=False):
+        lines = itertools.product(STYLES, COLORS)
+        for (style, color), (choice, rates) in zip(lines, self.rates.items(), strict=False):
             curve = {lr: [self.runs.results[Trial(choice, lr, 0)].loss] for lr in rates}
-            band(axes[0][0], curve, color, choice, best=True)
+            band(axes[0][0], curve, color, choice, best=True, style=style)
             curves.append([mean(losses) for losses in curve.values()])
         axes[0][0].set(xscale="log", xlabel="learning rate", ylabel="validation loss, first seed")
         axes[0][0].set_ylim(*_limits(curves))

@@ -208,6 +208,7 @@ def band(
     label: str,
     *,
     best: bool = False,
+    style: str = "-",
 ) -> None:
     """Draw the means over seeds, with a band from the lowest to the highest.
 
@@ -218,13 +219,14 @@ def band(
         curve: the losses of all seeds, by rate.
         color, label: of the line.
         best: mark the lowest mean.
+        style: of the line, as matplotlib writes it.
     """
     xs = sorted(x for x in curve if math.isfinite(mean(curve[x])))
     if not xs:
         return
     means = [mean(curve[x]) for x in xs]
     seeds = [[y for y in curve[x] if y is not None] for x in xs]
-    (line,) = axes.plot(xs, means, marker=".", color=color, label=label)
+    (line,) = axes.plot(xs, means, style, marker=".", color=color, label=label)
     axes.fill_between(
         xs,
         [min(ys) for ys in seeds],

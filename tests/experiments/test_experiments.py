@@ -204,6 +204,18 @@ def test_numbers_come_back_from_the_file_exactly(tmp_path: Path) -> None:
     assert trials.Runs(tmp_path / "runs.json", Trial, Outcome, {}).results == kept.results
 
 
+def test_every_choice_has_a_curve_of_its_own(tmp_path: Path) -> None:
+    best, trials = load("best_rates"), load("trials")
+    choices = [f"choice {i}" for i in range(30)]
+    runs = trials.Runs(tmp_path / "runs.json", best.Trial, best.Outcome, {})
+    comparison = best.Comparison(runs, dict.fromkeys(choices, (0.1, 0.2)), seeds=1)
+    comparison.make(lambda trial: best.Outcome(trial.lr))
+    axes = comparison.plot().axes[0]
+    drawn = [line for line in axes.lines if line.get_label() in choices]
+    assert [line.get_label() for line in drawn] == choices
+    assert len({(line.get_color(), line.get_linestyle()) for line in drawn}) == len(choices)
+
+
 @pytest.mark.parametrize("start", [2**-9.0, 1.0, 2**6.0])
 def test_the_walk_finds_the_lowest_rate_from_anywhere(start: float) -> None:
     lowest = 2**-2.5
