@@ -230,10 +230,19 @@ def _map_optimizer(
     for given, own in zip(saved["param_groups"], optimizer.param_groups, strict=True):
         for index, p in zip(given["params"], own["params"], strict=True):
             if isinstance(state.get(index), dict):
+                kept = optimizer.state.get(p, {})
                 state[index] = {
-                    key: f(f"optimizer.{index}.{key}", t, p)
+                    key: f(f"optimizer.{index}.{key}", t, _counterpart(kept.get(key), p))
                     if isinstance(t, Tensor) and t.shape == p.shape and t.dim()
                     else t
                     for key, t in state[index].items()
                 }
     return {**saved, "state": state}
+
+
+def _counterpart(kept: object, p: Tensor) -> Tensor:
+    """The optimizer's own tensor in the place of a saved one: that of p if it has none yet.
+
+    A sharded weight may have averages that are sharded and others that every process has whole.
+    """
+    return kept if isinstance(kept, Tensor) and kept.shape == p.shape else p

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from modula import GPT, SteepestDescent, checkpoint
 from modula.checkpoint import CheckpointError
+from modula.optim import KeepFrobenius, SecondMoments
 from tests.checkpoint.failing import CHECKS
 from tests.parallel.setup import batch, gathered, gpt, loss_of, mesh_of, shard, ways, whole
 
@@ -37,6 +38,9 @@ SAVED = {
 }
 """By the number of processes, the ways to distribute the model, and the checkpoint's suffix."""
 
+RULE = SecondMoments(SecondMoments(lines="columns"), rescaling=KeepFrobenius())
+"""It keeps tensors that are shaped like the weights, and others that every process has."""
+
 EXACT = 0.0
 ROUNDING = 1e-5
 
@@ -46,7 +50,7 @@ def made(way: str) -> tuple[GPT, SteepestDescent]:
     model = gpt()
     if way != PLAIN:
         ways()[way].wrap(model)
-    return model, SteepestDescent(model, lr=0.3)
+    return model, SteepestDescent(model, lr=0.3, rule=RULE)
 
 
 def step(model: GPT, optimizer: SteepestDescent, seed: int) -> None:
@@ -59,8 +63,10 @@ def step(model: GPT, optimizer: SteepestDescent, seed: int) -> None:
 def numbers(model: GPT, optimizer: SteepestDescent) -> dict[str, Tensor]:
     """Copies of all weights and averages, gathered."""
     averages = {
-        f"average of {name}": whole(optimizer.state[w]["momentum_buffer"])
+        f"{key} of {name}": whole(kept)
         for name, w in model.weights.items()
+        for key, kept in optimizer.state[w].items()
+        if kept.dim()
     }
     return {name: t.clone() for name, t in (gathered(model.weights) | averages).items()}
 
